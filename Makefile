@@ -1,0 +1,62 @@
+# Every target makes what it needs first: `make quickstart` and `make test` work right after `git clone`.
+.DEFAULT_GOAL := help
+VERBS := curate train merge evaluate report run plan serve
+.PHONY: help setup quickstart $(VERBS) test check format lock schema clean
+
+ifneq ($(filter $(VERBS),$(MAKECMDGOALS)),)
+ifndef CONFIG
+$(error Which config? For example: make $(firstword $(filter $(VERBS),$(MAKECMDGOALS))) CONFIG=configs/quickstart.yaml)
+endif
+endif
+
+PYTHON3 ?= python3
+BIN := .venv/bin
+# Two processes suit two cores and the memory of a small machine.
+JOBS ?= 2
+
+help: ## Show this
+	@echo "tunelift: raw instruction data to a tuned model, with proof that it is better"
+	@echo
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo '  make VERB CONFIG=configs/x.yaml [SET="key=value ..."]'
+	@echo "    VERB: $(VERBS); each makes what it needs first"
+	@echo
+	@echo "Examples:"
+	@echo "  make quickstart                                        # the whole pipeline on a CPU, in minutes"
+	@echo "  make plan  CONFIG=configs/quickstart.yaml              # what would run, and why"
+	@echo '  make train CONFIG=configs/quickstart.yaml SET="train.learning_rate=1e-4 seed=1"'
+
+setup: ## Install the locked packages into .venv (DEVICE=cpu|cuda overrides what is found)
+	@$(PYTHON3) scripts/setup.py
+
+quickstart: setup ## Raw data to report with a small real model, on the CPU
+	@$(BIN)/python scripts/fetch_assets.py
+	@$(BIN)/tunelift run configs/quickstart.yaml $(SET)
+
+$(VERBS): setup
+	@$(BIN)/tunelift $@ $(CONFIG) $(SET)
+
+test: setup ## Run the tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(TESTS)
+
+check: setup ## Lint, format, types, import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Format and mend what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup ## Write requirements/*.txt anew from pyproject.toml (UPGRADE=1: newest releases)
+	$(BIN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)
+
+schema: setup ## Write configs/schema.json, which editors check configs against
+	@$(BIN)/tunelift schema > configs/schema.json.new
+	@mv configs/schema.json.new configs/schema.json
+
+clean: ## Remove caches and the environment; runs/ stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	find src scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Typed folders with a manifest, their fingerprints and their store."""

@@ -1,0 +1,166 @@
+"""The one cache: finished artifacts by fingerprint, each made once, under a lock, visible only when whole."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tunelift.artifacts.provenance import FileHashes
+from tunelift.artifacts.records import MANIFEST, Artifact, Manifest, digest
+from tunelift.errors import MachineError, UserError
+
+Build = Callable[[Path], dict[str, Any]]
+"""Fills the folder it is given and returns what it measured or chose."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be made: the parts of a fingerprint."""
+
+    stage: str
+    version: int
+    section: dict[str, Any]
+    inputs: dict[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over stage, version, section and inputs, as hex."""
+        return digest({"stage": self.stage, "version": self.version, "section": self.section, "inputs": self.inputs})
+
+
+class Store:
+    """Artifacts under `root/<stage>/<fingerprint>`."""
+
+    def __init__(self, root: Path, environment: Callable[[], dict[str, Any]]) -> None:
+        self.root = root
+        self.hashes = FileHashes(root / "hashes.json")
+        self._environment = environment
+
+    def folder(self, plan: Plan) -> Path:
+        """Where the finished artifact lies or will lie."""
+        return self.root / plan.stage / plan.fingerprint[:32]
+
+    def partial(self, plan: Plan) -> Path:
+        """Where the artifact is being made; survives a kill, so that work goes on."""
+        return self.folder(plan).with_suffix(".partial")
+
+    def find(self, plan: Plan) -> Artifact | None:
+        """The finished artifact, if it is there and its files are as they were written."""
+        folder = self.folder(plan)
+        try:
+            manifest = Manifest(**json.loads((folder / MANIFEST).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+        for name, sha256 in manifest.files.items():
+            path = folder / name
+            if not path.is_file() or self.hashes.sha256(path) != sha256:
+                return None
+        return Artifact(folder, manifest, found=True)
+
+    def make(self, plan: Plan, build: Build, *, force: bool = False) -> Artifact:
+        """Return the artifact, building it if it is not there.
+
+        Raises:
+            UserError: another process is making the same artifact, or the folder cannot be written.
+            MachineError: the disk is full.
+        """
+        if not force and (found := self.find(plan)):
+            return found
+        folder, partial = self.folder(plan), self.partial(plan)
+        with writing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked(folder):
+            if not force and (found := self.find(plan)):
+                return found
+            with writing(folder):
+                if force:
+                    shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(exist_ok=True)
+                started, clock = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), time.monotonic()
+                details = build(partial)
+                manifest = Manifest(
+                    stage=plan.stage,
+                    version=plan.version,
+                    fingerprint=plan.fingerprint,
+                    inputs=plan.inputs,
+                    section=plan.section,
+                    files={name: sha for name, sha in self.hashes.of_folder(partial).items() if name != MANIFEST},
+                    environment=self._environment(),
+                    started=started,
+                    seconds=round(time.monotonic() - clock, 3),
+                    details=details,
+                )
+                write_durably(partial / MANIFEST, manifest.to_json())
+                if folder.exists():
+                    shutil.rmtree(folder)
+                partial.rename(folder)
+        return Artifact(folder, manifest)
+
+    def _locked(self, folder: Path) -> FileLock:
+        lock = FileLock(folder.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                "Another process is making this artifact.",
+                where=str(folder),
+                remedy="Wait until it is done and run the same command again; it will find the result.",
+            ) from None
+        except OSError as error:
+            raise disk_error(error, folder) from error
+        return lock
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a failure to write below `folder` into a message with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        if errno.errorcode.get(error.errno or 0) not in _DISK_TROUBLE:
+            raise
+        raise disk_error(error, folder) from error
+
+
+_DISK_TROUBLE = {"ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO"}
+
+
+def disk_error(error: OSError, folder: Path) -> MachineError | UserError:
+    """A full or failing disk is the machine's trouble; a folder that must not be written is the user's."""
+    where = str(error.filename or folder)
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return MachineError(
+            "The disk is full.",
+            where=where,
+            remedy="Free some space and run the same command again; it goes on where it stopped.",
+        )
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return UserError(
+            f"Cannot write here ({error.strerror}).",
+            where=where,
+            remedy="Make the folder writable, or run from another folder.",
+        )
+    return MachineError(
+        f"The disk failed: {error.strerror}.", where=where, remedy="Check the disk, then run the same command again."
+    )
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Write so that after a crash the file is either whole or not there."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,181 @@
+"""The command line: parse, call, print. Heavy imports wait until a verb needs them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunelift import __version__
+from tunelift.errors import TuneliftError, UserError
+from tunelift.runtime import console
+
+if TYPE_CHECKING:
+    from tunelift.pipeline import Run
+
+STAGE_HELP = {
+    "curate": "raw data to a data set, each row kept, dropped with a reason, or quarantined",
+    "train": "fine-tune an adapter (curates first if needed)",
+    "merge": "merge the adapter into the base and check that the model still answers alike",
+    "evaluate": "ask base, prompted base and tuned model the same items through vLLM",
+    "report": "compare the arms by paired statistics and write report.html",
+    "run": "all of the above",
+}
+EXAMPLES = """\
+examples:
+  tunelift plan configs/quickstart.yaml
+  tunelift run configs/quickstart.yaml
+  tunelift train configs/quickstart.yaml train.learning_rate=5e-4 seed=1
+  tunelift run configs/quickstart.yaml curate.max_rows=200 train.max_steps=5     # a smoke run
+  tunelift report configs/quickstart.yaml --from evaluate
+  tunelift serve configs/quickstart.yaml serve.port=8001
+  tunelift show configs/quickstart.yaml --json
+
+exit codes: 0 done; 1 a gate failed; 2 the input is wrong; 3 the machine failed; 130/143 stopped
+"""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; unwinds like Ctrl-C, so that engines and locks are let go."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parsed = _parser().parse_args(arguments)
+    console.set_verbosity(-1 if parsed.quiet else parsed.verbose)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return int(parsed.action(parsed) or 0)
+    except TuneliftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except (KeyboardInterrupt, Terminated) as stop:
+        print("stopped; the same command goes on where it stopped", file=sys.stderr)
+        return 143 if isinstance(stop, Terminated) else 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tunelift",
+        description="Fine-tune a model with proof that it got better. One YAML file describes a run.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tunelift {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only")
+    common.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for stage, text in STAGE_HELP.items():
+        verb = _config_verb(verbs, common, stage, text, _make)
+        verb.set_defaults(stage="report" if stage == "run" else stage)
+        verb.add_argument("--force", action="store_true", help="make this stage again even if it is there")
+        verb.add_argument(
+            "--from",
+            dest="start",
+            choices=[name for name in STAGE_HELP if name != "run"],
+            help="make again from this stage on",
+        )
+    _config_verb(verbs, common, "plan", "what a run would do: choices made, stages found, disk needed", _plan)
+    _config_verb(verbs, common, "serve", "serve the tuned model behind an OpenAI-compatible endpoint", _serve)
+    show = _config_verb(verbs, common, "show", "where a run's artifacts lie", _show)
+    show.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    schema = verbs.add_parser("schema", parents=[common], help="print the config's JSON Schema, for editors")
+    schema.set_defaults(action=_schema)
+    return parser
+
+
+def _config_verb(
+    verbs: Any,
+    common: argparse.ArgumentParser,
+    name: str,
+    text: str,
+    action: Callable[[argparse.Namespace], int | None],
+) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name, parents=[common], help=text, description=text[0].upper() + text[1:] + "."
+    )
+    verb.add_argument("config", type=Path, metavar="CONFIG", help="the run's YAML file")
+    verb.add_argument("overrides", nargs="*", metavar="key=value", help="such as train.learning_rate=1e-4")
+    verb.set_defaults(action=action)
+    return verb
+
+
+def _open(parsed: argparse.Namespace, forced: Sequence[Any] = ()) -> Run:
+    from tunelift.config.load import load_config
+
+    load_config(parsed.config, parsed.overrides)  # A mistake in the file is told before anything heavy is imported.
+    from tunelift.pipeline import open_run
+
+    return open_run(parsed.config, parsed.overrides, forced)
+
+
+def _make(parsed: argparse.Namespace) -> None:
+    stages = [name for name in STAGE_HELP if name != "run"]
+    goal = stages.index(parsed.stage)
+    if parsed.start and stages.index(parsed.start) > goal:
+        raise UserError(
+            f"--from {parsed.start} comes after {parsed.stage}.",
+            remedy=f"Use `tunelift {parsed.start}` or an earlier stage.",
+        )
+    start = stages.index(parsed.start) if parsed.start else goal if parsed.force else len(stages)
+    run = _open(parsed, stages[start : goal + 1])
+    from tunelift.pipeline import make
+
+    made = make(run, parsed.stage)
+    for artifact in made.values() if isinstance(made, dict) else [made]:
+        print(artifact.path)
+    if parsed.stage == "report":
+        print((run.folder / "report.html").resolve())
+        console.say("\n" + json.loads((run.folder / "comparison.json").read_text())["verdict"])
+
+
+def _plan(parsed: argparse.Namespace) -> None:
+    from tunelift.planning import describe
+
+    run = _open(parsed)
+    print(describe(run))
+
+
+def _show(parsed: argparse.Namespace) -> None:
+    from tunelift.planning import locations
+
+    run = _open(parsed)
+    found = locations(run)
+    if parsed.json:
+        print(json.dumps(found, indent=2))
+    else:
+        for name, path in found.items():
+            print(f"{name:20} {path or 'not there yet'}")
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    run = _open(parsed)
+    from tunelift.pipeline import make
+    from tunelift.stages.serve import serve
+
+    model = make(run, "merge")
+    assert not isinstance(model, dict)
+    return serve(run.config.serve, run.config.engine, model=model.path, name=run.config.name, seed=run.config.seed)
+
+
+def _schema(_: argparse.Namespace) -> None:
+    from tunelift.config.load import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

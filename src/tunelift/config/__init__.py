@@ -1,0 +1,1 @@
+"""The run's description: schema, loading, resolution."""

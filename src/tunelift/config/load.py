@@ -1,0 +1,314 @@
+"""A YAML file, what it extends and the command line's `key=value` to a checked `Config`.
+
+Every value remembers its file and line, so that a mistake is reported where it was written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from tunelift.config.problems import EXTENDS, Key, Problem, problems_of
+from tunelift.config.schema import Config
+from tunelift.errors import UserError
+
+MAX_EXTENDS = 5
+"""Longest chain of files that extend one another."""
+SCHEMA_REMEDY = "Mend what is named above; configs/schema.json describes every field."
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value and where it was written; inside, mappings and lists hold nodes again."""
+
+    value: Any
+    where: str
+
+    def plain(self) -> Any:
+        """The value without its places."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+    def place(self, path: Sequence[Key]) -> str:
+        """Where the value at `path` was written, or the innermost part of it that is there."""
+        inner = self.child(path[0]) if path else None
+        return inner.place(path[1:]) if inner else self.where
+
+    def child(self, key: Key) -> Node | None:
+        """The element of that name or number, if there is one."""
+        if isinstance(self.value, dict):
+            return self.value.get(key)
+        in_list = isinstance(self.value, list) and isinstance(key, int) and key < len(self.value)
+        return self.value[key] if in_list else None
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read, extend, override and check a config.
+
+    Args:
+        path: The YAML file.
+        overrides: `section.field=value`, the value written as in YAML.
+
+    Raises:
+        UserError: anything that is wrong, each problem with its place.
+    """
+    tree = read_with_extends(path, ())
+    for override in overrides:
+        tree = apply_override(tree, override)
+    data = tree.plain()
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise _user_error(path, tree, problems_of(error, data)) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema that editors check config files against.
+
+    A file may leave to the file it extends what a config must have, so nothing outside of lists is required.
+    """
+    schema = Config.model_json_schema()
+    properties = schema["properties"]
+    schema.pop("required", None)
+    for field in properties.values():
+        if "$ref" not in field:
+            continue
+        schema["$defs"][field["$ref"].rsplit("/", 1)[-1]].pop("required", None)
+        if "default" in field:  # `report:` with nothing under it means the defaults.
+            field["anyOf"] = [{"$ref": field.pop("$ref")}, {"type": "null"}]
+    extends = {"type": "string", "description": "Another config, relative to this file; what stands here overrides it."}
+    schema["properties"] = {EXTENDS: extends, **properties}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+# Reading
+
+
+class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
+    """PyYAML with YAML 1.2's booleans and floats and without dates.
+
+    `wandb: off` and `name: 2026-01-31` are text, `1e-4` is a number, as editors that follow YAML 1.2 see them.
+    """
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[-1] not in {"bool", "timestamp"}]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_FLOAT = re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+_BOOLEAN = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOLEAN, list("tTfF"))
+
+
+def read_with_extends(path: Path, chain: tuple[Path, ...]) -> Node:
+    """The file at `path` over the file that it extends; `chain` holds the files that led here."""
+    tree = read_yaml(path)
+    parent = tree.value.pop(EXTENDS, None)
+    if parent is None:
+        return tree
+    if not isinstance(parent.value, str):
+        raise UserError(
+            f"{EXTENDS}: expected one file name, got {parent.plain()!r}.",
+            where=parent.where,
+            remedy=f"Write, for example, `{EXTENDS}: base.yaml`.",
+        )
+    chain = (*chain, path.resolve())
+    target = path.parent / parent.value
+    if target.resolve() in chain:
+        names = " -> ".join(file.name for file in (*chain, target))
+        raise UserError(f"{EXTENDS}: a circle: {names}.", where=parent.where, remedy=f"Take one `{EXTENDS}` out.")
+    if len(chain) >= MAX_EXTENDS:
+        raise UserError(
+            f"{EXTENDS}: more than {MAX_EXTENDS} files in a row.", where=parent.where, remedy="Join some of the files."
+        )
+    if not target.exists():
+        raise UserError(
+            f"{EXTENDS}: there is no file {target}.",
+            where=parent.where,
+            remedy="The name is relative to the file that it stands in.",
+        )
+    return merged(read_with_extends(target, chain), tree)
+
+
+def merged(below: Node, above: Node) -> Node:
+    """`above` over `below`: mappings key by key, anything else as a whole."""
+    if not (isinstance(below.value, dict) and isinstance(above.value, dict)):
+        return above
+    value = dict(below.value)
+    for key, node in above.value.items():
+        value[key] = merged(value[key], node) if key in value else node
+    return replace(above, value=value)
+
+
+def read_yaml(path: Path) -> Node:
+    """The file's top-level mapping, with places."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"There is no config {path}.", remedy=_files_nearby(path)) from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, not a config.", remedy=_files_nearby(path / "x")) from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"Not UTF-8: byte 0x{error.object[error.start]:02x}.",
+            where=f"{path}:{error.object[: error.start].count(10) + 1}",
+            remedy="Save the file as UTF-8.",
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"Cannot read {path}: {error.strerror}.", remedy="Check the file and its permissions."
+        ) from None
+    tree = _parse(text, str(path))
+    if tree is None or tree.value is None:
+        raise UserError("The file is empty.", where=str(path), remedy="A config needs at least: name, model, curate.")
+    if not isinstance(tree.value, dict):
+        raise UserError(
+            f"Expected `key: value` lines at the top, got {_kind(tree.value)}.",
+            where=tree.where,
+            remedy="A config begins with, for example, `name: my-run`.",
+        )
+    return tree
+
+
+def _parse(text: str, file: str, line: bool = True) -> Node | None:
+    """The one YAML document in `text`; `file` names it, `line` says whether lines mean anything there."""
+    try:
+        loader = _Loader(text)
+        try:
+            root = loader.get_single_node()
+            return None if root is None else _node(loader, root, file, line, ())
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = " ".join(part for part in (error.context, error.problem) if part)
+        raise UserError(
+            f"Not valid YAML: {what}.",
+            where=f"{file}:{mark.line + 1}" if mark and line else file,
+            remedy="Check indentation, colons, quotes and brackets on this line and the one above.",
+        ) from None
+    except RecursionError:
+        raise UserError("Nested too deeply.", where=file, remedy="Check the brackets.") from None
+    except yaml.YAMLError as error:  # A character that YAML does not allow: no line is given.
+        where = getattr(error, "position", None)
+        number = f":{text[:where].count(chr(10)) + 1}" if isinstance(where, int) and line else ""
+        raise UserError(
+            f"Not valid YAML: {str(error).splitlines()[0]}.",
+            where=file + number,
+            remedy="Take the unusual character out.",
+        ) from None
+
+
+def _node(loader: Any, node: yaml.Node, file: str, line: bool, above: tuple[yaml.Node, ...]) -> Node:
+    """A YAML node as a value with places; `above` are the nodes that hold it."""
+    where = f"{file}:{node.start_mark.line + 1}" if line else file
+    if any(node is holder for holder in above):
+        raise UserError("A value holds itself through an alias.", where=where, remedy="Write the value out.")
+    above = (*above, node)
+    if isinstance(node, yaml.SequenceNode):
+        return Node([_node(loader, item, file, line, above) for item in node.value], where)
+    if not isinstance(node, yaml.MappingNode):
+        try:
+            return Node(loader.construct_object(node), where)
+        except (ValueError, OverflowError) as error:
+            raise UserError(
+                f"{node.value!r} is not a value: {error}.", where=where, remedy="Put it in quotes."
+            ) from None
+    value: dict[str, Node] = {}
+    for key_node, value_node in node.value:
+        key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
+        place = f"{file}:{key_node.start_mark.line + 1}" if line else file
+        if key in value:
+            raise UserError(
+                f"{key}: the key is there twice (first at {value[key].where}).",
+                where=place,
+                remedy="Keep one of the two.",
+            )
+        # The key's line, since a section begins there.
+        value[key] = replace(_node(loader, value_node, file, line, above), where=place)
+    return Node(value, where)
+
+
+def _kind(value: Any) -> str:
+    return "a list" if isinstance(value, list) else f"{value!r}"
+
+
+def _files_nearby(path: Path) -> str:
+    """A remedy that names the configs beside a missing one, the likeliest first."""
+    import difflib
+
+    folder = path.parent
+    try:
+        names = sorted(file.name for file in folder.iterdir() if file.suffix in {".yaml", ".yml"})
+    except OSError:
+        return f"There is no folder {folder} either; check the path and the folder that you are in."
+    close = difflib.get_close_matches(path.name, names, n=1)
+    if close:
+        return f"Did you mean {folder / close[0]}?"
+    return (
+        f"In {folder} there are: {', '.join(names[:8])}."
+        if names
+        else f"There is no .yaml file in {folder}; check the path."
+    )
+
+
+# Overriding
+
+
+def apply_override(tree: Node, override: str) -> Node:
+    """The tree with one `section.field=value` set; a list's element is its number: `curate.sources.0.path=x.jsonl`."""
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise UserError(
+            f"{override!r} is not `section.field=value`.",
+            where="command line",
+            remedy="For example: train.learning_rate=1e-4",
+        )
+    where = f"command line, {override}"
+    value = _parse(text, where, line=False) or Node(None, where)
+    return _set(tree, keys, value, done="")
+
+
+def _set(tree: Node, keys: Sequence[str], value: Node, done: str) -> Node:
+    """`tree` with `value` at `keys`; `done` is the dotted path so far, for messages."""
+    if not keys:
+        return value
+    key, held = keys[0], tree.value
+    path = f"{done}.{key}" if done else key
+    if isinstance(held, list):
+        if not key.isdecimal() or int(key) >= len(held):
+            raise UserError(
+                f"{done} is a list of {len(held)}; {key!r} is not one of its numbers.",
+                where=value.where,
+                remedy=f"Count from 0, or set the whole list: {done}='[...]'",
+            )
+        items = list(held)
+        items[int(key)] = _set(held[int(key)], keys[1:], value, path)
+        return replace(tree, value=items)
+    # A scalar gives way to a section, so that `model.id=x` works over `model:`; the schema judges the result.
+    mapping = dict(held) if isinstance(held, dict) else {}
+    mapping[key] = _set(mapping.get(key, Node(None, value.where)), keys[1:], value, path)
+    return replace(tree, value=mapping)
+
+
+# Reporting
+
+
+def _user_error(path: Path, tree: Node, problems: list[Problem]) -> UserError:
+    """All problems as one error, each with its place."""
+    places = [tree.place(problem.path) for problem in problems]
+    if len(problems) == 1:
+        return UserError(problems[0].text, where=places[0], remedy=SCHEMA_REMEDY)
+    lines = "".join(f"\n  {place}: {problem.text}" for place, problem in zip(places, problems, strict=True))
+    return UserError(f"{len(problems)} problems in {path}:{lines}", remedy=SCHEMA_REMEDY)

@@ -1,0 +1,125 @@
+"""`auto` becomes concrete: a pure function of the config and the facts, with the reason for each choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tunelift.config.schema import Config
+from tunelift.errors import UserError
+
+MAX_AUTO_CONTEXT = 4096
+LARGEST_CPU_MICRO_BATCH = 16
+LARGEST_GPU_MICRO_BATCH = 4
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What resolution depends on beside the config."""
+
+    device: Literal["cpu", "cuda"]
+    context: int
+    """The base model's longest sequence in tokens."""
+    wandb_key: bool
+    """A W&B API key is set."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one `auto` became."""
+
+    field: str
+    value: Any
+    why: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The concrete config and how it came about."""
+
+    config: Config
+    choices: tuple[Choice, ...]
+
+
+def resolve(config: Config, facts: Facts) -> Resolved:
+    """Replace each `auto`, and refuse what cannot work on this machine with this model.
+
+    Raises:
+        UserError: a value that the model or the machine cannot bear, with the limit and the remedy.
+    """
+    _check_limits(config, facts)
+    choices: list[Choice] = []
+
+    def choose(field: str, current: Any, value: Any, why: str) -> Any:
+        if current != "auto":
+            return current
+        choices.append(Choice(field, value, why))
+        return value
+
+    train, engine, on_gpu = config.train, config.engine, facts.device == "cuda"
+    micro = _largest_divisor(train.global_batch_size, LARGEST_GPU_MICRO_BATCH if on_gpu else LARGEST_CPU_MICRO_BATCH)
+    updates: dict[str, dict[str, Any]] = {
+        "train": {
+            "micro_batch_size": choose(
+                "train.micro_batch_size",
+                train.micro_batch_size,
+                micro,
+                f"largest divisor of the global batch for a {facts.device}",
+            ),
+            "gradient_checkpointing": choose(
+                "train.gradient_checkpointing",
+                train.gradient_checkpointing,
+                on_gpu,
+                "GPU memory is scarce" if on_gpu else "memory is no issue on the CPU, time is",
+            ),
+            "attention": choose(
+                "train.attention", train.attention, "sdpa", "PyTorch's own fused attention runs everywhere"
+            ),
+        },
+        "engine": {
+            "max_model_len": choose(
+                "engine.max_model_len",
+                engine.max_model_len,
+                min(facts.context, MAX_AUTO_CONTEXT),
+                f"the model's context is {facts.context:,}; more than {MAX_AUTO_CONTEXT:,} costs cache",
+            ),
+            "enforce_eager": choose(
+                "engine.enforce_eager",
+                engine.enforce_eager,
+                not on_gpu,
+                "compiling pays on a GPU" if on_gpu else "ready in a third of the time",
+            ),
+        },
+        "tracking": {
+            "wandb": choose(
+                "tracking.wandb",
+                config.tracking.wandb,
+                "online" if facts.wandb_key else "offline",
+                "WANDB_API_KEY is set" if facts.wandb_key else "WANDB_API_KEY is not set; `wandb sync` uploads later",
+            )
+        },
+    }
+    sections = {name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
+    return Resolved(config.model_copy(update=sections), tuple(choices))
+
+
+def _check_limits(config: Config, facts: Facts) -> None:
+    train, engine = config.train, config.engine
+    if train.max_length > facts.context:
+        raise UserError(
+            f"train.max_length={train.max_length} is longer than the model's context of {facts.context}.",
+            remedy=f"Set train.max_length to {facts.context} or less.",
+        )
+    if isinstance(engine.max_model_len, int) and engine.max_model_len > facts.context:
+        raise UserError(
+            f"engine.max_model_len={engine.max_model_len} is longer than the model's context of {facts.context}.",
+            remedy=f"Set engine.max_model_len to {facts.context} or less, or to auto.",
+        )
+    if facts.device == "cpu" and train.optimizer != "adamw_torch":
+        raise UserError(f"train.optimizer={train.optimizer} needs a GPU.", remedy="Set train.optimizer to adamw_torch.")
+    if facts.device == "cpu" and train.attention == "flash_attention_2":
+        raise UserError("train.attention=flash_attention_2 needs a GPU.", remedy="Set train.attention to auto.")
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return next(size for size in range(min(number, limit), 0, -1) if number % size == 0)

@@ -1,0 +1,304 @@
+"""The config: one closed, frozen section per stage.
+
+A field marked `RUNTIME` changes how a stage runs and not what it makes, so it stays out of the fingerprint.
+`auto` is resolved once, in `resolve.py`, before anything runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+RUNTIME: dict[str, Any] = {"runtime": True}
+"""`json_schema_extra` of fields that do not enter the fingerprint."""
+
+SourceFormat = Literal["alpaca", "sharegpt", "messages", "prompt_completion"]
+StageName = Literal["curate", "train", "merge", "evaluate", "report"]
+
+
+class Section(BaseModel):
+    """Closed (unknown keys are errors) and frozen; the text under a field is its documentation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def identity(self) -> dict[str, Any]:
+        """The section as JSON without its runtime-only fields: what enters a fingerprint."""
+        return {
+            name: _identity(self.__dict__[name])
+            for name, field in type(self).model_fields.items()
+            if not _is_runtime(field)
+        }
+
+
+def _is_runtime(field: Any) -> bool:
+    extra = field.json_schema_extra
+    return isinstance(extra, Mapping) and bool(extra.get("runtime"))
+
+
+def _identity(value: Any) -> Any:
+    if isinstance(value, Section):
+        return value.identity()
+    if isinstance(value, tuple):
+        return [_identity(item) for item in value]
+    return value
+
+
+class ModelConfig(Section):
+    """The base model."""
+
+    id: str = Field(examples=["meta-llama/Llama-3.1-8B-Instruct"])
+    """A hub id such as `meta-llama/Llama-3.1-8B-Instruct`, or a local folder."""
+    revision: str | None = None
+    """The hub commit, tag or branch; resolved to a commit before anything runs. Only for a hub id."""
+
+
+class SourceConfig(Section):
+    """One place that raw data comes from."""
+
+    path: str = Field(examples=["data/train.jsonl"])
+    """A .jsonl, .json, .csv or .parquet file, a folder saved by `datasets`, or a hub data set as `hub:owner/name`."""
+    format: SourceFormat | Literal["auto"] = "auto"
+    """The shape of the rows; `auto` looks at the first rows and says what it found."""
+    system: str | None = None
+    """The system message for rows that have none."""
+    split: str = "train"
+    """The split to read, for a data set of the hub or a saved folder with several."""
+    revision: str | None = None
+    """The hub commit, tag or branch of a hub data set."""
+
+
+class SplitConfig(Section):
+    """How rows are divided. A row's split depends on its group alone, so adding rows moves no other row."""
+
+    validation: float = Field(0.1, gt=0, lt=0.5)
+    """Share of the groups that goes to validation."""
+    test: float = Field(0.1, ge=0, lt=0.5)
+    """Share of the groups that goes to test."""
+    group_by: str | None = None
+    """Raw field whose equal values stay in one split; without it, the row's first user message."""
+
+
+class CurateConfig(Section):
+    """Raw rows to a data set."""
+
+    sources: tuple[SourceConfig, ...] = Field(min_length=1, examples=["[{path: data/train.jsonl}]"])
+    """Where the raw rows come from."""
+    max_rows: int | None = Field(None, gt=0)
+    """Read at most so many rows in all (a smoke run)."""
+    min_reply_tokens: int = Field(1, ge=1)
+    """Drop rows with fewer supervised tokens than this."""
+    max_quarantine_ratio: float = Field(0.1, ge=0, le=1)
+    """Fail when a greater share of the rows cannot be read: the input is wrong as a whole."""
+    contamination_ngram: int = Field(8, ge=2)
+    """Word n-gram length for finding evaluation items in the training rows (Tulu 3, arXiv 2411.15124, uses 8)."""
+    contamination_overlap: float = Field(0.5, gt=0, le=1)
+    """Drop a row that covers more than this share of the words of an evaluation item by common n-grams."""
+    split: SplitConfig = SplitConfig()
+    """Train, validation and test."""
+
+
+class AdapterConfig(Section):
+    """LoRA (arXiv 2106.09685), over 4-bit weights (QLoRA, arXiv 2305.14314) or bf16 weights."""
+
+    kind: Literal["qlora", "lora"] = "qlora"
+    """`qlora`: base in NF4 with double quantization; `lora`: base in bf16."""
+    rank: int = Field(16, ge=1)
+    """Rank of the update."""
+    alpha: float = Field(32, gt=0)
+    """Scale: the update is multiplied by alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the adapter's input."""
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Module names that get an adapter; `all-linear` is every linear layer but the output head."""
+
+
+class TrainConfig(Section):
+    """Supervised fine-tuning."""
+
+    adapter: AdapterConfig = AdapterConfig()
+    """What is trained."""
+    learning_rate: float = Field(2e-4, gt=0)
+    """Peak learning rate, after warm-up."""
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
+    """Learning rate after warm-up."""
+    warmup_ratio: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Clip the gradient's norm at this."""
+    optimizer: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit"] = "adamw_torch"
+    """The optimizer; the 8-bit ones need a GPU."""
+    epochs: float = Field(1.0, gt=0)
+    """Passes over the training split; `max_steps` overrides it."""
+    max_steps: int | None = Field(None, gt=0)
+    """Optimizer steps."""
+    global_batch_size: int = Field(16, ge=1)
+    """Rows per optimizer step, over all micro-batches and processes."""
+    micro_batch_size: int | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)
+    """Rows per forward pass; the accumulation is derived, so that the global batch stays."""
+    max_length: int = Field(1024, ge=8)
+    """Longest row in tokens; curation drops longer rows, nothing is cut."""
+    gradient_checkpointing: bool | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)
+    """Recompute activations in the backward pass: less memory, more time. `auto`: on a GPU only."""
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field("auto", json_schema_extra=RUNTIME)
+    """Attention kernel."""
+    eval_steps: int = Field(50, ge=1, json_schema_extra=RUNTIME)
+    """Evaluate on the validation split this often; also at the end."""
+    eval_rows: int = Field(128, ge=1, json_schema_extra=RUNTIME)
+    """Validation rows for the loss."""
+    save_steps: int = Field(50, ge=1, json_schema_extra=RUNTIME)
+    """Write a checkpoint this often; a killed run goes on from the last."""
+
+
+class MergeConfig(Section):
+    """Adapter into base. A 4-bit base is dequantized first: merged in 4-bit, rounding erases the adapter."""
+
+    parity_rows: int = Field(32, ge=1)
+    """Validation rows on which merged and trained model are compared."""
+    max_kl: float = Field(0.02, gt=0)
+    """Fail when the mean KL divergence (nats per supervised token) of merged from trained model is above this."""
+    min_top1_agreement: float = Field(0.95, gt=0, le=1)
+    """Fail when the two models' likeliest tokens agree on a smaller share of the positions."""
+
+
+class EngineConfig(Section):
+    """vLLM: evaluation and `tunelift serve` start the very same process."""
+
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Compute precision."""
+    max_model_len: int | Literal["auto"] = "auto"
+    """Longest prompt plus answer in tokens; `auto`: the model's context, at most 4,096."""
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, json_schema_extra=RUNTIME)
+    """Share of the GPU's memory for vLLM."""
+    cpu_kv_cache_gib: int = Field(2, ge=1, json_schema_extra=RUNTIME)
+    """Key-value cache when serving on the CPU."""
+    enforce_eager: bool | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)
+    """Start without compiling (ready sooner, slower after). `auto`: on the CPU only."""
+    max_num_seqs: int = Field(64, ge=1, json_schema_extra=RUNTIME)
+    """Requests in one batch."""
+    startup_timeout_seconds: float = Field(600, gt=0, json_schema_extra=RUNTIME)
+    """Give up when the engine is not ready by then."""
+
+
+class SplitTaskConfig(Section):
+    """The run's own held-out data as a task: prompts are the rows without their last reply."""
+
+    from_split: Literal["test", "validation"]
+    """Which split."""
+    name: str | None = None
+    """The task's name in reports; by default the split's."""
+    scorers: tuple[str, ...] | Literal["auto"] = "auto"
+    """`auto`: JSON scorers when every expected reply is JSON, exact match otherwise."""
+    instruction: str | None = None
+    """System message for arms that were not tuned; without it they see the tuned arm's prompt."""
+    max_tokens: int = Field(256, ge=1)
+    """Longest answer."""
+    max_items: int | None = Field(None, ge=1)
+    """Take the first so many items."""
+
+
+Arm = Literal["base", "prompted", "tuned"]
+
+
+class EvaluateConfig(Section):
+    """Before and after, on the same items."""
+
+    tasks: tuple[str | SplitTaskConfig, ...] = Field(default=(SplitTaskConfig(from_split="test"),), min_length=1)
+    """Folders with a task.yaml, or `{from_split: test}`."""
+    arms: tuple[Arm, ...] = Field(default=("base", "prompted", "tuned"), min_length=1)
+    """`base`: the model as it comes; `prompted`: with examples from the training split; `tuned`."""
+    few_shot: int = Field(6, ge=1)
+    """Examples in the `prompted` arm's prompt."""
+    max_items: int | None = Field(None, ge=1)
+    """Take the first so many items of each task (a smoke run)."""
+    concurrency: int = Field(32, ge=1, json_schema_extra=RUNTIME)
+    """Requests in flight."""
+    request_timeout_seconds: float = Field(300, gt=0, json_schema_extra=RUNTIME)
+    """Give up on one request after this; it is tried three times."""
+
+
+class ReportConfig(Section):
+    """The evidence, shown."""
+
+    bootstrap_samples: int = Field(10_000, ge=100)
+    """Resamples for intervals of graded metrics."""
+    usd_per_hour: float | None = Field(None, gt=0)
+    """Price of the machine; with it the report shows cost per 1,000 requests."""
+
+
+class TrackingConfig(Section):
+    """Where metrics go beside the local metrics.jsonl."""
+
+    wandb: Literal["auto", "off", "offline", "online"] = Field("auto", json_schema_extra=RUNTIME)
+    """`auto`: online when WANDB_API_KEY is set, offline otherwise."""
+    project: str = Field("tunelift", json_schema_extra=RUNTIME)
+    """W&B project."""
+    log_samples: bool = Field(False, json_schema_extra=RUNTIME)
+    """Send prompts, expected answers and outputs to W&B as a table."""
+
+
+class ServeConfig(Section):
+    """The live endpoint."""
+
+    host: str = Field("127.0.0.1", json_schema_extra=RUNTIME)
+    """Address to listen on; anything but loopback needs an API key."""
+    port: int = Field(8000, ge=1, le=65535, json_schema_extra=RUNTIME)
+    """Port to listen on."""
+    api_key_env: str = Field("TUNELIFT_API_KEY", json_schema_extra=RUNTIME)
+    """Environment variable that holds the API key, if any."""
+
+
+def _none_as_empty(value: Any) -> Any:
+    """`report:` with nothing under it means the defaults."""
+    return {} if value is None else value
+
+
+class Config(Section):
+    """One run, from raw data to report."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60, examples=["my-run"])]
+    """Names the run's folder and its W&B run."""
+    seed: int = Field(17, ge=0, lt=2**32)
+    """Seeds splits, initialisation, order and resampling."""
+    model: ModelConfig = Field(examples=["{id: meta-llama/Llama-3.1-8B-Instruct}"])
+    """The base model."""
+    curate: CurateConfig = Field(examples=["{sources: [{path: data/train.jsonl}]}"])
+    """Raw data to a data set."""
+    train: Annotated[TrainConfig, BeforeValidator(_none_as_empty)] = TrainConfig()
+    """Fine-tuning."""
+    merge: Annotated[MergeConfig, BeforeValidator(_none_as_empty)] = MergeConfig()
+    """Adapter into base."""
+    engine: Annotated[EngineConfig, BeforeValidator(_none_as_empty)] = EngineConfig()
+    """What answers requests."""
+    evaluate: Annotated[EvaluateConfig, BeforeValidator(_none_as_empty)] = EvaluateConfig()
+    """Before and after."""
+    report: Annotated[ReportConfig, BeforeValidator(_none_as_empty)] = ReportConfig()
+    """The evidence, shown."""
+    tracking: Annotated[TrackingConfig, BeforeValidator(_none_as_empty)] = TrackingConfig()
+    """Where metrics go."""
+    serve: Annotated[ServeConfig, BeforeValidator(_none_as_empty)] = ServeConfig()
+    """The live endpoint."""
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Config:
+        micro, whole = self.train.micro_batch_size, self.train.global_batch_size
+        if isinstance(micro, int) and whole % micro:
+            raise ValueError(
+                f"train.global_batch_size={whole} is not a multiple of train.micro_batch_size={micro}; "
+                f"set train.micro_batch_size to a divisor of {whole}"
+            )
+        if self.curate.split.validation + self.curate.split.test >= 0.9:
+            raise ValueError(
+                "curate.split.validation + curate.split.test leave less than 10% for training; lower one of them"
+            )
+        if len(set(self.evaluate.arms)) != len(self.evaluate.arms):
+            raise ValueError("evaluate.arms names an arm twice; name each once")
+        tests_own_split = any(
+            isinstance(task, SplitTaskConfig) and task.from_split == "test" for task in self.evaluate.tasks
+        )
+        if tests_own_split and self.curate.split.test == 0:
+            raise ValueError("evaluate.tasks asks for the test split, but curate.split.test is 0; set it to 0.1, say")
+        return self

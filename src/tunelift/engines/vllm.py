@@ -1,0 +1,234 @@
+"""vLLM behind its OpenAI-compatible endpoint: the command, its environment, and a process that starts when asked.
+
+Evaluation and serving start the very same command.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from tunelift.config.schema import EngineConfig
+from tunelift.errors import MachineError
+from tunelift.runtime import console
+from tunelift.runtime.hardware import detect
+from tunelift.runtime.worker import die_with_parent, last_lines, stop_group
+
+Device = Literal["cpu", "cuda"]
+
+POLL_SECONDS = 0.2
+LOG_LINES = 12
+SMALL_MACHINE_CORES = 8
+
+
+def vllm_arguments(
+    model: Path, engine: EngineConfig, *, device: Device, seed: int, host: str, port: int, served_name: str
+) -> list[str]:
+    """The whole command: Python, `-m`, the launcher, then vLLM's own options.
+
+    The API key is not in it, since everyone on the machine can read a command line.
+    """
+    command = [sys.executable, "-m", "tunelift.engines.launch"]
+    command += ["--model", str(model), "--served-model-name", served_name]
+    command += ["--host", host, "--port", str(port)]
+    # Otherwise the model's own generation config would set the sampling of each request.
+    command += ["--generation-config", "vllm"]
+    command += ["--dtype", engine.dtype, "--seed", str(seed)]
+    command += ["--max-num-seqs", str(engine.max_num_seqs)]
+    # All untuned arms begin with the same long instruction: read once, then found.
+    command += ["--enable-prefix-caching"]
+    command += ["--disable-uvicorn-access-log"]
+    if engine.max_model_len != "auto":
+        command += ["--max-model-len", str(engine.max_model_len)]
+    if engine.enforce_eager is True or (engine.enforce_eager == "auto" and device == "cpu"):
+        command += ["--enforce-eager"]
+    if device == "cuda":
+        command += ["--gpu-memory-utilization", str(engine.gpu_memory_utilization)]
+    return command
+
+
+def vllm_environment(engine: EngineConfig, *, device: Device, api_key: str | None = None) -> dict[str, str]:
+    """This process's environment and what vLLM reads: offline, no usage statistics, the key, and on the CPU threads."""
+    environment = {name: value for name, value in os.environ.items() if name != "VLLM_API_KEY"}
+    environment |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
+    if api_key:
+        environment["VLLM_API_KEY"] = api_key
+    if device == "cpu":
+        environment |= _cpu_environment(engine)
+    return environment
+
+
+def _cpu_environment(engine: EngineConfig) -> dict[str, str]:
+    """On a small machine: two processes instead of three, and every core at work.
+
+    By default the CPU build starts a worker of its own, which costs the time of one more import, binds its threads to
+    cores, and keeps a core free for the scheduler: right for a server, half of a small machine. Intel's OpenMP,
+    which comes with the CPU build, gives a waiting core back after a millisecond; GNU's spins, and on a busy machine is
+    several times slower.
+    """
+    environment = {"VLLM_CPU_KVCACHE_SPACE": str(engine.cpu_kv_cache_gib)}
+    cores = detect().cores
+    if cores > SMALL_MACHINE_CORES:
+        return environment
+    environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(cores))
+    openmp = Path(sys.prefix, "lib", "libiomp5.so")
+    if openmp.exists():
+        preloaded = os.environ.get("LD_PRELOAD", "")
+        environment |= {"LD_PRELOAD": f"{openmp}:{preloaded}".rstrip(":"), "KMP_BLOCKTIME": "1"}
+    return environment
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class VllmEngine:
+    """A vLLM process on the loopback interface, started by the first `start()`, ended with the `with` block.
+
+    It ends with this process whatever that dies of, and takes its own children along.
+    """
+
+    def __init__(
+        self, model: Path, config: EngineConfig, *, device: Device, seed: int, served_name: str, log: Path
+    ) -> None:
+        self.served_name = served_name
+        self.startup_seconds: float | None = None
+        self._model, self._config, self._device, self._seed, self._log = model, config, device, seed, log
+        self._port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Base of the OpenAI-compatible endpoint; meaningful once started."""
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    @property
+    def description(self) -> dict[str, str | int | float | bool | None]:
+        """For summaries: what answered."""
+        return {
+            "kind": "vllm",
+            "device": self._device,
+            "dtype": self._config.dtype,
+            "max_model_len": self._config.max_model_len,
+            "enforce_eager": self._config.enforce_eager,
+            "startup_seconds": self.startup_seconds,
+        }
+
+    def __enter__(self) -> VllmEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the process unless it runs, and wait until it answers.
+
+        Raises:
+            MachineError: it died, or was not ready in time; with the end of its log.
+        """
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.stop()
+        self._port = free_port()
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        command = vllm_arguments(
+            self._model,
+            self._config,
+            device=self._device,
+            seed=self._seed,
+            host="127.0.0.1",
+            port=self._port,
+            served_name=self.served_name,
+        )
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=vllm_environment(self._config, device=self._device),
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        try:
+            self._wait_until_ready(self._process)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        started = said = time.monotonic()
+        console.say(f"vLLM ({self.served_name}): starting, log in {os.path.relpath(self._log)}")
+        while not _answers(self._port):
+            now = time.monotonic()
+            waited = console.clock(now - started)
+            if process.poll() is not None:
+                raise self._failure(f"vLLM ended while starting (code {process.returncode}).")
+            if now - started > self._config.startup_timeout_seconds:
+                raise self._failure(f"vLLM was not ready after {waited}.")
+            if now - said > console.PLAIN_LINE_SECONDS:
+                said = now
+                console.say(f"vLLM ({self.served_name}): still starting after {waited}")
+            time.sleep(POLL_SECONDS)
+        self.startup_seconds = round(time.monotonic() - started, 1)
+        console.say(f"vLLM ({self.served_name}): ready after {console.clock(self.startup_seconds)}")
+
+    def _failure(self, what: str) -> MachineError:
+        tail = "\n".join("    " + line for line in meaningful_lines(last_lines(self._log, 400)))
+        if self._process is not None and self._process.returncode == -signal.SIGKILL:
+            remedy = "Most likely memory ran out: lower engine.cpu_kv_cache_gib, or free some memory."
+        elif "memory" in tail.lower():
+            remedy = "Lower engine.cpu_kv_cache_gib (CPU), engine.gpu_memory_utilization (GPU) or engine.max_model_len."
+        else:
+            remedy = "The whole log says more; a slow machine may need a higher engine.startup_timeout_seconds."
+        return MachineError(f"{what} Its log says:\n{tail}", where=str(self._log), remedy=remedy)
+
+    def check(self) -> None:
+        """Raise if a started engine no longer runs.
+
+        Raises:
+            MachineError: with the end of its log.
+        """
+        if self._process is not None and self._process.poll() is not None:
+            raise self._failure(f"vLLM ended (code {self._process.returncode}).")
+
+    def stop(self) -> None:
+        """End the process and all its children, and wait for it."""
+        if self._process is not None:
+            stop_group(self._process)
+            self._process = None
+
+
+def _answers(port: int) -> bool:
+    import httpx
+
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=5, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+_PREFIX = re.compile(r"^\((APIServer|EngineCore|Worker)[^)]*\)\s*")
+_NAMED_ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception)\b|^ERROR\b")
+
+
+def meaningful_lines(lines: list[str]) -> list[str]:
+    """The lines that name an error, once each; without any, the last ones."""
+    plain = [_PREFIX.sub("", line) for line in lines]
+    errors = [re.sub(r"^ERROR [\d: -]+\[[^]]*\]\s*", "", line) for line in plain if _NAMED_ERROR.match(line)]
+    named = [line for line in dict.fromkeys(errors) if re.match(r"^(\w+\.)*\w*(Error|Exception)\b", line)]
+    return (named or plain)[-LOG_LINES:]

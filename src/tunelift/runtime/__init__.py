@@ -1,0 +1,1 @@
+"""What stages share at run time: the machine, models, chat rendering, progress, tracking, worker processes."""

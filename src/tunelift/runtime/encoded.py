@@ -1,0 +1,79 @@
+"""Data set rows as token ids with labels: what training learns from, and what parity is measured on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunelift.errors import UserError
+from tunelift.runtime import console
+from tunelift.runtime.chat import Supervised, supervise
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast
+
+IGNORED = -100
+"""The label of a token that is not learnt (PyTorch's `ignore_index`)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a data set, rendered; `id` is the data set's."""
+
+    id: str
+    rendered: Supervised
+
+    def __len__(self) -> int:
+        return len(self.rendered.input_ids)
+
+    @property
+    def labels(self) -> list[int]:
+        """The token ids, with `IGNORED` where nothing is learnt."""
+        pairs = zip(self.rendered.input_ids, self.rendered.mask, strict=True)
+        return [token if learnt else IGNORED for token, learnt in pairs]
+
+
+def read_encoded(tokenizer: PreTrainedTokenizerFast, dataset: Path, split: str, limit: int | None = None) -> list[Row]:
+    """The first `limit` rows of a split, rendered.
+
+    Raises:
+        UserError: the data set has no such file, or a row cannot be rendered with this tokenizer's template.
+    """
+    path = dataset / f"{split}.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise UserError("The data set has no such split.", where=str(path), remedy="Run curate again.") from None
+    rows: list[Row] = []
+    with console.progress(f"render {split}", total=min(len(lines), limit or len(lines)), unit="rows") as bar:
+        for number, line in islice(enumerate(lines, start=1), limit):
+            rows.append(_encode(tokenizer, json.loads(line), f"{path}:{number}"))
+            bar.advance()
+    return rows
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, row: dict[str, Any], where: str) -> Row:
+    try:
+        return Row(row["id"], supervise(tokenizer, row["messages"], row.get("tools")))
+    except UserError as error:
+        raise UserError(f"Row {row['id']}: {error.message}", where=where, remedy=error.remedy) from error
+
+
+def collate(rows: Sequence[Row], padding: int, device: str) -> dict[str, torch.Tensor]:
+    """Pad on the right: `input_ids`, `attention_mask` and `labels`, each [rows, longest row]."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    def padded(values: list[list[int]], filler: int) -> torch.Tensor:
+        return pad_sequence([torch.tensor(row) for row in values], batch_first=True, padding_value=filler).to(device)
+
+    return {
+        "input_ids": padded([row.rendered.input_ids for row in rows], padding),
+        "attention_mask": padded([[1] * len(row) for row in rows], 0),
+        "labels": padded([row.labels for row in rows], IGNORED),
+    }

@@ -1,0 +1,170 @@
+"""Base models: where they lie, what they are, what to say when they cannot be had. Reads headers, loads no weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunelift.artifacts.provenance import FileHashes
+from tunelift.artifacts.records import digest
+from tunelift.config.schema import ModelConfig
+from tunelift.errors import UserError
+
+HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt"]
+"""What is taken from a hub repository: never pickled weights, never code."""
+ORIGIN = "tunelift_origin.json"
+"""Optional file in a model folder: {"source", "note"}, such as `dequantized from Q4_1`."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model from its small files."""
+
+    id: str
+    path: Path
+    fingerprint: str
+    architecture: str
+    context: int
+    """Longest sequence in tokens."""
+    parameters: int
+    linear_dims: int
+    """Inputs plus outputs, summed over the layers' linear weights: times the rank, the parameters of LoRA on all."""
+    dtype: str
+    note: str
+    """Anything unusual about the weights, for reports."""
+
+    def card(self) -> dict[str, Any]:
+        """For summaries and reports."""
+        return {
+            "id": self.id,
+            "architecture": self.architecture,
+            "parameters": self.parameters,
+            "precision": self.dtype,
+            "note": self.note,
+        }
+
+
+def locate(config: ModelConfig) -> tuple[Path, str]:
+    """The model's folder, downloaded if it has to be, and the hub commit (empty for a local folder).
+
+    Raises:
+        UserError: the folder is not there, or the hub has no such model, refuses it, or cannot be reached.
+    """
+    folder = Path(config.id)
+    if folder.is_dir():
+        if config.revision:
+            raise UserError(
+                f"model.revision={config.revision!r} means nothing for the local folder {config.id}.",
+                remedy="Remove model.revision.",
+            )
+        return folder, ""
+    if config.id.startswith((".", "/", "~", "runs/")) or config.id.count("/") != 1:
+        raise UserError(
+            f"model.id={config.id!r} is no folder here and no hub id (owner/name).",
+            remedy="Check the path; for the quickstart's model run: make assets.",
+        )
+    return _from_hub(config)
+
+
+def _from_hub(config: ModelConfig) -> tuple[Path, str]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    where = f"model.id={config.id}"
+    try:
+        path = Path(snapshot_download(config.id, revision=config.revision, allow_patterns=HUB_FILES))
+    except GatedRepoError as error:
+        raise UserError(
+            "The model's owner asks you to accept a licence first.",
+            where=where,
+            remedy=f"Accept it on the model's page ({config.id}), create a read token, and set HF_TOKEN to it.",
+        ) from error
+    except RevisionNotFoundError as error:
+        raise UserError(
+            f"The model has no revision {config.revision!r}.", where=where, remedy="Correct model.revision."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            "The hub knows no such model, or it is private.",
+            where=where,
+            remedy="Check the spelling; for a private model set HF_TOKEN.",
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise UserError(
+            f"The model hub cannot be reached, and the model is not in the local cache ({type(error).__name__}).",
+            where=where,
+            remedy="Check the network, or download the model elsewhere and set model.id to its local folder.",
+        ) from error
+    return path, path.name  # A snapshot's folder is named by its commit.
+
+
+def inspect(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
+    """Find the model and read its small files.
+
+    Raises:
+        UserError: as `locate`, or the folder is no model with safetensors weights.
+    """
+    path, commit = locate(config)
+    described = _json(path / "config.json", "A model folder needs config.json and *.safetensors.")
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        pickled = any(path.glob("*.bin")) or any(path.glob("*.pt"))
+        raise UserError(
+            "The folder holds no *.safetensors weights"
+            + (", only pickled ones, which can run code when loaded." if pickled else "."),
+            where=str(path),
+            remedy="Convert the model to safetensors with save_pretrained()."
+            if pickled
+            else "Copy the model's weights into it.",
+        )
+    shapes = {name: entry["shape"] for file in weights for name, entry in _safetensors_header(file).items()}
+    origin = path / ORIGIN
+    context = described.get("max_position_embeddings")
+    return ModelFacts(
+        id=config.id,
+        path=path,
+        fingerprint=digest({"hub": config.id, "commit": commit}) if commit else digest(hashes.of_folder(path)),
+        architecture=str((described.get("architectures") or ["unknown"])[0]),
+        context=int(context) if context else 4096,
+        parameters=sum(math.prod(shape) for shape in shapes.values()),
+        linear_dims=sum(sum(shape) for name, shape in shapes.items() if len(shape) == 2 and ".layers." in name),
+        dtype=str(described.get("dtype") or described.get("torch_dtype") or "float32"),
+        note=str(_json(origin, "").get("note", "")) if origin.exists() else "",
+    )
+
+
+def _json(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("The file is missing.", where=str(path), remedy=remedy) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"The file cannot be read: {error}.", where=str(path), remedy=remedy) from error
+    if not isinstance(content, dict):
+        raise UserError("The file holds no JSON object.", where=str(path), remedy=remedy)
+    return content
+
+
+def _safetensors_header(path: Path) -> dict[str, Any]:
+    """Names, dtypes and shapes of the tensors in one file, from its first bytes (safetensors format)."""
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > size:
+                raise ValueError("the header is longer than the file")
+            header = json.loads(file.read(length))
+    except ValueError as error:
+        raise UserError(
+            f"The weights file is damaged: {error}.", where=str(path), remedy="Copy or download it again."
+        ) from error
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}

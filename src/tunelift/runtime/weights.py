@@ -1,0 +1,156 @@
+"""Models in memory: loading a base, scoring it where it is supervised, and the machine's trouble with both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tunelift.artifacts.store import disk_error, writing
+from tunelift.errors import MachineError, UserError
+from tunelift.runtime.encoded import IGNORED
+from tunelift.runtime.hardware import free_gib
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import BitsAndBytesConfig, PreTrainedModel
+
+Device = Literal["cpu", "cuda"]
+Kind = Literal["qlora", "lora"]
+
+MEMORY_REMEDY = (
+    "Lower train.micro_batch_size or train.max_length, set train.gradient_checkpointing to true, "
+    "or use a machine with more memory; the same command goes on from the last checkpoint."
+)
+
+
+def nf4() -> BitsAndBytesConfig:
+    """QLoRA's base (arXiv 2305.14314): NF4, double quantization, bf16 compute; the library defaults to FP4."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_quant_storage=torch.uint8,
+    )
+
+
+def load_base(folder: Path, *, kind: Kind, device: Device, attention: str = "sdpa") -> PreTrainedModel:
+    """The base model: linear layers in NF4 for `qlora`, everything in bf16 for `lora`.
+
+    Raises:
+        UserError: the folder's weights cannot be loaded.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.bfloat16,
+            quantization_config=nf4() if kind == "qlora" else None,
+            attn_implementation=attention,
+            device_map={"": 0} if device == "cuda" else None,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise UserError(
+            f"The model cannot be loaded ({(str(error).splitlines() or [type(error).__name__])[0]}).",
+            where=str(folder),
+            remedy="Copy or download the model again; its architecture must be one that transformers knows.",
+        ) from error
+    if kind == "qlora":
+        keep_gradients_right(model)
+    return model
+
+
+def keep_gradients_right(model: torch.nn.Module) -> None:
+    """Never repack 4-bit weights for AVX512-BF16.
+
+    bitsandbytes does so at the first forward in eval mode, and every later training forward then takes a kernel that
+    gives no gradient to its input: the loss looks plausible and the adapters below learn nothing.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def supervised_logits(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run the model, and its output head only where the next token is supervised.
+
+    Prompts and padding are most of a batch and the head is a large part of a small model, so this saves time and
+    memory. It goes through the model's own forward: autocast, soft-capping and scaling apply.
+
+    Args:
+        model: A causal language model, bare or with an adapter.
+        inputs: `input_ids`, `attention_mask` and `labels`, each [rows, tokens].
+
+    Returns:
+        Logits [positions, vocabulary] and the token ids to predict [positions].
+    """
+    import torch
+
+    following = inputs["labels"][:, 1:]
+    supervised = following != IGNORED
+    scored = torch.nn.functional.pad(supervised, (0, 1), value=False)
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _module, hidden: (hidden[0][scored],))
+    try:
+        output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+    finally:
+        hook.remove()
+    return output.logits, following[supervised]
+
+
+def one_gpu() -> None:
+    """Let this process see one GPU: several without a launcher make the Trainer refuse. Call before torch is used."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
+
+
+@contextmanager
+def machine_trouble(out: Path, memory_remedy: str = MEMORY_REMEDY) -> Iterator[None]:
+    """Turn exhausted memory and a full disk into messages with a remedy.
+
+    Raises:
+        MachineError: in their place.
+    """
+    import torch
+    from safetensors import SafetensorError
+
+    try:
+        with writing(out):
+            yield
+    except (MemoryError, RuntimeError, SafetensorError) as error:  # torch's own OutOfMemoryError is a RuntimeError.
+        words = str(error)
+        on_gpu = isinstance(error, torch.OutOfMemoryError)
+        if on_gpu or isinstance(error, MemoryError) or "can't allocate memory" in words:
+            where = "The GPU" if on_gpu else "The machine"
+            raise MachineError(f"{where} ran out of memory.", remedy=memory_remedy) from error
+        if "No space left" in words or free_gib(out) < FULL_DISK_GIB:
+            raise disk_error(OSError(28, "No space left on device"), out) from error
+        raise
+
+
+FULL_DISK_GIB = 0.01
+"""Writers that hide the reason failed for want of space when less than this is left."""
+
+
+def peak_memory_gib(device: Device) -> float:
+    """The most memory that this process held: of the GPU, or of the machine."""
+    import resource
+
+    import torch
+
+    if device == "cuda":
+        return float(round(torch.cuda.max_memory_allocated() / 2**30, 2))
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)

@@ -1,0 +1,1 @@
+"""One typed function a stage; no stage imports another."""

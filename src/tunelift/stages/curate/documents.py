@@ -1,0 +1,212 @@
+"""Rows out of text that is more than one JSON object a line: a JSON list, or CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+
+from tunelift.errors import UserError
+from tunelift.stages.curate.rows import Quarantined, RawRow
+
+LIST_KEYS = ("data", "train")
+"""Where a JSON object may hold the list of rows."""
+
+
+def row(file: str, line: int, value: Any, raw: str) -> RawRow | Quarantined:
+    """A parsed value as a row, if it is an object."""
+    if not isinstance(value, dict):
+        return Quarantined(file, line, "$", "not_an_object", f"the row is {kind(value)}, not an object", raw)
+    return RawRow(file, line, value, raw)
+
+
+def not_utf8(file: str, line: int, error: UnicodeDecodeError, raw: str) -> Quarantined:
+    """A row with bytes that are no UTF-8."""
+    detail = f"byte 0x{error.object[error.start]:02x} at position {error.start + 1} is not UTF-8"
+    return Quarantined(file, line, "$", "not_utf8", detail, raw)
+
+
+def kind(value: Any) -> str:
+    """A JSON value's type in words."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "a truth value", int: "a number", float: "a number"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def from_json(content: bytes, file: str, where: str) -> Iterator[RawRow | Quarantined]:
+    """Rows of a JSON list, or of the one list under `data` or `train` in an object.
+
+    `line` is the line on which an element begins; if several begin on one line, it is the element's number, since a
+    row's place must be its own.
+
+    Raises:
+        UserError: the document is no JSON, or holds no such list.
+    """
+    # Bytes that are no UTF-8 survive as surrogates, so that they cost their own row only.
+    text = content.decode("utf-8", errors="surrogateescape")
+    elements = list(_elements(text, _list_key(text, where)))
+    own_lines = len({line for line, _, _ in elements}) == len(elements)
+    for number, (line, value, piece) in enumerate(elements, start=1):
+        place = line if own_lines else number
+        raw = piece.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="backslashreplace")
+        try:
+            orjson.dumps(value)  # Refuses surrogates and numbers that nothing after this could write.
+        except TypeError as error:
+            reason = "not_utf8" if "UTF-8" in str(error) else "invalid_json"
+            yield Quarantined(file, place, "$", reason, str(error), raw)
+        else:
+            yield row(file, place, value, raw)
+
+
+def _list_key(text: str, where: str) -> str | None:
+    """Check the document and find its list: the key that holds it, or none if the document is the list."""
+    remedy = "Correct it there; if the file holds one JSON object a line, name it .jsonl."
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        place = f"{where}:{error.lineno}:{error.colno}"
+        raise UserError(
+            f"The file is not JSON: {error.msg.removesuffix(' starting at')}.", where=place, remedy=remedy
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"The file is not usable JSON: {error}.", where=where, remedy=remedy) from error
+    if isinstance(document, list):
+        return None
+    keys = [key for key in LIST_KEYS if isinstance(document, dict) and isinstance(document.get(key), list)]
+    if len(keys) == 1:
+        return keys[0]
+    held = kind(document)
+    if isinstance(document, dict):
+        held += f" with the keys {', '.join(map(repr, list(document)[:8])) or '(none)'}"
+    raise UserError(
+        f"The file holds {held}, not a list of rows.",
+        where=where,
+        remedy="Put the rows into a JSON list, or into one list under the key 'data' or 'train'.",
+    )
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+_BLANK = re.compile(r"[ \t\r\n]*")
+
+
+def _elements(text: str, key: str | None) -> Iterator[tuple[int, Any, str]]:
+    """Line, value and text of each element of the list; `text` is known to be well-formed."""
+    decode = json.JSONDecoder().raw_decode
+
+    def skip(position: int) -> int:
+        blank = _BLANK.match(text, position)
+        return blank.end() if blank else position
+
+    position = skip(0)
+    if key is not None:
+        name = None
+        while name != key or text[position] != "[":  # From "{" or a member's value on to the next member's value.
+            if name is not None:
+                position = skip(decode(text, position)[1])
+            name, position = decode(text, skip(position + 1))
+            position = skip(skip(position) + 1)
+    line, counted = 1, 0
+    position = skip(position + 1)
+    while text[position] != "]":
+        line, counted = line + text.count("\n", counted, position), position
+        value, end = decode(text, position)
+        yield line, value, text[position:end]
+        position = skip(end)
+        if text[position] == ",":
+            position = skip(position + 1)
+
+
+class _Lines:
+    """Decoded lines for the CSV reader; remembers those of the record being read."""
+
+    def __init__(self, stream: Iterable[bytes]) -> None:
+        self._stream = iter(stream)
+        self.number = 0
+        self.taken: list[bytes] = []
+        self.ended = False
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            line = next(self._stream)
+        except StopIteration:
+            self.ended = True
+            raise
+        self.number += 1
+        self.taken.append(line)
+        return line.decode("utf-8", errors="surrogateescape")
+
+
+def from_csv(stream: Iterable[bytes], file: str, where: str) -> Iterator[RawRow | Quarantined]:
+    """Rows of a CSV file with a header; fields are separated by what the header has most of: comma, semicolon or tab.
+
+    Raises:
+        UserError: the header is unusable, or a quoted field is never closed, which would swallow the rows after it.
+    """
+    csv.field_size_limit(sys.maxsize)
+    lines = _Lines(stream)
+    first = next(lines, "")
+    lines.taken.clear()
+    delimiter = max(",;\t", key=first.count)
+    header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    _check_header(header, where)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        start = lines.number + 1
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if lines.ended:
+                raise UserError(
+                    "A quoted field that begins here is never closed.",
+                    where=f"{where}:{start}",
+                    remedy='Close it with ".',
+                ) from error
+            yield Quarantined(file, start, "$", "invalid_csv", str(error), _raw(lines))
+        else:
+            if record:
+                yield _record(file, start, header, record, lines)
+        lines.taken.clear()
+
+
+def _check_header(header: list[str], where: str) -> None:
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise UserError(
+            f"The header names {', '.join(map(repr, repeated))} more than once.",
+            where=f"{where}:1",
+            remedy="Name each column once.",
+        )
+    try:
+        "".join(header).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            "The header is not UTF-8.", where=f"{where}:1", remedy="Convert the file to UTF-8, with iconv for example."
+        ) from error
+
+
+def _record(file: str, line: int, header: list[str], record: list[str], lines: _Lines) -> RawRow | Quarantined:
+    raw = _raw(lines)
+    try:
+        b"".join(lines.taken).decode("utf-8")
+    except UnicodeDecodeError as error:
+        return not_utf8(file, line, error, raw)
+    if len(record) != len(header):
+        detail = f"the record has {len(record)} fields, the header has {len(header)}"
+        return Quarantined(file, line, "$", "wrong_columns", detail, raw)
+    return RawRow(file, line, dict(zip(header, record, strict=True)), raw)
+
+
+def _raw(lines: _Lines) -> str:
+    return b"".join(lines.taken).decode("utf-8", errors="backslashreplace").rstrip("\r\n")

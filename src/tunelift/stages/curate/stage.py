@@ -1,0 +1,220 @@
+"""Curation from top to bottom: read, check, deduplicate, decontaminate, measure, split, write."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from tunelift.artifacts.records import digest, file_sha256
+from tunelift.artifacts.store import writing
+from tunelift.config.schema import CurateConfig, SourceConfig, SourceFormat
+from tunelift.errors import UserError
+from tunelift.runtime import console
+from tunelift.runtime.chat import load_tokenizer
+from tunelift.stages.curate.card import data_set_card, funnel
+from tunelift.stages.curate.checks import measure, structure_fault
+from tunelift.stages.curate.contamination import Contamination, Questions
+from tunelift.stages.curate.documents import kind
+from tunelift.stages.curate.duplicates import ExactDuplicates, normalised
+from tunelift.stages.curate.formats import ShapeError, detect, to_conversation
+from tunelift.stages.curate.read import read_source, source_fingerprint
+from tunelift.stages.curate.rows import Dropped, Example, Fault, Kept, Outcome, Quarantined, RawRow
+from tunelift.stages.curate.split import SPLITS, split_of
+from tunelift.stages.curate.write import Ledger, as_json, check_counts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def curate(
+    config: CurateConfig,
+    *,
+    tokenizer_folder: Path,
+    max_length: int,
+    questions: dict[str, list[str]],
+    seed: int,
+    out: Path,
+) -> dict[str, Any]:
+    """Turn raw rows into a data set: train, validation and test splits, and an account of every row.
+
+    Args:
+        config: Sources and rules.
+        tokenizer_folder: The model folder whose tokenizer and chat template measure the rows.
+        max_length: Longest row in tokens.
+        questions: By task name, what each of its items asks (the request alone, without the prompt around it).
+        seed: Decides the split together with a row's group.
+        out: Folder to fill; files of an earlier attempt are overwritten.
+
+    Returns:
+        `content` (sha256 over the split files), `rows`, `splits`, `contamination` and `formats`.
+
+    Raises:
+        UserError: a source cannot be read, too many rows are broken, or a split that is needed came out empty.
+        CountError: the counts do not add up, which is a bug.
+    """
+    tokenizer = load_tokenizer(tokenizer_folder)
+    contamination = Contamination(Questions(questions, config.contamination_ngram, config.contamination_overlap))
+    reading = Reading(config)
+    judge = Judge(config, tokenizer, max_length, seed, contamination)
+    with writing(out):
+        with Ledger(out) as ledger, console.progress("curate", unit="rows") as bar:
+            for row in reading.rows():
+                ledger.record(judge.outcome(row))
+                bar.advance()
+        stats = ledger.stats(reading.read, reading.formats, contamination.rates())
+        check_counts(stats, out)
+        _check_usable(config, stats, ledger)
+        content = digest({split: file_sha256(out / f"{split}.jsonl") for split in SPLITS})
+        hashes = {source.path: source_fingerprint(source) for source in config.sources}
+        (out / "stats.json").write_bytes(orjson.dumps(stats, option=orjson.OPT_INDENT_2) + b"\n")
+        (out / "README.md").write_text(
+            data_set_card(config, stats, hashes, content, max_length, seed), encoding="utf-8"
+        )
+    for line in funnel(stats):
+        console.say(line)
+    _warn(stats, judge, config)
+    return {
+        "content": content,
+        "rows": stats["rows"],
+        "splits": stats["splits"],
+        "contamination": stats["contamination"],
+        "formats": reading.formats,
+    }
+
+
+@dataclass
+class Reading:
+    """Reads the sources in order, and counts what comes out of them before anything is decided."""
+
+    config: CurateConfig
+    read: Counter[str] = field(default_factory=Counter)
+    """Rows by source."""
+    formats: dict[str, str | None] = field(default_factory=dict)
+    """Format by source."""
+
+    def rows(self) -> Iterator[Example | Quarantined]:
+        """Each row as a conversation, or why it is none; at most `max_rows`."""
+        for source in self.config.sources:
+            left = None if self.config.max_rows is None else self.config.max_rows - self.read.total()
+            if left == 0:
+                return
+            shape, rows = detect(source, islice(read_source(source), left))
+            for row in rows:
+                self.read[row.file] += 1
+                self.formats.setdefault(row.file, shape)
+                yield _example(row, shape, source, self.config.split.group_by) if isinstance(row, RawRow) else row
+
+
+def _example(
+    row: RawRow, shape: SourceFormat | None, source: SourceConfig, group_by: str | None
+) -> Example | Quarantined:
+    assert shape is not None, "a row that could be read has a format"
+    try:
+        messages, tools = to_conversation(row.value, shape, source.system)
+        return Example(row.file, row.line, row.value, messages, tools, _group(row.value, messages, group_by))
+    except ShapeError as error:
+        return Quarantined(
+            row.file, row.line, error.path, error.reason, error.detail, row.text or as_json(row.value).decode()
+        )
+
+
+def _group(row: dict[str, Any], messages: list[dict[str, Any]], group_by: str | None) -> str:
+    """The text whose hash decides the split: the field named, or the first user message."""
+    if group_by is None:
+        return normalised(next((message["content"] for message in messages if message["role"] == "user"), ""))
+    value = row.get(group_by)
+    if value is None:
+        raise ShapeError(
+            f"$.{group_by}", "missing_field", f"the field {group_by!r} of curate.split.group_by is missing"
+        )
+    if not isinstance(value, str | int):
+        raise ShapeError(f"$.{group_by}", "wrong_type", f"is {kind(value)}, must be text or a whole number to group by")
+    return str(value)
+
+
+@dataclass
+class Judge:
+    """Decides what becomes of each row, in the order of the funnel."""
+
+    config: CurateConfig
+    tokenizer: PreTrainedTokenizerFast
+    max_length: int
+    seed: int
+    contamination: Contamination
+    duplicates: ExactDuplicates = field(default_factory=ExactDuplicates)
+    tools_unseen: int = 0
+    """Kept rows whose tools the template leaves out."""
+
+    def outcome(self, row: Example | Quarantined) -> Outcome:
+        """Keep, drop with a reason, or quarantine."""
+        if isinstance(row, Quarantined):
+            return row
+        fault = structure_fault(row) or self.duplicates.fault(row) or self.contamination.fault(row)
+        if fault:
+            return Dropped(row, fault)
+        measured = measure(row, self.tokenizer, self.max_length, self.config.min_reply_tokens)
+        if isinstance(measured, Fault):
+            return Dropped(row, measured)
+        self.tools_unseen += not measured.shows_tools
+        return Kept(row, split_of(row.group, self.config.split, self.seed), measured.tokens, measured.supervised_tokens)
+
+
+REMEDIES = {
+    "not_utf8": "Convert the file to UTF-8, from Latin-1 with: iconv -f ISO-8859-1 -t UTF-8.",
+    "invalid_json": "Correct the lines; if the file is one JSON list, name it .json.",
+}
+"""What to do when this is the commonest reason why rows cannot be read."""
+
+
+def _check_usable(config: CurateConfig, stats: dict[str, Any], ledger: Ledger) -> None:
+    rows = stats["rows"]
+    quarantined = sum(rows["quarantined"].values())
+    if quarantined / rows["read"] > config.max_quarantine_ratio:
+        raise UserError(
+            f"{quarantined} of {rows['read']} rows cannot be read, more than curate.max_quarantine_ratio="
+            f"{config.max_quarantine_ratio:g} allows.\n{_examples(rows['quarantined'], ledger)}",
+            remedy=REMEDIES.get(next(iter(rows["quarantined"])), "Correct the rows, or name the source's format.")
+            + f" All of them are in {ledger.out / 'quarantine.jsonl'}.",
+        )
+    if not rows["kept"]:
+        raise UserError(
+            "No row is left after curation.\n" + "\n".join(funnel(stats)) + f"\n{_examples(rows['dropped'], ledger)}",
+            remedy=f"Look at {ledger.out / 'dropped.jsonl'}: it holds each row with the reason.",
+        )
+    for split in ("validation", "train"):
+        if not stats["splits"][split]["rows"]:
+            raise UserError(
+                f"The {split} split is empty: none of the {rows['kept']} rows kept fell into it.",
+                remedy="Add rows, "
+                + (
+                    "raise curate.split.validation"
+                    if split == "validation"
+                    else "lower curate.split.validation and curate.split.test"
+                )
+                + ", or choose another seed"
+                + (", or another curate.split.group_by." if config.split.group_by else "."),
+            )
+
+
+def _examples(reasons: dict[str, int], ledger: Ledger) -> str:
+    """The commonest reasons, each with the first row that it befell."""
+    lines = [
+        f"  {reason}: {count} rows, first {ledger.first[reason][0]} ({ledger.first[reason][1]})"
+        for reason, count in reasons.items()
+    ]
+    return "\n".join(lines[:5])
+
+
+def _warn(stats: dict[str, Any], judge: Judge, config: CurateConfig) -> None:
+    if config.split.test and not stats["splits"]["test"]["rows"]:
+        console.warn("the test split is empty; add rows, or raise curate.split.test")
+    if judge.tools_unseen:
+        console.warn(
+            f"{judge.tools_unseen} rows have tools, but the model's chat template does not show them to the model"
+        )

@@ -1,0 +1,161 @@
+"""Rows out of Arrow: Parquet files, folders written by `datasets`, and data sets of the hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tunelift.errors import UserError
+from tunelift.stages.curate.rows import Quarantined, RawRow
+
+BATCH_ROWS = 1000
+KEPT_LEVELS = 2
+"""Objects of the row's outer levels (the row, its messages) keep their nulls: there, null and absent differ."""
+
+
+def from_parquet(path: Path, file: str) -> Iterator[RawRow | Quarantined]:
+    """Rows of a Parquet file.
+
+    Raises:
+        UserError: the file is damaged or no Parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        number = 0
+        with pq.ParquetFile(path) as table:
+            for batch in table.iter_batches(batch_size=BATCH_ROWS):
+                for index in range(batch.num_rows):
+                    number += 1
+                    yield _arrow_row(batch, index, file, number)
+    except pa.ArrowException as error:
+        raise UserError(
+            f"The file cannot be read as Parquet: {str(error).splitlines()[0]}.",
+            where=str(path),
+            remedy="Write or copy it again; a text file needs the suffix .jsonl, .json or .csv.",
+        ) from error
+
+
+def _arrow_row(batch: Any, index: int, file: str, number: int) -> RawRow | Quarantined:
+    row = batch.slice(index, 1)
+    try:
+        return RawRow(file, number, without_nulls(row.to_pylist()[0]))
+    except UnicodeDecodeError as error:
+        detail = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
+        return Quarantined(
+            file, number, "$", "not_utf8", detail, error.object.decode("utf-8", errors="backslashreplace")
+        )
+
+
+def without_nulls(value: Any, levels: int = KEPT_LEVELS) -> Any:
+    """Take the nulls out of inner objects: Arrow gives every object of a column the same keys and fills in null."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item, levels - 1) for key, item in value.items() if item is not None or levels > 0}
+    if isinstance(value, list):
+        return [without_nulls(item, levels) for item in value]
+    return value
+
+
+def is_saved_folder(path: Path) -> bool:
+    """Whether `datasets` wrote this folder with `save_to_disk`."""
+    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+
+
+def from_folder(path: Path, file: str, split: str) -> Iterator[RawRow | Quarantined]:
+    """Rows of a folder written by `save_to_disk`; `split` picks from a folder with several.
+
+    Raises:
+        UserError: the folder is damaged, or has no such split.
+    """
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        saved = load_from_disk(str(path))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"The folder cannot be loaded as a data set: {_first_line(error)}.",
+            where=str(path),
+            remedy="Write it again with save_to_disk.",
+        ) from error
+    if isinstance(saved, DatasetDict):
+        if split not in saved:
+            raise UserError(
+                f"The data set has no split {split!r}.",
+                where=str(path),
+                remedy=f"Set split to one of: {', '.join(saved)}.",
+            )
+        saved, file = saved[split], f"{file}/{split}"
+    yield from _numbered(saved, file)
+
+
+def from_hub(name: str, split: str, commit: str) -> Iterator[RawRow | Quarantined]:
+    """Rows of one split of a hub data set at a commit.
+
+    Raises:
+        UserError: the data set has no such split, cannot be loaded, or the hub cannot be reached.
+    """
+    from datasets import load_dataset
+
+    try:
+        loaded = load_dataset(name, split=split, revision=commit)
+    except Exception as error:  # `datasets` lets errors of many libraries through: Arrow, fsspec, httpx, its own.
+        raise UserError(
+            f"The data set cannot be loaded: {_first_line(error)}.",
+            where=f"hub:{name}",
+            remedy="Check split and revision. If a row is malformed, download the file and name it as path: "
+            "bad rows are then set aside one by one.",
+        ) from error
+    yield from _numbered(loaded, f"hub:{name}/{split}")
+
+
+def _numbered(rows: Iterable[dict[str, Any]], file: str) -> Iterator[RawRow]:
+    for number, value in enumerate(rows, start=1):
+        yield RawRow(file, number, without_nulls(dict(value)))
+
+
+def hub_commit(name: str, revision: str | None) -> str:
+    """The commit that a hub data set's revision stands for; a full commit is taken as it is, without asking the hub.
+
+    Raises:
+        UserError: the hub has no such data set or revision, refuses it, or cannot be reached.
+    """
+    where = f"hub:{name}"
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise UserError("This is no data set id.", where=where, remedy="Write it as hub:owner/name.")
+    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    import httpx
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return str(HfApi().dataset_info(name, revision=revision).sha)
+    except GatedRepoError as error:
+        raise UserError(
+            "The data set's owner asks you to accept its terms first.",
+            where=where,
+            remedy="Accept them on its page, create a read token, and set HF_TOKEN to it.",
+        ) from error
+    except RevisionNotFoundError as error:
+        raise UserError(
+            f"The data set has no revision {revision!r}.", where=where, remedy="Correct revision."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            "The hub knows no such data set, or it is private.",
+            where=where,
+            remedy="Check the spelling; for a private one set HF_TOKEN.",
+        ) from error
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        raise UserError(
+            f"The hub cannot be reached ({type(error).__name__}).",
+            where=where,
+            remedy="Check the network; or set revision to a full commit that lies in the local cache; or name a file.",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,8 @@
+"""Merge: base model and adapter to one model."""
+
+from tunelift.stages.merge.stage import merge
+
+VERSION = 1
+"""Raised when the same input would give another model."""
+
+__all__ = ["VERSION", "merge"]

@@ -1,0 +1,166 @@
+"""The adapter folded into the weights it was trained on, and proof that the model still says the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunelift.config.schema import MergeConfig
+from tunelift.errors import GateError, UserError
+from tunelift.runtime import console
+from tunelift.runtime.chat import load_tokenizer
+from tunelift.runtime.encoded import Row, read_encoded
+from tunelift.runtime.weights import Device, Kind, load_base, machine_trouble, one_gpu
+from tunelift.stages.merge.parity import Parity, compare, reference
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MEMORY_REMEDY = "Merge on a machine that holds the model in bf16 (2 bytes a parameter), or lower merge.parity_rows."
+SHARD_SIZE = "5GB"
+WEIGHTS_ONLY = {"adapter_model.safetensors", "adapter_config.json"}
+
+
+def merge(
+    config: MergeConfig, *, kind: Kind, model: Path, adapter: Path, dataset: Path, device: Device, out: Path
+) -> dict[str, Any]:
+    """Write a Hugging Face folder into `out`: bf16 safetensors, what the adapter was trained with, and parity.json.
+
+    Args:
+        kind: What the adapter was trained on: `qlora` is a base in NF4, which is dequantized, `lora` one in bf16.
+        model: The base model's folder.
+        adapter: The train artifact; the adapter lies in its folder `adapter`.
+        dataset: The data set whose validation rows the two models are compared on.
+
+    Returns:
+        The content of parity.json.
+
+    Raises:
+        GateError: the merged model strays too far from the trained one.
+        UserError: the adapter does not fit the model.
+        MachineError: out of memory or disk.
+    """
+    if device == "cuda":
+        one_gpu()
+    with machine_trouble(out, MEMORY_REMEDY):
+        _empty(out)
+        rows, padding = _parity_rows(config, model, adapter / "adapter", dataset)
+        trained = load_trained(kind, model, adapter / "adapter", device)
+        said = reference(trained, rows, padding, device)
+        write_model(fold(trained, kind), adapter / "adapter", out)
+        del trained
+        parity = compare(load_base(out, kind="lora", device=device), said, rows, padding, device)
+        found = parity.to_json() | {
+            "rows": len(rows),
+            "limits": {"kl_mean": config.max_kl, "top1_agreement": config.min_top1_agreement},
+            "base": "nf4-dequantized" if kind == "qlora" else "bf16",
+        }
+        (out / "parity.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        hold(parity, config)
+        console.say(
+            f"merge: on {parity.positions:,} positions the merged model agrees with the trained one at "
+            f"{parity.top1_agreement:.1%}; KL divergence {parity.kl_mean:.5f} nats a token"
+        )
+        return found
+
+
+def _empty(out: Path) -> None:
+    """A killed merge leaves nothing worth keeping."""
+    for path in out.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _parity_rows(config: MergeConfig, model: Path, adapter: Path, dataset: Path) -> tuple[list[Row], int]:
+    """Validation rows (training rows if there are none), and a token to pad them with."""
+    tokenizer = load_tokenizer(adapter)
+    rows = read_encoded(tokenizer, dataset, "validation", config.parity_rows)
+    rows = rows or read_encoded(tokenizer, dataset, "train", config.parity_rows)
+    if not rows:
+        raise UserError("The data set has no rows to compare on.", where=str(dataset), remedy="Run curate again.")
+    return rows, tokenizer.pad_token_id or 0
+
+
+def load_trained(kind: Kind, model: Path, adapter: Path, device: Device) -> Any:
+    """The model as it was trained: base in its training precision, adapter in fp32."""
+    from peft import PeftModel
+
+    base = load_base(model, kind=kind, device=device)
+    try:
+        return PeftModel.from_pretrained(base, str(adapter)).eval()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(
+            f"The adapter does not fit the model: {(str(error).splitlines() or [''])[0]}",
+            where=str(adapter),
+            remedy="Merge it into the model that it was trained on.",
+        ) from error
+
+
+def fold(trained: Any, kind: Kind) -> PreTrainedModel:
+    """W + alpha/rank * B A, in fp32 and rounded once to bf16, in place.
+
+    A 4-bit W is dequantized first: merged in 4-bit, rounding erases the adapter; merged into the original weights, it
+    corrects errors of quantization that are no longer there.
+    """
+    import torch
+    from peft.tuners.lora import LoraLayer
+
+    if kind == "qlora":
+        _dequantize(trained)
+    for name, layer in list(trained.named_modules()):
+        if isinstance(layer, LoraLayer):
+            linear = layer.get_base_layer()
+            with torch.no_grad():
+                weight = linear.weight.float()
+                weight += layer.get_delta_weight("default")
+                linear.weight.copy_(weight)  # Rounds to the nearest bf16.
+            trained.set_submodule(name, linear)
+    merged: PreTrainedModel = trained.get_base_model()
+    return merged
+
+
+def _dequantize(trained: Any) -> None:
+    """Every 4-bit layer becomes the bf16 linear layer that it computed with, one at a time."""
+    import torch
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+
+    for name, layer in list(trained.named_modules()):
+        if isinstance(layer, Linear4bit):
+            weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(torch.bfloat16)
+            linear = torch.nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
+            linear.weight = torch.nn.Parameter(weight, requires_grad=False)
+            linear.bias = layer.bias
+            trained.set_submodule(name, linear)
+    base = trained.get_base_model()
+    base.hf_quantizer.remove_quantization_config(base)
+
+
+def write_model(merged: PreTrainedModel, adapter: Path, out: Path) -> None:
+    """Weights and config, and beside them what the adapter was trained with: tokenizer, template, stop tokens."""
+    merged.save_pretrained(out, max_shard_size=SHARD_SIZE)
+    for path in sorted(adapter.iterdir()):
+        if path.name not in WEIGHTS_ONLY:
+            shutil.copyfile(path, out / path.name)
+
+
+def hold(parity: Parity, config: MergeConfig) -> None:
+    """Raise GateError when the merged model is another model."""
+    broken: Sequence[str] = [
+        text
+        for fails, text in (
+            (not parity.kl_mean <= config.max_kl, f"KL divergence {parity.kl_mean:.4f} > merge.max_kl={config.max_kl}"),
+            (
+                not parity.top1_agreement >= config.min_top1_agreement,
+                f"top-1 agreement {parity.top1_agreement:.4f} < merge.min_top1_agreement={config.min_top1_agreement}",
+            ),
+        )
+        if fails
+    ]
+    if broken:
+        raise GateError(
+            f"The merged model differs from the trained one: {'; '.join(broken)} (on {parity.positions:,} positions).",
+            remedy="If the model is known to be this sensitive to rounding, raise the limit knowingly.",
+        )

@@ -1,0 +1,79 @@
+"""Resolution: pure, told with reasons, and refusing what cannot work."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunelift.config.resolve import Facts, resolve
+from tunelift.config.schema import Config
+from tunelift.errors import UserError
+
+CPU = Facts(device="cpu", context=8192, wandb_key=False)
+GPU = Facts(device="cuda", context=131072, wandb_key=True)
+
+
+def config(**sections) -> Config:
+    return Config(name="a", model={"id": "x"}, curate={"sources": [{"path": "a.jsonl"}]}, **sections)
+
+
+def test_no_auto_is_left_in_what_stages_read() -> None:
+    for facts in (CPU, GPU):
+        resolved = resolve(config(), facts)
+        left = [
+            f"{section}.{name}"
+            for section in ("train", "engine", "tracking")
+            for name, value in getattr(resolved.config, section)
+            if value == "auto"
+        ]
+        assert left == []
+
+
+def test_each_choice_says_what_and_why() -> None:
+    choices = {choice.field: choice for choice in resolve(config(), CPU).choices}
+    assert choices["train.micro_batch_size"].value == 16
+    assert choices["train.gradient_checkpointing"].value is False
+    assert choices["engine.max_model_len"].value == 4096
+    assert choices["tracking.wandb"].value == "offline"
+    assert all(choice.why for choice in choices.values())
+
+
+def test_a_gpu_gets_other_choices() -> None:
+    resolved = resolve(config(), GPU).config
+    assert resolved.train.gradient_checkpointing is True
+    assert resolved.engine.enforce_eager is False
+    assert resolved.tracking.wandb == "online"
+
+
+def test_what_the_user_set_is_kept_and_not_listed_as_a_choice() -> None:
+    resolved = resolve(config(train={"micro_batch_size": 2, "global_batch_size": 6}), CPU)
+    assert resolved.config.train.micro_batch_size == 2
+    assert "train.micro_batch_size" not in {choice.field for choice in resolved.choices}
+
+
+@pytest.mark.parametrize(("whole", "micro"), [(16, 16), (24, 12), (17, 1), (7, 7)])
+def test_the_micro_batch_divides_the_global_batch(whole: int, micro: int) -> None:
+    assert resolve(config(train={"global_batch_size": whole}), CPU).config.train.micro_batch_size == micro
+
+
+@pytest.mark.parametrize(
+    ("sections", "facts", "message"),
+    [
+        ({"train": {"max_length": 9000}}, CPU, "longer than the model's context of 8192"),
+        ({"engine": {"max_model_len": 9000}}, CPU, "longer than the model's context of 8192"),
+        ({"train": {"optimizer": "paged_adamw_8bit"}}, CPU, "needs a GPU"),
+        ({"train": {"attention": "flash_attention_2"}}, CPU, "needs a GPU"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_a_remedy(sections, facts, message) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        resolve(config(**sections), facts)
+    assert caught.value.remedy
+
+
+def test_runtime_knobs_do_not_change_the_fingerprint() -> None:
+    plain = resolve(config(), CPU).config
+    tuned = resolve(
+        config(train={"micro_batch_size": 4, "save_steps": 7}, evaluate={"concurrency": 3}, serve={"port": 9}), CPU
+    ).config
+    assert plain.identity() == tuned.identity()
+    assert plain.identity() != resolve(config(train={"global_batch_size": 8}), CPU).config.identity()

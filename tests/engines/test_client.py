@@ -1,0 +1,165 @@
+"""The client: bounded concurrency, retries, and what a failure becomes. Against a stub server."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.endpoint import Answer, Stub, answer
+from tunelift.engines import client as module
+from tunelift.engines.client import Client, Reply, Request
+from tunelift.errors import MachineError
+
+
+@pytest.fixture
+def stub() -> Iterator[Callable[[Answer], Stub]]:
+    made: list[Stub] = []
+
+    def make(respond: Answer) -> Stub:
+        made.append(Stub(respond))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+
+
+@pytest.fixture(autouse=True)
+def short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BACK_OFF_SECONDS", (0.01, 0.02))
+
+
+def ask(url: str, questions: list[str], **options: Any) -> dict[str, Reply]:
+    settings = {"concurrency": 4, "timeout_seconds": 5, "decoding": {"temperature": 0.0}, "seed": 17, **options}
+    replies: list[Reply] = []
+    requests = [Request(question, [{"role": "user", "content": question}], 9) for question in questions]
+    Client(url, "m", **settings).generate(requests, replies.append)
+    assert sorted(reply.id for reply in replies) == sorted(questions), "one reply a request"
+    return {reply.id: reply for reply in replies}
+
+
+def test_every_request_is_asked_once_greedily_and_answered(stub: Callable[[Answer], Stub]) -> None:
+    server = stub(lambda body, number: (200, answer(body["messages"][-1]["content"].upper())))
+    replies = ask(server.url, [f"q{n}" for n in range(20)])
+    assert replies["q3"].text == "Q3"
+    assert (replies["q3"].tokens_in, replies["q3"].tokens_out, replies["q3"].finish_reason) == (7, 2, "stop")
+    assert replies["q3"].error is None
+    assert replies["q3"].seconds > 0
+    assert set(server.tries.values()) == {1}
+    assert all(
+        (body["model"], body["max_tokens"], body["temperature"], body["seed"]) == ("m", 9, 0.0, 17)
+        for body in server.bodies
+    )
+
+
+def test_no_more_requests_are_in_flight_than_allowed(stub: Callable[[Answer], Stub]) -> None:
+    def slow(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        time.sleep(0.03)
+        return 200, answer("x")
+
+    server = stub(slow)
+    ask(server.url, [f"q{n}" for n in range(20)], concurrency=3)
+    assert server.most_busy == 3
+
+
+def test_replies_are_handed_on_as_they_come(stub: Callable[[Answer], Stub]) -> None:
+    release = threading.Event()
+
+    def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        if body["messages"][-1]["content"] == "slow":
+            release.wait(5)
+        return 200, answer("x")
+
+    order: list[str] = []
+
+    def on_reply(reply: Reply) -> None:
+        order.append(reply.id)
+        release.set()
+
+    requests = [Request(name, [{"role": "user", "content": name}], 9) for name in ("slow", "fast")]
+    Client(stub(respond).url, "m", concurrency=2, timeout_seconds=9, decoding={}, seed=1).generate(requests, on_reply)
+    assert order == ["fast", "slow"]
+
+
+@pytest.mark.parametrize("failure", [(500, {}), (503, {}), (429, {}), (200, b"no json"), (200, {"choices": []})])
+def test_a_passing_failure_is_tried_again(stub: Callable[[Answer], Stub], failure: tuple[int, Any]) -> None:
+    server = stub(lambda body, number: failure if number < 3 else (200, answer("late")))
+    reply = ask(server.url, ["q"])["q"]
+    assert (reply.text, reply.error, server.tries["q"]) == ("late", None, 3)
+
+
+def test_a_lasting_failure_becomes_a_reply_with_an_error_and_harms_no_other(stub: Callable[[Answer], Stub]) -> None:
+    server = stub(
+        lambda body, number: (
+            (500, {"why": "broken"}) if body["messages"][-1]["content"] == "bad" else (200, answer("x"))
+        )
+    )
+    replies = ask(server.url, ["a", "bad", "b"])
+    assert server.tries["bad"] == 3
+    assert (replies["bad"].text, replies["bad"].error) == ("", 'HTTP 500: {"why": "broken"}')
+    assert replies["a"].error is None
+    assert replies["b"].error is None
+
+
+def test_a_refused_request_is_not_asked_again(stub: Callable[[Answer], Stub]) -> None:
+    server = stub(lambda body, number: (400, {"message": "too long " + "x" * 9000}))
+    reply = ask(server.url, ["q"])["q"]
+    assert server.tries["q"] == 1
+    assert reply.error is not None
+    assert reply.error.startswith("HTTP 400")
+    assert len(reply.error) < 600
+
+
+def test_a_request_that_takes_too_long_is_given_up(stub: Callable[[Answer], Stub]) -> None:
+    def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        time.sleep(0.3)
+        return 200, answer("x")
+
+    reply = ask(stub(respond).url, ["q"], timeout_seconds=0.05)["q"]
+    assert reply.error is not None
+    assert "Timeout" in reply.error
+
+
+def test_an_endpoint_that_is_gone_ends_the_whole(stub: Callable[[Answer], Stub]) -> None:
+    server = stub(lambda body, number: (200, answer("x")))
+    server.close()
+    with pytest.raises(MachineError, match="the engine has ended"):
+        ask(server.url, ["a", "b", "c"])
+
+
+def test_an_error_while_keeping_a_reply_ends_the_whole(stub: Callable[[Answer], Stub]) -> None:
+    def full(reply: Reply) -> None:
+        raise OSError(28, "No space left on device")
+
+    server = stub(lambda body, number: (200, answer("x")))
+    requests = [Request(str(n), [{"role": "user", "content": str(n)}], 9) for n in range(50)]
+    with pytest.raises(OSError, match="No space"):
+        Client(server.url, "m", concurrency=2, timeout_seconds=5, decoding={}, seed=1).generate(requests, full)
+    assert len(server.bodies) < 10
+
+
+def test_proxies_of_the_environment_do_not_stand_between_this_machine_and_itself(
+    stub: Callable[[Answer], Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert ask(stub(lambda body, number: (200, answer("x"))).url, ["q"])["q"].text == "x"
+
+
+def test_tools_are_rendered_but_not_called_and_the_key_travels_in_a_header(stub: Callable[[Answer], Stub]) -> None:
+    server = stub(lambda body, number: (200, answer("x")))
+    request = Request("q", [{"role": "user", "content": "q"}], 9, tools=[{"type": "function"}])
+    client = Client(server.url, "m", concurrency=1, timeout_seconds=5, decoding={}, seed=1, api_key="secret")
+    client.generate([request], lambda reply: None)
+    assert (server.bodies[0]["tools"], server.bodies[0]["tool_choice"]) == ([{"type": "function"}], "none")
+    assert server.headers[0]["Authorization"] == "Bearer secret"
+
+
+def test_text_that_cannot_be_written_to_a_file_is_made_writable(stub: Callable[[Answer], Stub]) -> None:
+    server = stub(lambda body, number: (200, json.dumps(answer("a\ud800b")).encode()))
+    assert ask(server.url, ["q"])["q"].text == "a?b"

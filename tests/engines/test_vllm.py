@@ -1,0 +1,243 @@
+"""The vLLM process: its command and environment, failing clearly, and leaving nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tunelift.config.schema import EngineConfig
+from tunelift.engines import vllm as module
+from tunelift.engines.client import Client, Reply, Request
+from tunelift.engines.vllm import VllmEngine, meaningful_lines, vllm_arguments, vllm_environment
+from tunelift.errors import MachineError
+from tunelift.runtime.hardware import Hardware
+
+SMALL = EngineConfig(max_model_len=512, cpu_kv_cache_gib=1, max_num_seqs=8, enforce_eager=True)
+
+
+def arguments(engine: EngineConfig, device: module.Device = "cpu") -> list[str]:
+    return vllm_arguments(Path("m"), engine, device=device, seed=5, host="127.0.0.1", port=81, served_name="tuned")
+
+
+def after(command: list[str], option: str) -> str:
+    return command[command.index(option) + 1]
+
+
+def test_the_command_pins_what_the_answers_depend_on() -> None:
+    command = arguments(SMALL)
+    assert command[:3] == [sys.executable, "-m", "tunelift.engines.launch"]
+    expected = {
+        "--model": "m",
+        "--served-model-name": "tuned",
+        "--generation-config": "vllm",
+        "--dtype": "bfloat16",
+        "--max-model-len": "512",
+        "--seed": "5",
+        "--port": "81",
+        "--max-num-seqs": "8",
+    }
+    assert {option: after(command, option) for option in expected} == expected
+    assert "--enforce-eager" in command
+    assert "--gpu-memory-utilization" not in command
+
+
+def test_on_a_gpu_the_memory_share_is_set_and_auto_compiles() -> None:
+    command = arguments(EngineConfig(gpu_memory_utilization=0.5), "cuda")
+    assert after(command, "--gpu-memory-utilization") == "0.5"
+    assert "--enforce-eager" not in command
+
+
+def test_the_environment_is_offline_and_silent_and_holds_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "left over")
+    environment = vllm_environment(SMALL, device="cpu", api_key="secret")
+    assert {name: environment[name] for name in ("HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK")} == {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+    }
+    assert environment["VLLM_API_KEY"] == "secret"
+    assert environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert environment["PATH"] == os.environ["PATH"]
+    on_gpu = vllm_environment(SMALL, device="cuda")
+    assert "VLLM_API_KEY" not in on_gpu, "a key of the shell would lock evaluation out of its own engine"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in on_gpu
+
+
+def test_a_small_machine_computes_on_every_core_and_a_large_one_is_left_to_vllm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for cores, threads in ((2, "2"), (8, "8"), (64, None)):
+        monkeypatch.setattr(module, "detect", lambda cores=cores: Hardware("cpu", "x", 8, cores))
+        environment = vllm_environment(SMALL, device="cpu")
+        assert environment.get("OMP_NUM_THREADS") == threads
+        assert environment.get("VLLM_ENABLE_V1_MULTIPROCESSING") == (threads and "0")
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """vLLM is replaced by a Python program."""
+    monkeypatch.setattr(module, "vllm_arguments", lambda *_, **__: [sys.executable, "-c", code])
+
+
+def engine(tmp_path: Path, config: EngineConfig = SMALL) -> VllmEngine:
+    return VllmEngine(tmp_path, config, device="cpu", seed=1, served_name="t", log=tmp_path / "logs" / "vllm.log")
+
+
+def test_an_engine_that_dies_while_starting_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(monkeypatch, "print('INFO loading'); raise ValueError('no such architecture')")
+    with pytest.raises(MachineError, match="ended while starting") as caught, engine(tmp_path) as made:
+        made.start()
+    assert "ValueError: no such architecture" in caught.value.message
+    assert "INFO loading" not in caught.value.message
+    assert caught.value.where == str(tmp_path / "logs" / "vllm.log")
+
+
+def test_an_engine_killed_for_memory_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(monkeypatch, "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(MachineError) as caught, engine(tmp_path) as made:
+        made.start()
+    assert "memory ran out" in caught.value.remedy
+
+
+def test_an_engine_that_does_not_get_ready_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(monkeypatch, "import time; print('thinking', flush=True); time.sleep(60)")
+    with engine(tmp_path, SMALL.model_copy(update={"startup_timeout_seconds": 0.6})) as made:
+        with pytest.raises(MachineError, match="was not ready after 1 s"):
+            made.start()
+        assert not [child for child in psutil.Process().children() if "thinking" in " ".join(child.cmdline())]
+
+
+def test_an_engine_that_nobody_asks_never_starts(tmp_path: Path) -> None:
+    with engine(tmp_path) as made:
+        made.check()
+    assert made.startup_seconds is None
+    assert not (tmp_path / "logs").exists()
+
+
+def test_meaningful_lines_are_the_errors_once_each_or_else_the_end() -> None:
+    log = [
+        "(APIServer pid=1) INFO 11-23 05:52:39 [a.py:3] hello",
+        "(EngineCore pid=2) ERROR 11-23 05:52:39 [core.py:1136] Traceback (most recent call last):",
+        "(EngineCore pid=2) ERROR 11-23 05:52:39 [core.py:1136] ValueError: Not enough memory",
+        "(EngineCore pid=2) ValueError: Not enough memory",
+        "(APIServer pid=1) RuntimeError: Engine core initialization failed.",
+        "/x.py:3: UserWarning: leaked",
+    ]
+    assert meaningful_lines(log) == [
+        "ValueError: Not enough memory",
+        "RuntimeError: Engine core initialization failed.",
+    ]
+    assert meaningful_lines(["a", "(Worker pid=3) b"]) == ["a", "b"]
+
+
+@pytest.fixture(scope="module")
+def running(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
+    log = tmp_path_factory.mktemp("vllm") / "vllm.log"
+    with VllmEngine(tiny_model, SMALL, device="cpu", seed=1, served_name="tiny", log=log) as made:
+        made.start()
+        yield made
+
+
+def ask(engine: VllmEngine, count: int) -> dict[str, Reply]:
+    replies: dict[str, Reply] = {}
+    requests = [
+        Request(str(n), [{"role": "system", "content": "Answer."}, {"role": "user", "content": f"Number {n}"}], 8)
+        for n in range(count)
+    ]
+    client = Client(engine.url, "tiny", concurrency=4, timeout_seconds=60, decoding={"temperature": 0.0}, seed=1)
+    client.generate(requests, lambda reply: replies.update({reply.id: reply}))
+    return replies
+
+
+@pytest.mark.timeout(240)
+def test_a_real_engine_answers_and_greedy_answers_repeat(running: VllmEngine, tiny_model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    first, second = ask(running, 6), ask(running, 6)
+    assert all(reply.error is None and 1 <= reply.tokens_out <= 8 for reply in first.values())
+    assert {key: reply.text for key, reply in first.items()} == {key: reply.text for key, reply in second.items()}
+    messages = [{"role": "system", "content": "Answer."}, {"role": "user", "content": "Number 3"}]
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert first["3"].tokens_in == len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    port = running.url
+    running.start()
+    assert running.url == port, "a running engine is not started again"
+
+
+@pytest.mark.timeout(240)
+def test_a_prompt_beyond_the_context_is_refused_with_the_reason(running: VllmEngine) -> None:
+    replies: list[Reply] = []
+    client = Client(running.url, "tiny", concurrency=1, timeout_seconds=60, decoding={"temperature": 0.0}, seed=1)
+    client.generate([Request("long", [{"role": "user", "content": "word " * 600}], 8)], replies.append)
+    assert replies[0].error is not None
+    assert "HTTP 400" in replies[0].error
+    assert "512" in replies[0].error
+
+
+@pytest.mark.timeout(240)
+def test_an_engine_that_is_killed_takes_its_children_along_and_is_noticed(running: VllmEngine) -> None:
+    server = next(child for child in psutil.Process().children() if "tunelift.engines.launch" in child.cmdline())
+    family = [server, *server.children(recursive=True)]
+    assert len(family) >= 2, "the server and its engine process"
+    server.kill()
+    _wait_until_gone(family)
+    running._process.wait()
+    with pytest.raises(MachineError, match="vLLM ended"):
+        running.check()
+
+
+STARTER = """
+import json, sys, time, psutil
+from pathlib import Path
+from tunelift.config.schema import EngineConfig
+from tunelift.engines.vllm import VllmEngine
+config = EngineConfig(max_model_len=512, cpu_kv_cache_gib=1, enforce_eager=True)
+engine = VllmEngine(Path(sys.argv[1]), config, device="cpu", seed=1, served_name="t", log=Path(sys.argv[2]))
+engine.start()
+print(json.dumps([child.pid for child in psutil.Process().children(recursive=True)]), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.timeout(240)
+def test_no_process_outlives_a_parent_that_was_killed(tiny_model: Path, tmp_path: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(tiny_model), str(tmp_path / "vllm.log")], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert parent.stdout is not None
+        line = parent.stdout.readline()
+        assert line, "the engine did not start"
+        family = [psutil.Process(pid) for pid in json.loads(line)]
+        assert len(family) >= 2, "the server and its engine process"
+        parent.send_signal(signal.SIGKILL)
+    finally:
+        parent.kill()
+        parent.wait()
+        if parent.stdout:
+            parent.stdout.close()
+    _wait_until_gone(family)
+
+
+def _wait_until_gone(family: list[psutil.Process]) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(_lives(process) for process in family):
+        time.sleep(0.1)
+    assert [process.pid for process in family if _lives(process)] == []
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

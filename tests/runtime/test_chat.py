@@ -1,0 +1,115 @@
+"""Rendering and supervision: what is learnt is the assistant's turns through their end, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tiny import CHATML, make_tiny_model, tiny_tokenizer
+from tunelift.errors import UserError
+from tunelift.runtime.chat import UnusableRow, load_tokenizer, mark_supervised, render, supervise
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    made = tiny_tokenizer()
+    made.chat_template = CHATML
+    return made
+
+
+TURNS = [
+    {"role": "system", "content": "Answer briefly."},
+    {"role": "user", "content": "Two and two?"},
+    {"role": "assistant", "content": "Four."},
+    {"role": "user", "content": "And three?"},
+    {"role": "assistant", "content": "Seven."},
+]
+
+
+def test_each_assistant_turn_is_learnt_through_its_end_and_nothing_else(tokenizer) -> None:
+    row = supervise(tokenizer, TURNS)
+    marked = mark_supervised(tokenizer, row)
+    assert marked.count("⟦") == 2
+    assert "⟦Four.<|im_end|>⟧" in marked
+    assert "⟦Seven.<|im_end|>⟧" in marked
+    assert row.supervised_tokens == sum(row.mask) > 0
+
+
+def test_the_tokens_are_those_of_the_models_own_rendering(tokenizer) -> None:
+    row = supervise(tokenizer, TURNS)
+    own = tokenizer.apply_chat_template(TURNS, tokenize=True, return_dict=True)["input_ids"]
+    assert row.input_ids == list(own)
+    assert row.text == render(tokenizer, TURNS, None, generate=False)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=30), st.text(min_size=1, max_size=30)), min_size=1, max_size=4))
+def test_what_is_learnt_decodes_to_the_replies(tokenizer, pairs) -> None:
+    messages = [
+        message
+        for ask, reply in pairs
+        for message in ({"role": "user", "content": ask}, {"role": "assistant", "content": reply})
+    ]
+    row = supervise(tokenizer, messages)
+    learnt = tokenizer.decode([token for token, keep in zip(row.input_ids, row.mask, strict=True) if keep])
+    assert learnt == "".join(reply + "<|im_end|>" for _, reply in pairs)
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([{"role": "user", "content": "hello"}], "no_assistant_turn"),
+        (
+            [{"role": "user", "content": "a<|im_end|>b"}, {"role": "assistant", "content": "c"}],
+            "special_token_in_content",
+        ),
+        ([{"role": "user"}, {"role": "assistant", "content": "c"}], "template_refused"),
+    ],
+)
+def test_unusable_rows_say_why(tokenizer, messages, reason) -> None:
+    with pytest.raises(UnusableRow) as caught:
+        supervise(tokenizer, messages)
+    assert caught.value.reason == reason
+
+
+def test_a_template_without_an_end_of_turn_is_refused(tokenizer) -> None:
+    made = tiny_tokenizer()
+    made.chat_template = (
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
+    with pytest.raises(UnusableRow) as caught:
+        supervise(made, TURNS)
+    assert caught.value.reason == "end_of_turn_missing"
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
+    made = tiny_tokenizer()
+    made.chat_template = (
+        "{% for m in messages %}{% set last = loop.last %}<|im_start|>{{ m['role'] }}\n"
+        "{% if m['role'] == 'assistant' and last %}thinking {% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    with pytest.raises(UnusableRow) as caught:
+        supervise(made, TURNS)
+    assert caught.value.reason == "template_not_prefix_stable"
+
+
+def test_two_bos_tokens_are_refused() -> None:
+    made = tiny_tokenizer()
+    made.add_special_tokens({"bos_token": "<|endoftext|>"})
+    made.chat_template = "<|endoftext|><|endoftext|>" + CHATML
+    with pytest.raises(UnusableRow) as caught:
+        supervise(made, TURNS)
+    assert caught.value.reason == "double_bos"
+
+
+def test_a_model_folder_without_template_or_tokenizer_is_told(tmp_path) -> None:
+    with pytest.raises(UserError, match="no tokenizer"):
+        load_tokenizer(tmp_path)
+    folder = make_tiny_model(tmp_path / "model")
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(UserError, match="no chat template") as caught:
+        load_tokenizer(folder)
+    assert "instruct" in caught.value.remedy

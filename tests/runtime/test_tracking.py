@@ -1,0 +1,120 @@
+"""Metrics reach the local file always, W&B when it works, and sample text only when the config says so."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tunelift.config.schema import TrackingConfig
+from tunelift.runtime.tracking import METRICS, Tracker
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+
+
+def test_metrics_are_written_locally_with_tracking_off(tmp_path: Path) -> None:
+    tracker = Tracker(TrackingConfig(wandb="off"), tmp_path, {})
+    tracker.log("train", {"step": 1, "loss": 2.5})
+    tracker.close()
+    assert lines(tmp_path) == [{"stage": "train", "step": 1, "loss": 2.5}]
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_following_forwards_each_step_once_even_after_a_resume(tmp_path: Path) -> None:
+    source = tmp_path / "source.jsonl"
+    tracker = Tracker(TrackingConfig(wandb="off"), tmp_path, {})
+    forward = tracker.follow("train", source)
+    forward()
+    source.write_text('{"step": 1, "loss": 3}\n{"step": 2, "lo')
+    forward()
+    source.write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\n{"step": 2, "eval_loss": 2}\n')
+    forward()
+    source.write_text('{"step": 1, "loss": 3}\n')  # The run was killed; its resumption cut the file back.
+    forward = Tracker(TrackingConfig(wandb="off"), tmp_path, {}).follow("train", source)
+    source.write_text(
+        '{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\n{"step": 2, "eval_loss": 2}\n{"step": 3, "loss": 1}\n'
+    )
+    forward()
+    assert [(row["step"], "eval_loss" in row) for row in lines(tmp_path)] == [
+        (1, False),
+        (2, False),
+        (2, True),
+        (3, False),
+    ]
+
+
+def test_a_tracker_that_fails_is_switched_off_once_and_the_work_goes_on(tmp_path, monkeypatch, capsys) -> None:
+    import wandb
+
+    def fail(**options):
+        raise RuntimeError("no network at all")
+
+    monkeypatch.setattr(wandb, "init", fail)
+    tracker = Tracker(TrackingConfig(wandb="online"), tmp_path, {})
+    for step in range(3):
+        tracker.log("train", {"step": step, "loss": 1.0})
+    tracker.close()
+    assert len(lines(tmp_path)) == 3
+    assert capsys.readouterr().err.count("W&B is switched off") == 1
+
+
+SCRIPT = """
+import sys, os
+from pathlib import Path
+from tunelift.config.schema import TrackingConfig
+from tunelift.runtime.tracking import Tracker
+folder = Path(sys.argv[1])
+config = TrackingConfig(wandb="offline", log_samples=sys.argv[2] == "yes")
+tracker = Tracker(config, folder, {"train": {"learning_rate": 0.25}})
+tracker.log("train", {"step": 1, "loss": 2.5})
+tracker.summary({"verdict": "better by far"})
+tracker.samples("samples", ["output"], [["the very secret text"]])
+tracker.close()
+"""
+
+
+@pytest.mark.parametrize("log_samples", ["yes", "no"])
+def test_an_offline_run_can_be_read_back_and_holds_samples_only_if_asked(tmp_path: Path, log_samples: str) -> None:
+    # In a process of its own, with a secret in its environment that must not be written.
+    secret = "tunelift-test-secret-4711"
+    subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path), log_samples],
+        check=True,
+        timeout=120,
+        capture_output=True,
+        env={"PATH": "/usr/bin", "HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path), "HF_TOKEN": secret},
+    )
+    (written,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    records = _records(written)
+    assert any("train/loss" in str(record) for record in records)
+    assert any("better by far" in str(record) for record in records)
+    assert any("learning_rate" in str(record) for record in records)
+    assert (b"the very secret text" in everything) == (log_samples == "yes")
+    assert secret.encode() not in everything
+
+
+def _records(path: Path) -> list:
+    """The records of an offline file: LevelDB's log format (32 KiB blocks of crc, length, type, data) after 7 bytes."""
+    from wandb.proto import wandb_internal_pb2
+
+    block, data = 32768, path.read_bytes()
+    records, parts, position = [], b"", 7
+    while position + 7 <= len(data):
+        if block - position % block < 7:
+            position += block - position % block
+            continue
+        length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
+        parts += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in {1, 4}:  # whole, or the last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            records.append(record)
+            parts = b""
+    return records

@@ -1,0 +1,106 @@
+"""Worker processes: typed arguments in, a result or the very error out, and no orphan."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tunelift.config.schema import MergeConfig
+from tunelift.errors import GateError, MachineError, UserError
+from tunelift.runtime.console import say
+from tunelift.runtime.worker import run_isolated
+
+HERE = "tests.runtime.test_worker"
+
+
+def add(config: MergeConfig, *, out: Path, number: int) -> dict:
+    print("noise of a library")
+    return {"type": type(config).__name__, "path": out.name, "sum": number + config.parity_rows}
+
+
+def refuse(kind: str) -> dict:
+    raise {"user": UserError, "gate": GateError}[kind]("wrong value 7", remedy="use 8", where="a.yaml:3")
+
+
+def die() -> dict:
+    print("the last words", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def crash() -> dict:
+    raise ZeroDivisionError("a bug")
+
+
+def test_arguments_arrive_with_their_types(tmp_path: Path) -> None:
+    result = run_isolated(f"{HERE}:add", {"config": {"parity_rows": 3}, "out": "x/y", "number": 4}, tmp_path / "log")
+    assert result == {"type": "MergeConfig", "path": "y", "sum": 7}
+    assert "noise of a library" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("user", UserError), ("gate", GateError)])
+def test_an_error_crosses_with_message_remedy_and_place(tmp_path: Path, kind: str, expected: type) -> None:
+    with pytest.raises(expected) as caught:
+        run_isolated(f"{HERE}:refuse", {"kind": kind}, tmp_path / "log")
+    assert (caught.value.message, caught.value.remedy, caught.value.where) == ("wrong value 7", "use 8", "a.yaml:3")
+
+
+def test_a_killed_child_is_the_machines_failure(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="killed") as caught:
+        run_isolated(f"{HERE}:die", {}, tmp_path / "log")
+    assert caught.value.where == str(tmp_path / "log")
+
+
+def test_a_crash_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="ZeroDivisionError: a bug"):
+        run_isolated(f"{HERE}:crash", {}, tmp_path / "log")
+
+
+def talk() -> dict:
+    print("for the log")
+    say("for a person")
+    return {}
+
+
+def test_what_is_meant_for_a_person_reaches_the_parents_console(tmp_path: Path, capfd) -> None:
+    run_isolated(f"{HERE}:talk", {}, tmp_path / "log")
+    assert capfd.readouterr().err == "for a person\n"
+    assert (tmp_path / "log").read_text() == "for the log\n"
+
+
+def sleep(marker: str) -> dict:
+    Path(marker).write_text(str(os.getpid()))
+    time.sleep(60)
+    return {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
+def test_a_child_dies_with_its_killed_parent(tmp_path: Path) -> None:
+    marker = tmp_path / "pid"
+    code = (
+        "from pathlib import Path; from tunelift.runtime.worker import run_isolated; "
+        f"run_isolated('{HERE}:sleep', {{'marker': {str(marker)!r}}}, Path({str(tmp_path / 'log')!r}))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 30
+    while not (marker.exists() and marker.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child = int(marker.read_text())
+    parent.kill()
+    parent.wait()
+    while time.monotonic() < deadline and _alive(child):
+        time.sleep(0.05)
+    assert not _alive(child), f"process {child} outlived its parent"
+
+
+def _alive(number: int) -> bool:
+    try:
+        return Path(f"/proc/{number}/stat").read_text().split(")")[1].split()[0] != "Z"
+    except OSError:
+        return False

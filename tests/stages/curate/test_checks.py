@@ -1,0 +1,130 @@
+"""Structure, duplicates and measures: each fault has its reason, and good rows have none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.tiny import tiny_tokenizer
+from tunelift.stages.curate.checks import Measured, measure, structure_fault
+from tunelift.stages.curate.duplicates import ExactDuplicates
+from tunelift.stages.curate.rows import Example, Fault
+
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {}}}
+
+
+def example(*turns: tuple[str, str], tools: list[dict] | None = None, line: int = 1) -> Example:
+    """`call` is an assistant turn with a tool call and no text."""
+    call = {"tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {}}}]}
+    messages: list[dict[str, Any]] = [
+        {"role": "assistant" if role == "call" else role, "content": text, **(call if role == "call" else {})}
+        for role, text in turns
+    ]
+    return Example("a.jsonl", line, {}, messages, tools, "g")
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [("user", "a"), ("assistant", "b")],
+        [("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")],
+        [("user", "a"), ("call", ""), ("tool", "1"), ("tool", "2"), ("assistant", "b")],
+        [("user", "a"), ("call", "")],
+    ],
+)
+def test_a_proper_conversation_has_no_fault(turns: list[tuple[str, str]]) -> None:
+    assert structure_fault(example(*turns)) is None
+
+
+@pytest.mark.parametrize(
+    ("turns", "reason", "evidence"),
+    [
+        ([], "ends_without_reply", {"last": None}),
+        ([("user", "a")], "ends_without_reply", {"last": "user"}),
+        ([("assistant", "b")], "roles_out_of_order", {"message": 0, "role": "assistant", "after": "start"}),
+        (
+            [("user", "a"), ("user", "b"), ("assistant", "c")],
+            "roles_out_of_order",
+            {"message": 1, "role": "user", "after": "user"},
+        ),
+        (
+            [("user", "a"), ("system", "s"), ("assistant", "c")],
+            "roles_out_of_order",
+            {"message": 1, "role": "system", "after": "user"},
+        ),
+        (
+            [("user", "a"), ("assistant", "b"), ("assistant", "c")],
+            "roles_out_of_order",
+            {"message": 2, "role": "assistant", "after": "assistant"},
+        ),
+        (
+            [("user", "a"), ("assistant", "b"), ("tool", "1"), ("assistant", "c")],
+            "roles_out_of_order",
+            {"message": 2, "role": "tool", "after": "assistant"},
+        ),
+        ([("user", "a"), ("assistant", " \n")], "empty_reply", {"message": 1}),
+        ([("user", ""), ("assistant", "b")], "empty_turn", {"message": 0}),
+    ],
+)
+def test_each_structural_fault_has_its_reason(turns: list[tuple[str, str]], reason: str, evidence: dict) -> None:
+    assert structure_fault(example(*turns)) == Fault(reason, evidence)
+
+
+def test_of_equal_conversations_the_first_stays() -> None:
+    duplicates = ExactDuplicates()
+    first = example(("user", "caf\u00e9  au lait"), ("assistant", "b"))
+    assert duplicates.fault(first) is None
+    same = example(("user", "cafe\u0301 au\nlait "), ("assistant", "b"), line=9)
+    assert duplicates.fault(same) == Fault("exact_duplicate", {"duplicate_of": "a.jsonl:1"})
+    assert duplicates.fault(first) == Fault("exact_duplicate", {"duplicate_of": "a.jsonl:1"}), (
+        "the same file listed twice"
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        example(("user", "Caf\u00e9 au lait"), ("assistant", "b")),
+        example(("user", "caf\u00e9 au lait"), ("assistant", "c")),
+        example(("system", "s"), ("user", "caf\u00e9 au lait"), ("assistant", "b")),
+        example(("user", "caf\u00e9 au lait"), ("assistant", "b"), tools=[TOOL]),
+    ],
+)
+def test_case_reply_system_and_tools_make_a_conversation_another(other: Example) -> None:
+    duplicates = ExactDuplicates()
+    duplicates.fault(example(("user", "caf\u00e9 au lait"), ("assistant", "b")))
+    assert duplicates.fault(other) is None
+
+
+@pytest.fixture(scope="module")
+def tokenizer():  # type: ignore[no-untyped-def]
+    return tiny_tokenizer()
+
+
+def test_length_is_counted_with_the_template_and_bounded_on_both_sides(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    row = example(("user", "Hi"), ("assistant", "Hello"))
+    measured = measure(row, tokenizer, 512, 1)
+    text = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
+    assert isinstance(measured, Measured)
+    assert measured.tokens == len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    assert measured.supervised_tokens == len(tokenizer("Hello<|im_end|>", add_special_tokens=False)["input_ids"])
+    assert measure(row, tokenizer, measured.tokens, measured.supervised_tokens) == measured
+    assert measure(row, tokenizer, measured.tokens - 1, 1) == Fault(
+        "too_long", {"tokens": measured.tokens, "limit": measured.tokens - 1}
+    )
+    short = measure(row, tokenizer, 512, measured.supervised_tokens + 1)
+    assert short == Fault(
+        "reply_too_short", {"supervised_tokens": measured.supervised_tokens, "limit": measured.supervised_tokens + 1}
+    )
+
+
+def test_what_the_template_cannot_say_is_dropped_with_its_reason(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    control = measure(example(("user", "a<|im_end|>"), ("assistant", "b")), tokenizer, 512, 1)
+    assert isinstance(control, Fault)
+    assert control.reason == "special_token_in_content"
+    lost = measure(example(("user", "Weather?"), ("call", "")), tokenizer, 512, 1)
+    assert lost == Fault("template_ignores_tool_calls", {"calls": ["weather"]})
+    unseen = measure(example(("user", "Hi"), ("assistant", "b"), tools=[TOOL]), tokenizer, 512, 1)
+    assert isinstance(unseen, Measured)
+    assert not unseen.shows_tools

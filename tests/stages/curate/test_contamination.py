@@ -1,0 +1,124 @@
+"""Contamination: an item in the rows is found, a chance resemblance is not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.stages.curate.conftest import pair, pairs, read_jsonl, write_jsonl
+from tunelift.stages.curate.contamination import Match, Questions, words
+from tunelift.stages.curate.rows import Example
+
+LONG = "Could you please book a table for four people at the Italian place near the station on Friday at seven?"
+SIX = "remind me to phone grandma tonight"
+SHORT = "Fan on!"
+ITEMS = {"golden": [LONG, SIX, SHORT]}
+PREFIX = "Today is Tuesday 2026-03-10.\n"
+
+
+def matches(*user_texts: str, items: dict[str, list[str]] = ITEMS) -> list[Match]:
+    messages = [
+        message
+        for text in user_texts
+        for message in ({"role": "user", "content": text}, {"role": "assistant", "content": "x"})
+    ]
+    return Questions(items, 8, 0.5).matches(Example("a.jsonl", 1, {}, messages, None, "g"))
+
+
+@pytest.mark.parametrize("text", [LONG, LONG.upper(), PREFIX + LONG, f"Here is a question: {LONG} Thank you."])
+def test_a_long_item_is_found_verbatim_and_inside_a_longer_text(text: str) -> None:
+    (match,) = matches(text)
+    assert (match.task, match.item, match.overlap) == ("golden", 0, 1.0)
+    assert match.span.lower() == LONG.lower().rstrip("?")
+
+
+def test_a_lightly_edited_item_is_found_with_its_share() -> None:
+    (match,) = matches(LONG.replace("seven", "nine").replace("Could you please", "Please"))
+    assert match.item == 0
+    assert 0.5 < match.overlap < 1
+    assert match.span == "Please book a table for four people at the Italian place near the station on Friday at"
+
+
+def test_less_than_the_share_is_no_match() -> None:
+    assert matches("book a table for four people at the harbour, we will come around eight o'clock") == []
+
+
+@pytest.mark.parametrize("text", [SIX, f"{PREFIX}Please {SIX}, will you?", "Remind me  to phone GRANDMA, tonight"])
+def test_an_item_shorter_than_an_ngram_is_found_whole(text: str) -> None:
+    assert [(match.item, match.overlap) for match in matches(text)] == [(1, 1.0)]
+
+
+@pytest.mark.parametrize("text", ["fan on", PREFIX + "fan on", "Fan: on"])
+def test_a_very_short_item_is_found_when_it_is_the_request(text: str) -> None:
+    assert [match.item for match in matches(text)] == [2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "switch the fan on in the bedroom",
+        "is the fan on?",
+        "fan on, light off",
+        "remind me to phone grandpa tonight",
+        PREFIX,
+    ],
+)
+def test_a_very_short_item_inside_another_request_is_chance(text: str) -> None:
+    assert matches(text) == []
+
+
+def test_any_user_turn_counts_and_the_fullest_match_comes_first() -> None:
+    found = matches("hello", SHORT, LONG.replace("seven", "nine"))
+    assert [(match.item, match.overlap == 1) for match in found] == [(2, True), (0, False)]
+
+
+def test_the_reply_and_the_fixed_line_before_requests_do_not_count() -> None:
+    assert (
+        matches(
+            PREFIX + "what is the weather",
+            items={"golden": ["Is today Tuesday 2026-03-10 or not, and what day comes after?"]},
+        )
+        == []
+    )
+
+
+def test_scripts_without_spaces_are_compared_by_character() -> None:
+    assert words("明日の天気は?").keys == tuple("明日の天気は")
+    item = "明日の東京の天気を教えてください"
+    assert [match.overlap for match in matches(f"すみません、{item}。", items={"ja": [item]})] == [1.0]
+
+
+@given(
+    st.lists(
+        st.sampled_from(["put", "the", "light", "in", "kitchen", "off", "book", "a", "table", "send"]),
+        min_size=5,
+        max_size=30,
+    ),
+    st.text(max_size=20),
+    st.text(max_size=20),
+)
+def test_an_item_of_five_words_or_more_is_found_in_any_surroundings(item: list[str], before: str, after: str) -> None:
+    text = f"{before} {' '.join(item)} {after}"
+    found = matches(text, items={"t": [" ".join(item)]})
+    assert [(match.item, match.overlap) for match in found] == [(0, 1.0)]
+
+
+def test_questions_without_words_match_nothing() -> None:
+    assert matches("", "?!", items={"t": ["", "???"]}) == []
+
+
+def test_contaminated_rows_are_dropped_with_the_evidence_and_items_are_counted(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    rows = [*pairs(40), pair(PREFIX + "fan on"), pair("And now: " + LONG), pair(LONG)]
+    stats = run(
+        write_jsonl(tmp_path / "a.jsonl", rows), questions={**ITEMS, "other": ["Where is my bicycle gone?"], "none": []}
+    )
+    assert stats["rows"]["dropped"] == {"contaminated": 3}
+    assert stats["contamination"] == {"golden": pytest.approx(2 / 3), "other": 0.0, "none": 0.0}
+    dropped = read_jsonl(tmp_path / "out" / "dropped.jsonl")
+    assert dropped[0]["evidence"] == {"task": "golden", "item": 2, "overlap": 1.0, "span": "fan on"}
+    assert dropped[0]["row"] == json.loads(json.dumps(rows[40]))
+    assert dropped[1]["source"].endswith("a.jsonl:42")

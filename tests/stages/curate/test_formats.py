@@ -1,0 +1,209 @@
+"""Formats: each shape becomes the same messages, and a wrong row is told by its JSON path."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tunelift.config.schema import SourceConfig
+from tunelift.errors import UserError
+from tunelift.stages.curate.formats import ShapeError, detect, shape_of, to_conversation
+from tunelift.stages.curate.rows import Quarantined, RawRow
+
+ASKED = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+WITH_SYSTEM = [{"role": "system", "content": "Be brief."}, *ASKED]
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("shape", "row", "messages"),
+    [
+        ("alpaca", {"instruction": "Hi", "input": "", "output": "Hello"}, ASKED),
+        ("alpaca", {"instruction": "Hi", "output": "Hello", "system": "Be brief."}, WITH_SYSTEM),
+        (
+            "alpaca",
+            {"instruction": "Sum up", "input": "A text", "output": "Sum", "history": [["Hi", "Hello"]]},
+            [*ASKED, {"role": "user", "content": "Sum up\n\nA text"}, {"role": "assistant", "content": "Sum"}],
+        ),
+        ("sharegpt", {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}, ASKED),
+        (
+            "sharegpt",
+            {
+                "conversations": [{"from": "User", "value": "Hi"}, {"from": "model", "value": "Hello"}],
+                "system": "Be brief.",
+            },
+            WITH_SYSTEM,
+        ),
+        ("messages", {"messages": WITH_SYSTEM}, WITH_SYSTEM),
+        ("messages", {"messages": json.dumps(ASKED)}, ASKED),
+        (
+            "messages",
+            {
+                "messages": [
+                    {"role": "developer", "content": "Be brief."},
+                    {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+                    ASKED[1],
+                ]
+            },
+            WITH_SYSTEM,
+        ),
+        ("prompt_completion", {"prompt": "Hi\n", "completion": " Hello"}, ASKED),
+        ("prompt_completion", {"prompt": WITH_SYSTEM[:2], "completion": ASKED[1:]}, WITH_SYSTEM),
+    ],
+)
+def test_each_format_becomes_messages_and_is_detected(shape: Any, row: dict, messages: list[dict]) -> None:
+    assert to_conversation(row, shape, None) == (messages, None)
+    assert shape_of(row) == shape
+
+
+def test_tools_and_calls_are_kept_with_arguments_as_an_object() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
+    row = {
+        "messages": [
+            {"role": "user", "content": "Weather in Oslo?"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "name": "weather", "content": "rain"},
+            {"role": "assistant", "content": "It rains."},
+        ],
+        "tools": [TOOL],
+    }
+    messages, tools = to_conversation(row, "messages", None)
+    assert tools == [TOOL]
+    assert messages[1] == {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+        ],
+    }
+    assert messages[2] == {"role": "tool", "content": "rain", "tool_call_id": "c1", "name": "weather"}
+
+
+def test_sharegpt_function_calls_become_tool_calls() -> None:
+    row = {
+        "conversations": [
+            {"from": "human", "value": "Weather?"},
+            {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "Oslo"}}'},
+            {"from": "observation", "value": "rain"},
+            {"from": "gpt", "value": "It rains."},
+        ],
+        "tools": json.dumps([TOOL]),
+    }
+    messages, tools = to_conversation(row, "sharegpt", None)
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "assistant"]
+    assert messages[1]["tool_calls"] == [
+        {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+    ]
+    assert tools == [TOOL]
+
+
+def test_the_sources_system_message_is_for_rows_without_one() -> None:
+    assert to_conversation({"messages": ASKED}, "messages", "Be brief.")[0] == WITH_SYSTEM
+    blank = [{"role": "system", "content": " "}, *ASKED]
+    assert to_conversation({"messages": blank}, "messages", "Be brief.")[0] == WITH_SYSTEM
+    assert to_conversation({"messages": WITH_SYSTEM}, "messages", "Another.")[0] == WITH_SYSTEM
+
+
+@pytest.mark.parametrize(
+    ("shape", "row", "path", "reason", "detail"),
+    [
+        (
+            "messages",
+            {"messages": [*ASKED, {"role": "asst", "content": "x"}]},
+            "$.messages[2].role",
+            "unknown_role",
+            "unknown role 'asst'",
+        ),
+        (
+            "messages",
+            {"messages": [{"role": 3, "content": "x"}]},
+            "$.messages[0].role",
+            "unknown_role",
+            "unknown role 3",
+        ),
+        (
+            "messages",
+            {"messages": [{"role": "user"}]},
+            "$.messages[0].content",
+            "missing_field",
+            "the field 'content' is missing",
+        ),
+        (
+            "messages",
+            {"messages": ["Hi"]},
+            "$.messages[0]",
+            "wrong_type",
+            "is text, must be an object with role and content",
+        ),
+        ("messages", {"messages": "Hi"}, "$.messages", "wrong_type", "is text, must be a list"),
+        ("messages", {"chat": []}, "$.messages", "missing_field", "the field 'messages' is missing"),
+        (
+            "messages",
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "$.messages[0].content[0]",
+            "wrong_type",
+            "only parts of the type 'text' can be used",
+        ),
+        (
+            "messages",
+            {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "a", "arguments": "x"}}]}]},
+            "$.messages[0].tool_calls[0].function.arguments",
+            "wrong_type",
+            "is text, must be a JSON object",
+        ),
+        ("messages", {"messages": ASKED, "tools": ["a"]}, "$.tools[0]", "wrong_type", "is text, must be an object"),
+        (
+            "sharegpt",
+            {"conversations": [{"value": "x"}]},
+            "$.conversations[0].from",
+            "missing_field",
+            "the field 'from' is missing",
+        ),
+        ("alpaca", {"instruction": "x"}, "$.output", "missing_field", "the field 'output' is missing"),
+        ("alpaca", {"instruction": "x", "output": {"a": 1}}, "$.output", "wrong_type", "is an object, must be text"),
+        (
+            "alpaca",
+            {"instruction": "x", "output": "y", "history": [["a"]]},
+            "$.history[0]",
+            "wrong_type",
+            "a turn of the history must be a list of two texts",
+        ),
+        ("prompt_completion", {"prompt": 3, "completion": "x"}, "$.prompt", "wrong_type", "is a number, must be text"),
+    ],
+)
+def test_a_row_of_the_wrong_shape_is_told_by_its_path(
+    shape: Any, row: dict, path: str, reason: str, detail: str
+) -> None:
+    with pytest.raises(ShapeError) as caught:
+        to_conversation(row, shape, None)
+    assert (caught.value.path, caught.value.reason, caught.value.detail) == (path, reason, detail)
+
+
+def test_detection_goes_by_the_majority_and_loses_no_row(capsys: pytest.CaptureFixture[str]) -> None:
+    broken = Quarantined("a.jsonl", 1, "$", "invalid_json", "", "{")
+    rows = [
+        broken,
+        RawRow("a.jsonl", 2, {"odd": 1}),
+        *(RawRow("a.jsonl", line, {"instruction": "x", "output": "y"}) for line in range(3, 90)),
+    ]
+    shape, again = detect(SourceConfig(path="a.jsonl"), iter(rows))
+    assert shape == "alpaca"
+    assert list(again) == rows
+    assert "a.jsonl: alpaca (49 of the first 50 rows)" in capsys.readouterr().err
+
+
+def test_a_named_format_is_not_guessed() -> None:
+    rows = iter([RawRow("a.jsonl", 1, {"instruction": "x", "output": "y"})])
+    assert detect(SourceConfig(path="a.jsonl", format="messages"), rows)[0] == "messages"
+
+
+def test_unknown_fields_are_listed_with_the_formats_accepted() -> None:
+    rows = iter([RawRow("a.csv", 2, {"Where is it?": "x", "There.": "y"})])
+    with pytest.raises(
+        UserError, match=r"fields are 'Where is it\?', 'There.'. If these are values, the file lacks its header"
+    ) as caught:
+        detect(SourceConfig(path="a.csv"), rows)
+    for name in ("alpaca", "sharegpt", "messages", "prompt_completion"):
+        assert name in caught.value.remedy

@@ -1,0 +1,307 @@
+"""Reading: what is good is read, what is bad is set aside with its place, what is bad as a whole says what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.stages.curate.conftest import pair, pairs, write_jsonl
+from tunelift.artifacts.provenance import FileHashes
+from tunelift.artifacts.records import file_sha256
+from tunelift.config.schema import SourceConfig
+from tunelift.errors import UserError
+from tunelift.stages.curate import documents, source_fingerprint, tables
+from tunelift.stages.curate.read import read_source
+from tunelift.stages.curate.rows import Quarantined, RawRow
+
+
+def read(path: Path, **options: str) -> list[RawRow | Quarantined]:
+    return list(read_source(SourceConfig(path=str(path), **options)))
+
+
+def faults(rows: list[RawRow | Quarantined]) -> list[tuple[int, str, str]]:
+    return [(row.line, row.reason, row.detail) for row in rows if isinstance(row, Quarantined)]
+
+
+def values(rows: list[RawRow | Quarantined]) -> list[tuple[int, dict]]:
+    return [(row.line, row.value) for row in rows if isinstance(row, RawRow)]
+
+
+def test_a_bad_line_of_jsonl_is_quarantined_with_its_text_and_reading_goes_on(tmp_path: Path) -> None:
+    half = json.dumps(pair("half"))[:30]
+    path = write_jsonl(
+        tmp_path / "a.jsonl", ["", {"a": 1}, half, b'{"a": "caf\xe9"}', "[1, 2]", '{"a": NaN}', {"a": 2}]
+    )
+    rows = read(path)
+    assert values(rows) == [(2, {"a": 1}), (7, {"a": 2})]
+    assert faults(rows) == [
+        (3, "invalid_json", "unexpected end of data, at column 31"),
+        (4, "not_utf8", "byte 0xe9 at position 11 is not UTF-8"),
+        (5, "not_an_object", "the row is a list, not an object"),
+        (6, "invalid_json", "unexpected character, expected a JSON value, at column 7"),
+    ]
+    raw = [row.raw for row in rows if isinstance(row, Quarantined)]
+    assert raw[:2] == [half, '{"a": "caf\\xe9"}']
+
+
+def test_a_byte_order_mark_windows_line_ends_and_a_missing_last_newline_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\r\n{"a": 2}')
+    assert values(read(path)) == [(1, {"a": 1}), (3, {"a": 2})]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+def test_a_utf16_file_is_refused_as_a_whole(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes("instruction,output\nx,y\n".encode("utf-16"))
+    with pytest.raises(UserError, match="UTF-16") as caught:
+        read(path)
+    assert "iconv -f UTF-16 -t UTF-8" in caught.value.remedy
+
+
+def test_a_json_list_gives_its_elements_with_their_lines_and_sets_bad_ones_aside(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(
+        b'[\n  {"a": "x\\n,]"},\n 7,\n\n {"a": "caf\xe9"},\n{"a": "\\ud800"},\n'
+        b'{"a": 123456789012345678901234},\n {"a":\n 2}\n]'
+    )
+    rows = read(path)
+    assert values(rows) == [(2, {"a": "x\n,]"}), (8, {"a": 2})]
+    bad = [(3, "not_an_object"), (5, "not_utf8"), (6, "not_utf8"), (7, "invalid_json")]
+    assert [fault[:2] for fault in faults(rows)] == bad
+    assert rows[2].raw == '{"a": "caf\\xe9"}'  # type: ignore[union-attr]
+
+
+def test_elements_that_share_a_line_are_told_apart_by_number(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"a": 1}, {"a": 2},\n\n{"a": 3}]')
+    assert [row.line for row in read(path)] == [1, 2, 3]
+
+
+ROWS = st.lists(
+    st.dictionaries(st.text(max_size=5), st.text() | st.integers(-9, 9) | st.none(), max_size=3), max_size=5
+)
+
+
+@given(rows=ROWS, indent=st.none() | st.integers(0, 2), key=st.sampled_from([None, "data", "train"]))
+def test_any_json_list_is_read_back_whole(rows: list[dict], indent: int | None, key: str | None) -> None:
+    document = rows if key is None else {"version": [{"data": 1}], key: rows, "after": {}}
+    text = json.dumps(document, indent=indent)
+    read_back = [row for row in documents.from_json(text.encode(), "a.json", "a.json") if isinstance(row, RawRow)]
+    assert [row.value for row in read_back] == rows
+    assert len({row.line for row in read_back}) == len(rows)
+    if indent is not None:
+        assert all(text.split("\n")[row.line - 1].strip().startswith("{") for row in read_back)
+
+
+@pytest.mark.parametrize(
+    ("content", "where", "message"),
+    [
+        ('[{"a": 1},\n {"a" 2}]', ":2:7", "not JSON"),
+        ('{"a": 1}\n{"a": 2}\n', ":2:1", "not JSON"),
+        ('{"rows": []}', "", "an object with the keys 'rows'"),
+        ('{"data": [], "train": []}', "", "an object with the keys 'data', 'train'"),
+        ("3", "", "a number"),
+        ('[{"a": NaN}]', "", "NaN is no JSON value"),
+        ("[" * 5000, "", "usable JSON"),
+    ],
+)
+def test_a_json_file_without_a_list_of_rows_names_the_fault(
+    tmp_path: Path, content: str, where: str, message: str
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        read(path)
+    assert caught.value.where == f"{path}{where}"
+    assert caught.value.remedy
+
+
+def test_csv_keeps_quoted_newlines_and_quarantines_ragged_records(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(
+        b'\xef\xbb\xbfinstruction,output\r\n"two\nlines, one field",ok\r\n'
+        b'short\r\n\r\na,b,c\r\ncaf\xe9,x\r\n"x"y,z\r\nlast,one\r\n'
+    )
+    rows = read(path)
+    assert values(rows) == [
+        (2, {"instruction": "two\nlines, one field", "output": "ok"}),
+        (9, {"instruction": "last", "output": "one"}),
+    ]
+    assert faults(rows)[0] == (4, "wrong_columns", "the record has 1 fields, the header has 2")
+    assert [fault[:2] for fault in faults(rows)[1:]] == [(6, "wrong_columns"), (7, "not_utf8"), (8, "invalid_csv")]
+    assert rows[2].raw == "a,b,c"  # type: ignore[union-attr]
+
+
+def test_csv_separated_by_semicolons_is_understood(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt;completion\nHi, you;Hello\n")
+    assert values(read(path)) == [(2, {"prompt": "Hi, you", "completion": "Hello"})]
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "line"),
+    [
+        (b'instruction,output\na,b\n"never closed,b\nc,d\n', "never closed", 3),
+        (b"output,output\na,b\n", "'output' more than once", 1),
+        (b"instruction,r\xe9ponse\na,b\n", "header is not UTF-8", 1),
+    ],
+)
+def test_csv_that_would_lose_rows_is_refused(tmp_path: Path, content: bytes, message: str, line: int) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        read(path)
+    assert caught.value.where == f"{path}:{line}"
+
+
+def test_parquet_rows_come_back_without_the_nulls_that_arrow_adds(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    tools = [{"name": "a", "parameters": {"x": 1}}, {"name": "b", "parameters": {"y": 2}}]
+    pq.write_table(pa.Table.from_pylist([{"output": None, "tools": tools}, {"output": "x", "tools": None}]), path)
+    assert values(read(path)) == [(1, {"output": None, "tools": tools}), (2, {"output": "x", "tools": None})]
+
+
+def test_parquet_text_that_is_no_utf8_costs_its_row_only(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    column = pa.array([b"good", b"caf\xe9"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"a": column}), path)
+    rows = read(path)
+    assert values(rows) == [(1, {"a": "good"})]
+    assert faults(rows) == [(2, "not_utf8", "byte 0xe9 is not UTF-8")]
+
+
+def test_a_file_that_is_no_parquet_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_text('{"a": 1}\n')
+    with pytest.raises(UserError, match="Parquet") as caught:
+        read(path)
+    assert ".jsonl" in caught.value.remedy
+
+
+def test_a_folder_saved_by_datasets_is_read_with_its_split(tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict
+
+    single, several = tmp_path / "single", tmp_path / "several"
+    Dataset.from_list(pairs(2)).save_to_disk(str(single))
+    DatasetDict({"train": Dataset.from_list(pairs(2)), "extra": Dataset.from_list(pairs(1, 7))}).save_to_disk(
+        str(several)
+    )
+    assert values(read(single)) == list(enumerate(pairs(2), start=1))
+    assert values(read(several, split="extra")) == [(1, pairs(1, 7)[0])]
+    with pytest.raises(UserError, match="no split 'test'") as caught:
+        read(several, split="test")
+    assert caught.value.remedy == "Set split to one of: train, extra."
+
+
+def test_a_missing_file_is_answered_with_the_nearest_name(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train_rows.jsonl", pairs(1))
+    with pytest.raises(UserError, match="no such file") as caught:
+        read(tmp_path / "train_row.jsonl")
+    assert caught.value.remedy == f"Did you mean {tmp_path / 'train_rows.jsonl'}?"
+    with pytest.raises(UserError, match=r"folder .* does not exist"):
+        read(tmp_path / "nowhere" / "a.jsonl")
+
+
+def test_a_folder_without_a_data_set_is_answered_with_its_files(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", pairs(1))
+    with pytest.raises(UserError, match="no data set") as caught:
+        read(tmp_path)
+    assert caught.value.remedy == "Name one of its files: rows.jsonl."
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("a.txt", {}, "type '.txt'"),
+        ("a.jsonl", {"revision": "main"}, "revision='main' means nothing"),
+        ("a.jsonl", {"split": "test"}, "split='test' means nothing"),
+        ("empty.jsonl", {}, "no rows"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path: Path, name: str, options: dict[str, str], message: str) -> None:
+    (tmp_path / name).write_text("" if "empty" in name else "{}\n")
+    with pytest.raises(UserError, match=message) as caught:
+        read(tmp_path / name, **options)
+    assert caught.value.remedy
+
+
+def test_an_unreadable_file_is_the_users_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", pairs(1))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match="Permission denied") as caught:
+        read(path)
+    assert caught.value.where == str(path)
+
+
+def test_a_source_enters_the_fingerprint_by_what_it_holds(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    hashes = FileHashes(tmp_path / "hashes.json")
+    path = write_jsonl(tmp_path / "a.jsonl", pairs(1))
+    assert source_fingerprint(SourceConfig(path=str(path)), hashes) == file_sha256(path)
+    Dataset.from_list(pairs(2)).save_to_disk(str(tmp_path / "saved"))
+    folder = SourceConfig(path=str(tmp_path / "saved"))
+    before = source_fingerprint(folder, hashes)
+    assert before == source_fingerprint(folder)
+    (tmp_path / "saved" / "state.json").write_text("{}")
+    assert source_fingerprint(folder, hashes) != before
+
+
+def test_a_hub_data_set_is_read_at_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked = {}
+
+    def load(name: str, *, split: str, revision: str) -> list[dict]:
+        asked.update(name=name, split=split, revision=revision)
+        return pairs(2)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    source = SourceConfig(path="hub:owner/name", revision=commit, split="extra")
+    rows = list(read_source(source))
+    assert asked == {"name": "owner/name", "split": "extra", "revision": commit}
+    assert [(row.file, row.line) for row in rows] == [("hub:owner/name/extra", 1), ("hub:owner/name/extra", 2)]
+    assert source_fingerprint(source) == commit
+
+
+def test_the_hub_out_of_reach_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx
+    from huggingface_hub import HfApi
+
+    def fail(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("no route")
+
+    monkeypatch.setattr(HfApi, "dataset_info", fail)
+    with pytest.raises(UserError, match="cannot be reached") as caught:
+        list(read_source(SourceConfig(path="hub:owner/name")))
+    assert "full commit" in caught.value.remedy
+    with pytest.raises(UserError, match="no data set id"):
+        list(read_source(SourceConfig(path="hub:name")))
+
+
+def test_a_hub_data_set_that_does_not_load_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("Unknown split 'x'. Should be one of ['train'].\nmore")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(UserError, match=r"Unknown split 'x'. Should be one of \['train'\].") as caught:
+        list(tables.from_hub("owner/name", "x", "0" * 40))
+    assert caught.value.where == "hub:owner/name"

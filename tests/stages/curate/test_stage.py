@@ -1,0 +1,334 @@
+"""The stage as a whole: the account of rows, the files, the same bytes twice, and what a user hears when it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.stages.curate.conftest import kept_rows, pair, pairs, read_jsonl, write_jsonl
+from tunelift.artifacts.records import file_sha256
+from tunelift.errors import MachineError, UserError
+from tunelift.runtime import worker
+from tunelift.stages.curate import stage as stage_module
+from tunelift.stages.curate.stage import Judge
+from tunelift.stages.curate.write import CountError, Ledger
+
+WIDE = {"validation": 0.49}
+"""For few rows: no split stays empty."""
+FILES = (
+    "train.jsonl",
+    "validation.jsonl",
+    "test.jsonl",
+    "dropped.jsonl",
+    "quarantine.jsonl",
+    "stats.json",
+    "README.md",
+)
+
+
+def test_sources_of_all_formats_become_one_data_set(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import Dataset
+
+    (tmp_path / "a.json").write_text(json.dumps([{"instruction": f"Add {n}", "output": "Done."} for n in range(30)]))
+    (tmp_path / "b.csv").write_text("prompt,completion\n" + "".join(f"Say {n},{n}\n" for n in range(30)))
+    talk = [
+        {"conversations": [{"from": "human", "value": f"Talk {n}"}, {"from": "gpt", "value": "Yes."}]}
+        for n in range(30)
+    ]
+    pq.write_table(pa.Table.from_pylist(talk), tmp_path / "c.parquet")
+    Dataset.from_list(pairs(30)).save_to_disk(str(tmp_path / "saved"))
+    sources = [
+        {"path": str(tmp_path / "a.json"), "system": "Be brief."},
+        tmp_path / "b.csv",
+        tmp_path / "c.parquet",
+        tmp_path / "saved",
+    ]
+    stats = run(*sources)
+    assert {Path(file).name: counts["format"] for file, counts in stats["sources"].items()} == {
+        "a.json": "alpaca",
+        "b.csv": "prompt_completion",
+        "c.parquet": "sharegpt",
+        "saved": "messages",
+    }
+    assert stats["rows"] == {"read": 120, "kept": 120, "dropped": {}, "quarantined": {}}
+    assert "b.csv: prompt_completion (30 of the first 30 rows)" in capsys.readouterr().err
+    kept = kept_rows(tmp_path / "out")
+    assert len({row["id"] for row in kept.values()}) == 120
+    assert kept[f"{tmp_path}/a.json:1"]["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert kept[f"{tmp_path}/saved:30"]["messages"][0]["content"] == "Track my order 29"
+
+
+def test_each_row_ends_in_one_place_with_its_reason(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    long = pair("word " * 600)
+    rows = [
+        *pairs(40),
+        pair("Track my order  3"),
+        pair("Hi", ""),
+        long,
+        "{half",
+        {"messages": [{"role": "asst", "content": "x"}]},
+    ]
+    stats = run(write_jsonl(tmp_path / "a.jsonl", rows))
+    assert stats["rows"] == {
+        "read": 45,
+        "kept": 40,
+        "dropped": {"empty_reply": 1, "exact_duplicate": 1, "too_long": 1},
+        "quarantined": {"invalid_json": 1, "unknown_role": 1},
+    }
+    file = str(tmp_path / "a.jsonl")
+    dropped = read_jsonl(tmp_path / "out" / "dropped.jsonl")
+    assert dropped[0] == {
+        "source": f"{file}:41",
+        "reason": "exact_duplicate",
+        "evidence": {"duplicate_of": f"{file}:4"},
+        "row": pair("Track my order  3"),
+    }
+    half, role = read_jsonl(tmp_path / "out" / "quarantine.jsonl")
+    assert half["raw"] == "{half"
+    assert role == {
+        "file": file,
+        "line": 45,
+        "path": "$.messages[0].role",
+        "reason": "unknown_role",
+        "detail": "unknown role 'asst'",
+        "raw": json.dumps(rows[-1]),
+    }
+
+
+def test_splits_hold_messages_counts_and_lineage(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    tools = [{"type": "function", "function": {"name": "x"}}]
+    stats = run(write_jsonl(tmp_path / "a.jsonl", [*pairs(60), {**pair("With tools"), "tools": tools}]))
+    kept = kept_rows(tmp_path / "out")
+    row = kept[f"{tmp_path}/a.jsonl:1"]
+    assert set(row) == {"id", "messages", "source", "group", "tokens", "supervised_tokens", "split"}
+    assert kept[f"{tmp_path}/a.jsonl:61"]["tools"] == tools
+    for split, counts in stats["splits"].items():
+        rows = [row for row in kept.values() if row["split"] == split]
+        assert counts == {
+            "rows": len(rows),
+            "tokens": sum(row["tokens"] for row in rows),
+            "supervised_tokens": sum(row["supervised_tokens"] for row in rows),
+        }
+        assert stats["lengths"][split]["tokens"]["max"] == max(row["tokens"] for row in rows)
+    lines = [int(row["source"].rsplit(":", 1)[1]) for row in read_jsonl(tmp_path / "out" / "train.jsonl")]
+    assert lines == sorted(lines), "rows stand in reading order"
+
+
+def test_the_funnel_is_printed_and_tools_the_template_hides_are_warned_of(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # type: ignore[no-untyped-def]
+    tools = [{"type": "function", "function": {"name": "make_coffee"}}]
+    rows = [*pairs(40), {**pair("With tools"), "tools": tools}, pair("Hi", "")]
+    run(write_jsonl(tmp_path / "a.jsonl", rows), questions={"golden": ["Where is my bicycle?"]})
+    shown = capsys.readouterr().err
+    for piece in ("rows read", "dropped: empty_reply", "-1\n", "supervised", "0.0% of the items of golden"):
+        assert piece in shown, shown
+    assert "warning: 1 rows have tools" in shown
+
+
+def test_the_card_is_a_hub_card_with_sources_counts_and_decisions(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    source = write_jsonl(tmp_path / "a.jsonl", pairs(60))
+    run(source)
+    card = (tmp_path / "out" / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["license"] == "unknown"
+    assert front["size_categories"] == ["n<1K"]
+    assert [file["split"] for file in front["configs"][0]["data_files"]] == ["train", "validation", "test"]
+    assert file_sha256(source) in card
+    assert "seed 17: 10% of the groups to test" in card
+
+
+@pytest.mark.parametrize(("rows", "category"), [(999, "n<1K"), (1000, "1K<n<10K"), (12_345_678, "10M<n<100M")])
+def test_size_categories_are_the_hubs(rows: int, category: str) -> None:
+    from tunelift.config.schema import CurateConfig
+    from tunelift.stages.curate.card import data_set_card
+
+    stats = {
+        "rows": {"read": rows, "kept": rows, "dropped": {}, "quarantined": {}},
+        "splits": {},
+        "contamination": {},
+        "sources": {},
+        "lengths": {},
+    }
+    card = data_set_card(CurateConfig.model_validate({"sources": [{"path": "a"}]}), stats, {}, "", 512, 1)
+    assert f"- {category}\n" in card
+
+
+GOOD, BROKEN = (
+    st.integers(0, 15).map(lambda number: pair(f"Order {number}")),
+    st.sampled_from(
+        [
+            b'{"half": ',
+            b"\xff\xfe\xfd",
+            b"[]",
+            b"null",
+            b'{"messages": 3}',
+            b'{"messages": []}',
+            b"{}",
+            b'{"messages": [{"role": "user", "content": ""}]}',
+        ]
+    ),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(mixed=st.lists(GOOD | BROKEN, max_size=30))
+def test_any_mix_of_good_and_broken_lines_adds_up(run, tmp_path: Path, mixed: list) -> None:  # type: ignore[no-untyped-def]
+    rows = [pair("Always there"), *mixed]
+    out = tmp_path / "out"
+    source, stats = write_jsonl(tmp_path / "a.jsonl", rows), None
+    with contextlib.suppress(UserError):  # An empty split, from few rows.
+        stats = run(source, max_quarantine_ratio=1, split={"validation": 0.49, "test": 0.4})
+    written = {
+        name: read_jsonl(out / f"{name}.jsonl") for name in ("train", "validation", "test", "dropped", "quarantine")
+    }
+    assert sum(map(len, written.values())) == len(rows)
+    places = [row.get("source") or f"{row['file']}:{row['line']}" for entries in written.values() for row in entries]
+    assert sorted(places) == sorted(f"{tmp_path}/a.jsonl:{line}" for line in range(1, len(rows) + 1))
+    if stats:
+        counts = stats["rows"]
+        assert (
+            counts["read"]
+            == counts["kept"] + sum(counts["dropped"].values()) + sum(counts["quarantined"].values())
+            == len(rows)
+        )
+
+
+def _lose(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Judge.outcome
+    monkeypatch.setattr(Judge, "outcome", lambda self, row: None if row.line == 7 else honest(self, row))
+
+
+def _repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Ledger.record
+
+    def twice(self: Ledger, outcome: Any) -> None:
+        for _ in range(2 if outcome.example.line == 7 else 1):
+            honest(self, outcome)
+
+    monkeypatch.setattr(Ledger, "record", twice)
+
+
+def _forget_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Ledger._write
+    monkeypatch.setattr(
+        Ledger,
+        "_write",
+        lambda self, name, entry: None if entry["source"].endswith(":7") else honest(self, name, entry),
+    )
+
+
+def _skip_in_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = stage_module._example
+
+    def once_nothing(row: Any, *rest: Any) -> Any:
+        return honest(row, *rest) if row.line != 7 else None
+
+    monkeypatch.setattr(stage_module, "_example", once_nothing)
+    judged = Judge.outcome
+    monkeypatch.setattr(Judge, "outcome", lambda self, row: judged(self, row) if row else None)
+
+
+@pytest.mark.parametrize("sabotage", [_lose, _repeat, _forget_to_write, _skip_in_reading])
+def test_a_row_lost_or_counted_twice_fails_the_stage(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sabotage
+) -> None:  # type: ignore[no-untyped-def]
+    source = write_jsonl(tmp_path / "a.jsonl", pairs(40))
+    sabotage(monkeypatch)
+    with pytest.raises(CountError, match="40 rows read"):
+        run(source)
+
+
+def test_two_runs_give_the_same_bytes_and_leftovers_of_a_killed_run_do_not_matter(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    source = write_jsonl(tmp_path / "a.jsonl", [*pairs(60), "{half", pair("Hi", "")])
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(source, out=first)
+    second.mkdir()
+    for name in FILES:
+        (second / name).write_text("left over\n" * 500)
+    run(source, out=second)
+    for name in FILES:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_another_seed_gives_another_split_of_the_same_rows(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    source = write_jsonl(tmp_path / "a.jsonl", pairs(60))
+    run(source, out=tmp_path / "one", seed=1)
+    run(source, out=tmp_path / "two", seed=2)
+    one, two = kept_rows(tmp_path / "one"), kept_rows(tmp_path / "two")
+    assert {row["id"] for row in one.values()} == {row["id"] for row in two.values()}
+    assert any(one[place]["split"] != two[place]["split"] for place in one)
+
+
+def test_max_rows_takes_the_first_rows_over_the_sources_in_order(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    first, second = write_jsonl(tmp_path / "a.jsonl", pairs(30)), write_jsonl(tmp_path / "b.jsonl", pairs(30, 100))
+    stats = run(first, second, max_rows=45, split=WIDE)
+    assert [counts["read"] for counts in stats["sources"].values()] == [30, 15]
+    assert list(run(first, second, max_rows=30, split=WIDE)["sources"]) == [str(first)]
+
+
+def test_too_many_broken_rows_name_the_commonest_reasons_with_places(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    source = write_jsonl(tmp_path / "a.jsonl", [*pairs(8), "{half", "{half", "[]"])
+    with pytest.raises(UserError, match="3 of 11 rows cannot be read") as caught:
+        run(source)
+    assert f"invalid_json: 2 rows, first {source}:9" in caught.value.message
+    assert f"not_an_object: 1 rows, first {source}:11" in caught.value.message
+    assert "if the file is one JSON list, name it .json" in caught.value.remedy
+    assert "quarantine.jsonl" in caught.value.remedy
+    assert run(source, max_quarantine_ratio=0.3, split=WIDE)["rows"]["kept"] == 8
+
+
+def test_an_empty_data_set_shows_the_funnel(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    source = write_jsonl(tmp_path / "a.jsonl", [pair("Hi", ""), pair("Ho", "")])
+    with pytest.raises(UserError, match="No row is left after curation") as caught:
+        run(source)
+    assert "dropped: empty_reply" in caught.value.message
+    assert f"empty_reply: 2 rows, first {source}:1" in caught.value.message
+
+
+def test_it_runs_in_a_worker_process_from_json_arguments(tokenizer_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    source = write_jsonl(tmp_path / "a.jsonl", pairs(60))
+    details = worker.run_isolated(
+        "tunelift.stages.curate:curate",
+        {
+            "config": {"sources": [{"path": str(source)}]},
+            "tokenizer_folder": str(tokenizer_folder),
+            "max_length": 64,
+            "questions": {},
+            "seed": 1,
+            "out": str(tmp_path / "out"),
+        },
+        tmp_path / "log",
+    )
+    assert details["rows"] == {"read": 60, "kept": 60, "dropped": {}, "quarantined": {}}
+    assert len(details["content"]) == 64
+    assert all((tmp_path / "out" / name).is_file() for name in FILES)
+
+
+def test_a_full_disk_is_the_machines_trouble(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Ledger, "_write", fail)
+    with pytest.raises(MachineError, match="disk is full"):
+        run(write_jsonl(tmp_path / "a.jsonl", pairs(40)))
+
+
+def test_importing_the_stage_loads_no_heavy_library() -> None:
+    heavy = "torch transformers datasets pyarrow huggingface_hub"
+    code = f"import sys, tunelift.stages.curate; print([name for name in {heavy.split()} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

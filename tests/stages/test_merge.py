@@ -1,0 +1,165 @@
+"""Merging: into the weights that were trained, rounded once, and held against the trained model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.stages.conversations import conversation, train_config, write_dataset
+from tests.tiny import make_tiny_model
+from tunelift.config.schema import MergeConfig
+from tunelift.errors import GateError, UserError
+from tunelift.runtime.chat import load_tokenizer, supervise
+from tunelift.runtime.encoded import read_encoded
+from tunelift.runtime.weights import load_base
+from tunelift.stages.merge import merge
+from tunelift.stages.merge.parity import compare, reference
+from tunelift.stages.merge.stage import fold, load_trained
+from tunelift.stages.train import train
+
+LAYER = "model.layers.0.mlp.down_proj"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="module")
+def adapters(tiny_model: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = {}
+    for kind in ("qlora", "lora"):
+        out = made[kind] = tmp_path_factory.mktemp(kind)
+        config = train_config(adapter={"kind": kind, "rank": 8, "alpha": 16}, max_steps=40)
+        train(config, model=tiny_model, dataset=dataset, seed=1, device="cpu", out=out)
+    return made
+
+
+@pytest.fixture(scope="module")
+def merged(
+    tiny_model: Path, dataset: Path, adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("merged")
+    return out, run(tiny_model, dataset, adapters["qlora"], out)
+
+
+def run(model: Path, dataset: Path, adapter: Path, out: Path, *, kind: str = "qlora", **limits) -> dict:
+    out.mkdir(exist_ok=True)
+    return merge(
+        MergeConfig(parity_rows=8, **limits),
+        kind=kind,
+        model=model,
+        adapter=adapter,
+        dataset=dataset,
+        device="cpu",
+        out=out,
+    )
+
+
+def test_the_merged_model_says_what_the_trained_one_says(merged: tuple[Path, dict]) -> None:
+    found = json.loads((merged[0] / "parity.json").read_text())
+    assert found == merged[1]
+    assert found["rows"] == 8 and found["positions"] > 100
+    assert 0 <= found["kl_mean"] < 1e-3 and found["kl_max"] < 1e-2
+    assert found["top1_agreement"] > 0.97
+    assert found["base"] == "nf4-dequantized"
+    assert found["limits"] == {"kl_mean": 0.02, "top1_agreement": 0.95}
+
+
+def test_a_bf16_adapter_is_merged_into_the_bf16_base(
+    tiny_model: Path, dataset: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    found = run(tiny_model, dataset, adapters["lora"], tmp_path, kind="lora")
+    assert found["base"] == "bf16" and found["kl_mean"] < 1e-3
+
+
+def test_weights_are_dequantized_added_in_fp32_and_rounded_once(
+    merged: tuple[Path, dict], tiny_model: Path, adapters: dict[str, Path]
+) -> None:
+    from bitsandbytes.functional import dequantize_4bit
+
+    quantized = load_base(tiny_model, kind="qlora", device="cpu").get_submodule(LAYER).weight
+    weight = dequantize_4bit(quantized.data, quantized.quant_state)
+    adapter = load_file(adapters["qlora"] / "adapter/adapter_model.safetensors")
+    a, b = (adapter[f"base_model.model.{LAYER}.lora_{part}.weight"] for part in "AB")
+    expected = (weight.float() + (b @ a) * (16 / 8)).to(torch.bfloat16)
+    ours = load_file(merged[0] / "model.safetensors")[f"{LAYER}.weight"]
+    assert weight.dtype == ours.dtype == torch.bfloat16
+    assert torch.equal(ours, expected)
+
+
+def test_the_folder_is_a_plain_model_with_tied_embeddings(merged: tuple[Path, dict], tiny_model: Path) -> None:
+    described = json.loads((merged[0] / "config.json").read_text())
+    assert "quantization_config" not in described and described["tie_word_embeddings"]
+    ours, theirs = (set(load_file(folder / "model.safetensors")) for folder in (merged[0], tiny_model))
+    assert ours == theirs
+    model = load_base(merged[0], kind="lora", device="cpu")
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert not list(merged[0].glob("*.bin")) and not list(merged[0].glob("adapter*"))
+
+
+def test_the_folder_renders_and_stops_as_it_was_trained(merged: tuple[Path, dict], tiny_model: Path) -> None:
+    ours, theirs = load_tokenizer(merged[0]), load_tokenizer(tiny_model)
+    messages = conversation(7)["messages"]
+    assert supervise(ours, messages) == supervise(theirs, messages)
+    generation = json.loads((merged[0] / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == supervise(theirs, messages).input_ids[-2]
+
+
+def test_an_adapter_that_got_lost_fails_the_gate(
+    tiny_model: Path, dataset: Path, adapters: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgets(trained, kind):
+        for name, parameter in trained.named_parameters():
+            if "lora_B" in name:
+                parameter.data.zero_()
+        return fold(trained, kind)
+
+    monkeypatch.setattr("tunelift.stages.merge.stage.fold", forgets)
+    with pytest.raises(GateError, match=r"KL divergence \d\.\d+ > merge.max_kl=0.02"):
+        run(tiny_model, dataset, adapters["qlora"], tmp_path)
+    assert json.loads((tmp_path / "parity.json").read_text())["kl_mean"] > 0.02
+
+
+def test_a_limit_that_nothing_meets_fails_the_gate_with_value_and_limit(
+    tiny_model: Path, dataset: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(GateError, match=r"KL divergence 0\.\d{4} > merge.max_kl=1e-12"):
+        run(tiny_model, dataset, adapters["qlora"], tmp_path, max_kl=1e-12)
+
+
+def test_the_base_that_was_trained_fits_better_than_the_original(
+    tiny_model: Path, dataset: Path, adapters: dict[str, Path]
+) -> None:
+    adapter = adapters["qlora"] / "adapter"
+    rows = read_encoded(load_tokenizer(tiny_model), dataset, "validation")
+    said = reference(load_trained("qlora", tiny_model, adapter, "cpu"), rows, 0, "cpu")
+    right, wrong = (
+        compare(fold(load_trained(kind, tiny_model, adapter, "cpu"), kind), said, rows, 0, "cpu").kl_mean
+        for kind in ("qlora", "lora")
+    )
+    assert wrong > 10 * right
+
+
+def test_a_killed_merge_leaves_nothing_behind_in_the_next(
+    tiny_model: Path, dataset: Path, adapters: dict[str, Path], merged: tuple[Path, dict], tmp_path: Path
+) -> None:
+    (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"torn")
+    run(tiny_model, dataset, adapters["qlora"], tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        path.name: path.read_bytes() for path in merged[0].iterdir()
+    }
+
+
+def test_an_adapter_of_another_model_is_refused(dataset: Path, adapters: dict[str, Path], tmp_path: Path) -> None:
+    other = make_tiny_model(tmp_path / "other", layers=1)
+    copied = shutil.copytree(adapters["qlora"], tmp_path / "adapter")
+    weights = copied / "adapter/adapter_model.safetensors"
+    save_file({name: tensor[..., :7].contiguous() for name, tensor in load_file(weights).items()}, weights)
+    with pytest.raises(UserError, match="The adapter does not fit the model"):
+        run(other, dataset, copied, tmp_path / "out")

@@ -1,0 +1,233 @@
+"""The report's numbers follow from the samples, and its words from the numbers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stages.report_fixture import build, make_artifacts, make_evaluations, rewrite, rows
+from tunelift.config.schema import ReportConfig
+from tunelift.errors import UserError
+from tunelift.stages.report.browser import safe_json
+from tunelift.stages.report.figures import axis
+from tunelift.stages.report.wording import interval, label, percent, points, probability
+from tunelift.tasks.statistics import mcnemar_midp, newcombe_paired, wilson
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], dict[str, Path]]:
+    root = tmp_path_factory.mktemp("report")
+    evaluations = make_evaluations(root / "evaluations")
+    out, comparison = build(root, evaluations, **make_artifacts(root / "artifacts"))
+    return out, comparison, evaluations
+
+
+# --- comparison.json ------------------------------------------------------------------------------------------------
+
+
+def test_the_numbers_follow_from_the_samples(built):
+    _, comparison, evaluations = built
+    right = {
+        arm: {row["id"]: row["scores"]["exact_match"] for row in rows(folder) if row["task"] == "tool_calls_heldout"}
+        for arm, folder in evaluations.items()
+    }
+    shown = comparison["tasks"]["tool_calls_heldout"]["exact_match"]
+    for arm, scores in right.items():
+        low, high = wilson(sum(scores.values()), 150)
+        assert shown["arms"][arm] == {
+            "n": 150,
+            "mean": sum(scores.values()) / 150,
+            "low": low,
+            "high": high,
+            "failed": 0,
+        }
+    pair = next(pair for pair in shown["pairs"] if pair["b"] == "prompted")
+    cells = [(right["tuned"][item], right["prompted"][item]) for item in right["tuned"]]
+    a, b, c, d = (cells.count(cell) for cell in ((1, 1), (1, 0), (0, 1), (0, 0)))
+    assert (pair["difference"], pair["low"], pair["high"]) == newcombe_paired(a, b, c, d)
+    assert (pair["a"], pair["p"], pair["verdict"], pair["discordant"]) == (
+        "tuned",
+        mcnemar_midp(b, c),
+        "improved",
+        b + c,
+    )
+
+
+def test_graded_metrics_are_resampled_and_binary_ones_are_not(built):
+    _, comparison, _ = built
+    task = comparison["tasks"]["tool_calls_heldout"]
+    assert {metric: shown["kind"] for metric, shown in task.items()}["field_f1"] == "graded"
+    assert task["valid_json"]["kind"] == "binary"
+    for pair in task["field_f1"]["pairs"]:
+        assert pair["low"] < pair["difference"] < pair["high"]
+
+
+def test_the_verdict_names_value_difference_interval_and_p(built):
+    _, comparison, _ = built
+    claim = comparison["verdicts"][0]
+    assert comparison["verdict"].startswith(
+        f"tuned answers {percent(claim['value'])} of tool_calls_heldout exactly, "
+        f"{points(claim['difference'])[1:]} points more than the best untuned arm (95% interval "
+        f"{interval(claim['low'], claim['high'])}, p < 0.001)."
+    )
+    best = max(
+        ("base", "prompted"),
+        key=lambda arm: comparison["tasks"]["tool_calls_heldout"]["exact_match"]["arms"][arm]["mean"],
+    )
+    assert claim["best_untuned"] == best
+    assert comparison["gate"] == {"passed": True, "reasons": []}
+
+
+def test_cost_is_the_mean_over_all_requests(built):
+    _, comparison, evaluations = built
+    samples = rows(evaluations["tuned"])
+    seconds = sum(row["seconds"] for row in samples) / len(samples)
+    assert comparison["cost"]["tuned"]["seconds_mean"] == pytest.approx(seconds)
+    assert comparison["cost"]["tuned"]["usd_per_1000"] == pytest.approx(0.4 / 3600 * seconds * 1000)
+    assert comparison["cost"]["prompted"]["tokens_in_mean"] > 2000 > 100 > comparison["cost"]["tuned"]["tokens_in_mean"]
+
+
+def test_no_price_no_cost_in_money(tmp_path):
+    _, comparison = build(tmp_path, make_evaluations(tmp_path / "e", items=8), ReportConfig(bootstrap_samples=100))
+    assert "usd_per_1000" not in comparison["cost"]["tuned"]
+
+
+def test_a_missing_answer_counts_as_a_failure(tmp_path):
+    evaluations = make_evaluations(tmp_path / "e", items=40)
+    samples = rows(evaluations["tuned"])
+    lost = [row["id"] for row in samples if row["task"] == "tool_calls_heldout" and row["scores"]["exact_match"]][:5]
+    before = sum(row["scores"]["exact_match"] for row in samples if row["task"] == "tool_calls_heldout")
+    rewrite(evaluations["tuned"], [row for row in samples if row["id"] not in lost])
+    out, comparison = build(tmp_path, evaluations)
+    shown = comparison["tasks"]["tool_calls_heldout"]["exact_match"]["arms"]["tuned"]
+    assert (shown["n"], shown["failed"], shown["mean"]) == (40, 5, (before - 5) / 40)
+    assert (
+        "tuned has no answer to 5 of 40 items of tool_calls_heldout; they count as wrong."
+        in (out / "report.html").read_text()
+    )
+
+
+def test_no_gain_fails_the_gate_and_is_published(tmp_path):
+    evaluations = make_evaluations(tmp_path / "e", items=40)
+    shutil.copy(evaluations["prompted"] / "samples.jsonl", evaluations["tuned"] / "samples.jsonl")
+    out, comparison = build(tmp_path, evaluations)
+    assert comparison["gate"] == {
+        "passed": False,
+        "reasons": [
+            f"tuned is not shown to be better than the best untuned arm on {task} (Exact match)."
+            for task in ("tool_calls_heldout", "tool_calls_golden")
+        ],
+    }
+    assert "no more and no less than the best untuned arm" in comparison["verdict"]
+    assert "p = 1.00" in comparison["verdict"]
+    assert "The gate did not pass" in (out / "report.html").read_text()
+    assert "The gate did not pass" in (out / "report.md").read_text()
+
+
+def test_a_guard_task_that_got_worse_fails_the_gate(tmp_path):
+    evaluations = make_evaluations(tmp_path / "e", items=60)
+    for arm, folder in evaluations.items():
+        summary = json.loads((folder / "summary.json").read_text())
+        summary["tasks"]["tool_calls_golden"]["role"] = "guard"
+        (folder / "summary.json").write_text(json.dumps(summary))
+        samples = rows(folder)
+        for row in samples:
+            if row["task"] == "tool_calls_golden":
+                row["scores"]["exact_match"] = int(arm != "tuned")
+        rewrite(folder, samples)
+    _, comparison = build(tmp_path, evaluations)
+    assert [claim["task"] for claim in comparison["verdicts"]] == ["tool_calls_heldout"]
+    assert comparison["gate"]["passed"] is False
+    assert comparison["gate"]["reasons"][0].startswith(
+        "tuned got worse on the guard task tool_calls_golden: −100.0 points against base"
+    )
+
+
+def test_one_arm_makes_no_claim(tmp_path):
+    evaluations = make_evaluations(tmp_path / "e", items=10)
+    out, comparison = build(tmp_path, {"base": evaluations["base"]})
+    assert comparison["verdict"].startswith("No claim is made")
+    assert comparison["gate"]["passed"] and comparison["tasks"]["tool_calls_golden"]["exact_match"]["pairs"] == []
+    assert "No claim is made" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize("key", ["items", "scorers", "decoding"])
+def test_unlike_evaluations_are_refused_and_the_difference_named(tmp_path, key):
+    evaluations = make_evaluations(tmp_path / "e", items=5)
+    summary = json.loads((evaluations["tuned"] / "summary.json").read_text())
+    summary["tasks"]["tool_calls_golden"]["digests"][key] = "ff" * 32
+    (evaluations["tuned"] / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(UserError, match=f"the {key} of tool_calls_golden: .* for base, ffffffffffff for tuned"):
+        build(tmp_path, evaluations)
+
+
+def test_a_task_that_one_arm_was_spared_is_refused(tmp_path):
+    evaluations = make_evaluations(tmp_path / "e", items=5)
+    summary = json.loads((evaluations["base"] / "summary.json").read_text())
+    del summary["tasks"]["tool_calls_golden"]
+    (evaluations["base"] / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(UserError, match="tool_calls_golden was asked of prompted but not of base"):
+        build(tmp_path, evaluations)
+
+
+def test_a_torn_file_is_named_with_its_line(tmp_path):
+    evaluations = make_evaluations(tmp_path / "e", items=5)
+    path = evaluations["base"] / "samples.jsonl"
+    path.write_text(path.read_text()[:-40])
+    with pytest.raises(UserError, match="line 10") as caught:
+        build(tmp_path, evaluations)
+    assert caught.value.where == str(path) and caught.value.remedy
+
+
+# --- the words ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (percent(0.6133), "61.3%"),
+        (percent(0.0), "0%"),
+        (percent(1.0), "100%"),
+        (percent(0.9996), "100.0%"),
+        (points(0.587), "+58.7"),
+        (points(-0.0204), "−2.0"),
+        (points(-0.0001), "0.0"),
+        (interval(-0.012, 0.3), "−1.2 to 30.0"),
+        (probability(0.0004), "p < 0.001"),
+        (probability(0.0312), "p = 0.031"),
+        (probability(0.424), "p = 0.42"),
+        (label("valid_json"), "Valid JSON"),
+        (label("exact_match"), "Exact match"),
+    ],
+)
+def test_numbers_read_well(shown, expected):
+    assert shown == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [([-3, 62], (-20, 0, 20, 40, 60, 80)), ([0.1], (0, 0.02, 0.04, 0.06, 0.08, 0.1)), ([], (0, 0.2, 0.4, 0.6, 0.8, 1))],
+)
+def test_axes_have_round_ticks_and_hold_zero(values, ticks):
+    assert axis(values).ticks == pytest.approx(ticks)
+
+
+def test_json_in_the_page_cannot_leave_its_element():
+    hostile = {"</script><!--": "\u2028 &amp; \ud800 \u0085 </SCRIPT>"}
+    text = safe_json(hostile)
+    assert not set("<>&\u2028\u0085\ud800") & set(text)
+    assert json.loads(text) == hostile
+
+
+def test_the_markdown_shows_the_numbers_of_the_comparison(built):
+    out, comparison, _ = built
+    text = (out / "report.md").read_text()
+    assert comparison["verdict"] in text.replace("\\", "")
+    for metrics in comparison["tasks"].values():
+        for shown in metrics.values():
+            for value in shown["arms"].values():
+                assert f"{percent(value['mean'])} ({interval(value['low'], value['high'])})" in text

@@ -1,0 +1,370 @@
+"""Training: what is learnt, what is refused, and that a killed run ends as an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+
+from tests.stages.conversations import conversation, train_config, write_dataset
+from tests.tiny import tiny_tokenizer
+from tunelift.errors import MachineError, UserError
+from tunelift.runtime.chat import load_tokenizer, supervise
+from tunelift.runtime.encoded import IGNORED, collate, read_encoded
+from tunelift.runtime.weights import load_base, supervised_logits
+from tunelift.stages.train import checkpoints, lora_config, preflight, quantization, sft_config, train
+from tunelift.stages.train.order import GroupedOrder
+from tunelift.stages.train.trainer import SupervisedTrainer
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+def run(model: Path, dataset: Path, out: Path, **changes) -> dict:
+    out.mkdir(parents=True, exist_ok=True)
+    return train(train_config(**changes), model=model, dataset=dataset, seed=1, device="cpu", out=out)
+
+
+def metrics(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+# --- what comes out -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("trained")
+    return out, run(tiny_model, dataset, out)
+
+
+def test_training_lowers_the_loss_and_says_what_it_did(trained: tuple[Path, dict]) -> None:
+    out, details = trained
+    lines = metrics(out)
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 9))
+    assert [line["step"] for line in lines if "eval_loss" in line] == [4, 8]
+    assert steps[-1]["loss"] < steps[0]["loss"] - 0.3
+    assert details["steps"] == 8 and details["epochs"] == pytest.approx(1.6)
+    assert details["eval_loss"] == pytest.approx(lines[-1]["eval_loss"], abs=1e-6)
+    assert details["supervised_tokens"] == sum(line["supervised_tokens"] for line in steps)
+    assert (details["micro_batch_size"], details["accumulation"]) == (4, 2)
+
+
+def test_the_adapter_is_fp32_and_the_checkpoints_are_gone(trained: tuple[Path, dict]) -> None:
+    out, details = trained
+    tensors = load_file(out / "adapter/adapter_model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    assert sum(tensor.numel() for tensor in tensors.values()) == details["trainable_parameters"]
+    assert not (out / "checkpoints").exists()
+
+
+def test_the_adapter_folder_renders_the_very_same_tokens(trained: tuple[Path, dict], tiny_model: Path) -> None:
+    ours, theirs = load_tokenizer(trained[0] / "adapter"), load_tokenizer(tiny_model)
+    for number in range(5):
+        messages = conversation(number)["messages"]
+        assert supervise(ours, messages) == supervise(theirs, messages)
+
+
+def test_the_adapter_folder_names_no_path_of_this_machine(trained: tuple[Path, dict]) -> None:
+    described = json.loads((trained[0] / "adapter/adapter_config.json").read_text())
+    assert described["base_model_name_or_path"] == "model"
+    assert (trained[0] / "adapter/adapter_config.json").read_text().count(str(ROOT)) == 0
+
+
+def test_the_learnt_end_of_turn_stops_generation(trained: tuple[Path, dict], tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    described = json.loads((trained[0] / "adapter/generation_config.json").read_text())
+    assert described["eos_token_id"] == tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+@pytest.mark.parametrize("kind", ["qlora", "lora"])
+def test_two_runs_with_one_seed_give_the_same_bytes(kind: str, tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
+    adapter = {"kind": kind, "rank": 4, "alpha": 8, "dropout": 0.1}
+    first, second = (run(tiny_model, dataset, tmp_path / name, adapter=adapter, max_steps=4) for name in "ab")
+    assert first["content"] == second["content"]
+
+
+def test_a_finished_run_does_not_train_again(trained: tuple[Path, dict], tiny_model: Path, dataset: Path) -> None:
+    before = (trained[0] / "metrics.jsonl").read_bytes()
+    assert run(tiny_model, dataset, trained[0]) == trained[1]
+    assert (trained[0] / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_data_set_without_validation_rows_trains(tiny_model: Path, tmp_path: Path) -> None:
+    details = run(tiny_model, write_dataset(tmp_path / "data", validation=0), tmp_path / "out", max_steps=2)
+    assert details["eval_loss"] is None
+
+
+# --- the loss -------------------------------------------------------------------------------------------------------
+
+
+def test_scoring_only_what_is_supervised_is_the_loss_over_all_logits(tiny_model: Path, dataset: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    batch = collate(read_encoded(tokenizer, dataset, "train", 6), tokenizer.pad_token_id, "cpu")
+    model = load_base(tiny_model, kind="lora", device="cpu").float()
+    logits, targets = supervised_logits(model, batch)
+    full = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    expected = cross_entropy(full[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=IGNORED)
+    assert logits.shape == (int((batch["labels"] != IGNORED).sum()), len(tokenizer))
+    assert cross_entropy(logits, targets).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_micro_batch_size_does_not_change_what_a_step_learns(
+    tiny_model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    firsts = []
+    for micro in (1, 2, 8):
+        run(tiny_model, dataset, tmp_path / str(micro), micro_batch_size=micro, max_steps=1, warmup_ratio=0)
+        firsts.append(metrics(tmp_path / str(micro))[0])
+    for key in ("loss", "grad_norm", "supervised_tokens"):
+        values = [first[key] for first in firsts]
+        assert values == pytest.approx([values[0]] * 3, rel=5e-3), key
+
+
+def test_gradients_through_4_bit_layers_survive_an_evaluation(tiny_model: Path, dataset: Path) -> None:
+    from peft import get_peft_model
+
+    tokenizer = load_tokenizer(tiny_model)
+    batch = collate(read_encoded(tokenizer, dataset, "train", 4), tokenizer.pad_token_id, "cpu")
+    torch.manual_seed(0)
+    model = get_peft_model(load_base(tiny_model, kind="qlora", device="cpu"), lora_config(train_config()))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+
+    def gradients() -> list[torch.Tensor]:
+        model.train()
+        model.zero_grad()
+        cross_entropy(*supervised_logits(model, batch)).backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    before = gradients()
+    model.eval()
+    with torch.no_grad():
+        supervised_logits(model, batch)
+    after = gradients()
+    assert len(before) == 28
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+# --- the order ------------------------------------------------------------------------------------------------------
+
+
+@given(
+    lengths=st.lists(st.integers(1, 500), min_size=1, max_size=400), batch=st.integers(1, 9), epoch=st.integers(0, 3)
+)
+def test_an_epoch_holds_each_row_once_in_batches_of_like_length(lengths: list[int], batch: int, epoch: int) -> None:
+    order = GroupedOrder(lengths, batch, seed=3)
+    order.set_epoch(epoch)
+    batches = order.batches(epoch)
+    assert sorted(order) == list(range(len(lengths)))
+    assert [len(rows) for rows in batches[:-1]] == [batch] * (len(batches) - 1)
+    per_epoch = len(batches)
+    assert order.rows_of_step(epoch * per_epoch + 1) == batches[0]
+    assert order.rows_of_step((epoch + 1) * per_epoch) == batches[-1]
+
+
+def test_the_order_differs_between_epochs_and_seeds() -> None:
+    order = GroupedOrder(range(100), 4, seed=1)
+    assert order.batches(0) != order.batches(1)
+    assert order.batches(0) != GroupedOrder(range(100), 4, seed=2).batches(0)
+
+
+def test_grouping_saves_most_of_the_padding() -> None:
+    lengths = [10 + number * 37 % 90 for number in range(320)]
+    batches = GroupedOrder(lengths, 16, seed=1).batches(0)
+    padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in batches)
+    assert padded / sum(lengths) < 1.15
+
+
+# --- before the first step ------------------------------------------------------------------------------------------
+
+
+def test_preflight_shows_what_is_learnt(trained: tuple[Path, dict]) -> None:
+    found = json.loads((trained[0] / "preflight.json").read_text())
+    assert found["rows"] == 40 and found["validation_rows"] == 8 and found["double_bos"] == 0
+    assert found["end_of_turn"]["learnt"] == {"<|im_end|>": 40} and found["end_of_turn"]["stops_generation"]
+    assert found["padding"] == "<|endoftext|>"
+    assert len(found["samples"]) == 3
+    assert found["samples"][0]["text"].endswith('⟦{"tool": "create_event", "number": 0}<|im_end|>⟧\n')
+
+
+def test_rows_that_would_be_cut_are_refused(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"rows are longer than train.max_length=40 tokens") as caught:
+        run(tiny_model, dataset, tmp_path, max_length=40)
+    assert "row-" in caught.value.message and "train.max_length" in caught.value.remedy
+
+
+def test_a_row_with_nothing_to_learn_is_refused_by_name(
+    tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupervised(tokenizer, messages, tools=None):
+        row = supervise(tokenizer, messages, tools)
+        silent = "Request 3:" in row.text
+        return type(row)(row.text, row.input_ids, [False] * len(row.mask) if silent else row.mask)
+
+    monkeypatch.setattr("tunelift.runtime.encoded.supervise", unsupervised)
+    with pytest.raises(UserError, match="Row row-3 has no token to learn from"):
+        run(tiny_model, dataset, tmp_path)
+
+
+def test_a_row_that_the_template_refuses_is_named_with_its_line(tiny_model: Path, tmp_path: Path) -> None:
+    silent = {"id": "silent", "messages": [{"role": "user", "content": "hello"}]}
+    data = write_dataset(tmp_path / "data", extra=(silent,))
+    with pytest.raises(UserError, match="Row silent") as caught:
+        run(tiny_model, data, tmp_path / "out")
+    assert caught.value.where.endswith("train.jsonl:41")
+
+
+def test_an_empty_training_split_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="training split is empty"):
+        run(tiny_model, write_dataset(tmp_path / "data", train=0), tmp_path / "out")
+
+
+def test_padding_is_not_the_token_that_ends_a_turn() -> None:
+    tokenizer = tiny_tokenizer()
+    end = tokenizer.eos_token_id
+    tokenizer.pad_token = tokenizer.eos_token
+    chosen = preflight.padding_token(tokenizer, [end])
+    assert chosen != end and tokenizer.convert_ids_to_tokens(chosen) == "<|endoftext|>"
+
+
+def test_targets_that_the_model_lacks_are_refused(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train\.adapter\.targets=\['nowhere'\] does not fit this model"):
+        run(tiny_model, dataset, tmp_path, adapter={"rank": 4, "targets": ["nowhere"]})
+
+
+# --- trouble on the way ---------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_no_number_stops_with_the_step_and_its_rows(
+    tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute_loss = SupervisedTrainer.compute_loss
+
+    def broken(self, *args, **kwargs):
+        loss = compute_loss(self, *args, **kwargs)
+        return loss * float("nan") if self.state.global_step == 2 else loss
+
+    monkeypatch.setattr(SupervisedTrainer, "compute_loss", broken)
+    with pytest.raises(MachineError, match=r"The loss of step 3 is nan. Its rows: row-\d+, ") as caught:
+        run(tiny_model, dataset, tmp_path)
+    assert caught.value.message.count("row-") == 8
+    assert len(metrics(tmp_path)) == 2
+
+
+def test_memory_that_runs_out_names_the_settings_to_lower(
+    tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(self, *args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(SupervisedTrainer, "compute_loss", exhausted)
+    with pytest.raises(MachineError, match="The GPU ran out of memory") as caught:
+        run(tiny_model, dataset, tmp_path)
+    assert all(f"train.{name}" in caught.value.remedy for name in ("micro_batch_size", "max_length"))
+
+
+CHILD = """
+import json, sys
+from pathlib import Path
+from tests.stages.conversations import train_config
+from tunelift.stages.train import train
+model, dataset, out = map(Path, sys.argv[1:4])
+train(train_config(**json.loads(sys.argv[4])), model=model, dataset=dataset, seed=1, device="cpu", out=out)
+"""
+LONG = {"max_steps": 60, "save_steps": 5, "eval_steps": 7}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_model: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("undisturbed")
+    return out, run(tiny_model, dataset, out, **LONG)
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    blow: signal.Signals, undisturbed: tuple[Path, dict], tiny_model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    arguments = [sys.executable, "-c", CHILD, str(tiny_model), str(dataset), str(tmp_path), json.dumps(LONG)]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    with (tmp_path / "log").open("wb") as log:
+        child = subprocess.Popen(arguments, stdout=log, stderr=log, env=environment)
+        while child.poll() is None and not _steps(tmp_path) > 12:
+            time.sleep(0.005)
+        child.send_signal(blow)
+        assert child.wait(timeout=60) == -blow, (tmp_path / "log").read_text()[-2000:]
+    reached = _steps(tmp_path)
+    assert 12 < reached < 60
+    if blow == signal.SIGTERM:
+        assert checkpoints.step_of(checkpoints.newest(tmp_path / "checkpoints")) == reached
+    torn = tmp_path / "checkpoints/checkpoint-59"
+    torn.mkdir()
+    (torn / "trainer_state.json").write_text('{"global_step": 59}')
+
+    details = run(tiny_model, dataset, tmp_path, **LONG)
+
+    assert details["content"] == undisturbed[1]["content"]
+    assert details["eval_loss"] == undisturbed[1]["eval_loss"]
+    ours, theirs = (
+        [(line["step"], line.get("loss"), line.get("eval_loss")) for line in metrics(out)]
+        for out in (tmp_path, undisturbed[0])
+    )
+    assert ours == theirs
+
+
+def _steps(out: Path) -> int:
+    path = out / "metrics.jsonl"
+    return path.read_text().count('"loss"') if path.exists() else 0
+
+
+def test_a_checkpoint_with_a_short_file_is_not_complete(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint-4"
+    checkpoint.mkdir()
+    (checkpoint / "optimizer.pt").write_bytes(b"12345678")
+    checkpoints.mark_complete(checkpoint)
+    assert checkpoints.newest(tmp_path) == checkpoint
+    (checkpoint / "optimizer.pt").write_bytes(b"1234")
+    assert checkpoints.newest(tmp_path) is None and not checkpoint.exists()
+
+
+# --- the same code for a GPU ----------------------------------------------------------------------------------------
+
+
+def test_a_gpu_run_differs_in_settings_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
+    config = train_config(gradient_checkpointing=True, optimizer="paged_adamw_8bit")
+    settings = sft_config(config, device="cuda", steps=100, seed=1, checkpoints=tmp_path)
+    assert settings.bf16 and not settings.use_cpu and settings.gradient_checkpointing
+    assert settings.per_device_train_batch_size * settings.gradient_accumulation_steps == config.global_batch_size
+    assert settings.max_length is None and settings.dataset_kwargs == {"skip_prepare_dataset": True}
+    assert settings.warmup_steps == 5 and settings.optim == "paged_adamw_8bit"
+
+
+def test_the_4_bit_base_is_nf4_with_double_quantization_and_bf16_compute() -> None:
+    quantized = quantization(train_config())
+    assert quantized is not None
+    assert (quantized.bnb_4bit_quant_type, quantized.bnb_4bit_use_double_quant) == ("nf4", True)
+    assert (quantized.bnb_4bit_compute_dtype, quantized.bnb_4bit_quant_storage) == (torch.bfloat16, torch.uint8)
+    assert quantization(train_config(adapter={"kind": "lora"})) is None
+
+
+def test_an_unresolved_config_does_not_train(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"train\.micro_batch_size is still auto"):
+        sft_config(train_config(micro_batch_size="auto"), device="cpu", steps=1, seed=1, checkpoints=tmp_path)

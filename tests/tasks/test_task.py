@@ -1,0 +1,279 @@
+"""Tasks: folders are read strictly, and a data set's split becomes a task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tunelift.config.schema import SplitTaskConfig
+from tunelift.errors import UserError
+from tunelift.tasks.task import load_task, task_from_split
+
+ROWS = [
+    {
+        "id": "a",
+        "today": "Monday",
+        "request": "wake {me} up",
+        "accepted": [{"tool": None}],
+        "tags": ["short"],
+        "kind": 1,
+    },
+    {
+        "id": "b",
+        "today": "Friday",
+        "request": "naïve café",
+        "accepted": [{"tool": "t", "arguments": {}}, "no"],
+        "kind": 2,
+    },
+]
+TOOLS = [{"name": "t", "description": "d", "parameters": {"type": "object"}}]
+
+
+def make(folder: Path, lines: list[str] | None = None, **changes: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    content = "".join(
+        line + "\n" for line in (lines if lines is not None else [json.dumps(row) for row in ROWS])
+    ).encode()
+    (folder / "items.jsonl").write_bytes(content)
+    (folder / "tools.json").write_text(json.dumps(TOOLS))
+    task = {
+        "name": "golden",
+        "version": 3,
+        "role": "target",
+        "description": "What it is.",
+        "licence": "CC0-1.0",
+        "items": "items.jsonl",
+        "items_sha256": hashlib.sha256(content).hexdigest(),
+        "tools": "tools.json",
+        "prompt": {
+            "system": "Be short. {braces}",
+            "user": "Today is {today}.\n{request}",
+            "instructed": 'Tools:\n{tools}\nAnswer {"tool": null}.',
+        },
+        "scorers": ["exact_match", "schema_valid"],
+        "primary": "exact_match",
+        "cluster": "kind",
+        "max_tokens": 96,
+    }
+    for key, value in changes.items():
+        if value is None:
+            del task[key]
+        else:
+            task[key] = value
+    (folder / "task.yaml").write_text(yaml.safe_dump(task, sort_keys=False))
+    return folder
+
+
+def refused(folder: Path) -> UserError:
+    with pytest.raises(UserError) as caught:
+        load_task(folder)
+    return caught.value
+
+
+def test_a_folder_becomes_prompts_for_both_kinds_of_arm(tmp_path: Path) -> None:
+    task = load_task(make(tmp_path))
+    first, second = task.items
+    assert first.prompt == (
+        {"role": "system", "content": "Be short. {braces}"},
+        {"role": "user", "content": "Today is Monday.\nwake {me} up"},
+    )
+    assert first.instructed[0]["content"] == (
+        'Tools:\n[{"name":"t","description":"d","parameters":{"type":"object"}}]\nAnswer {"tool": null}.'
+    )
+    assert first.instructed[1] == first.prompt[1]
+    assert (first.question, second.question) == ("wake {me} up", "naïve café")
+    assert (first.cluster, second.cluster) == ("1", "2")
+    assert second.accepted == ({"tool": "t", "arguments": {}}, "no")
+    assert (first.tags, second.tags) == (("short",), ())
+    assert (task.name, task.version, task.primary, task.max_tokens) == ("golden", 3, "exact_match", 96)
+
+
+def test_without_an_instructed_prompt_all_arms_see_the_same(tmp_path: Path) -> None:
+    task = load_task(make(tmp_path, prompt={"system": "s", "user": "{today}: {request}"}))
+    assert task.items[0].instructed == task.items[0].prompt
+
+
+def test_a_field_value_with_braces_is_not_filled_again(tmp_path: Path) -> None:
+    row = json.dumps({"id": "a", "request": "{today} {tools}", "today": "Monday", "accepted": ["x"], "kind": 1})
+    assert load_task(make(tmp_path, [row])).items[0].prompt[1]["content"] == "Today is Monday.\n{today} {tools}"
+
+
+def test_a_changed_items_file_is_refused(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    with (folder / "items.jsonl").open("a") as file:
+        file.write(json.dumps({**ROWS[0], "id": "c"}) + "\n")
+    error = refused(folder)
+    assert "changed" in error.message
+    assert hashlib.sha256((folder / "items.jsonl").read_bytes()).hexdigest() in error.message
+    assert "version" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "message"),
+    [
+        ([json.dumps(ROWS[0]), '{"id": "b", "acc'], 2, "no JSON"),
+        (["", json.dumps(ROWS[0]), "[1]"], 3, "no JSON object"),
+        ([json.dumps({**ROWS[0], "id": 7})], 1, "`id`"),
+        ([json.dumps({**ROWS[0], "accepted": []})], 1, "`accepted`"),
+        ([json.dumps({**ROWS[0], "tags": "short"})], 1, "tags='short'"),
+        ([json.dumps(ROWS[0]), json.dumps(ROWS[0])], 2, "stands on line 1 already"),
+        (
+            [json.dumps(ROWS[0]), json.dumps({"id": "b", "request": "x", "accepted": [1], "kind": 1})],
+            2,
+            "no field `today`",
+        ),
+        ([json.dumps({"id": "b", "request": "x", "today": "y", "accepted": [1]})], 1, "no field `kind`"),
+    ],
+)
+def test_a_bad_item_is_named_by_file_and_line(tmp_path: Path, lines: list[str], line: int, message: str) -> None:
+    error = refused(make(tmp_path, lines))
+    assert error.where == f"{tmp_path / 'items.jsonl'}:{line}"
+    assert message in error.message
+    assert error.remedy
+
+
+def test_a_misspelt_accepted_gets_a_hint(tmp_path: Path) -> None:
+    assert "Is `acepted` meant" in refused(make(tmp_path, [json.dumps({"id": "a", "acepted": [1]})])).remedy
+
+
+@pytest.mark.parametrize(
+    ("changes", "line", "message", "remedy"),
+    [
+        ({"max_token": 3}, 25, "There is no key `max_token`", "Did you mean `max_tokens`?"),
+        ({"version": 0}, 2, "version=0", "Correct"),
+        ({"version": None}, 1, "The key `version` is missing", "Add it"),
+        ({"role": "judge"}, 3, "role='judge'", "Correct"),
+        ({"prompt": {"usr": "x"}}, 10, "There is no key `prompt.usr`", "Did you mean `user`?"),
+        ({"items_sha256": "abc"}, 7, "items_sha256='abc'", "Correct"),
+    ],
+)
+def test_a_bad_key_is_named_with_its_line(
+    tmp_path: Path, changes: dict[str, Any], line: int, message: str, remedy: str
+) -> None:
+    error = refused(make(tmp_path, **changes))
+    assert message in error.message
+    assert remedy in error.remedy
+    assert error.where == f"{tmp_path / 'task.yaml'}:{line}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scorers": ["exact_match", "exact_mach"]}, "no scorer `exact_mach`"),
+        ({"primary": "valid_json"}, "primary=valid_json is not among"),
+        ({"tools": None}, "`schema_valid` needs"),
+        ({"scorers": ["exact_match", "exact_match"]}, "twice"),
+    ],
+)
+def test_scorers_are_checked(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    assert message in refused(make(tmp_path, **changes)).message
+
+
+def test_missing_and_unreadable_files_are_user_errors(tmp_path: Path) -> None:
+    assert "missing" in refused(tmp_path / "nowhere").message
+    folder = make(tmp_path / "a")
+    (folder / "items.jsonl").unlink()
+    assert refused(folder).where == str(folder / "items.jsonl")
+    folder = make(tmp_path / "b")
+    (folder / "items.jsonl").write_bytes(b'{"id": "a"}\n{"id": "caf\xe9"}\n')
+    assert refused(folder).where == f"{folder / 'items.jsonl'}:2"
+    folder = make(tmp_path / "c")
+    (folder / "task.yaml").write_text("name: x\n  version: [1\n")
+    assert "no YAML" in refused(folder).message
+    folder = make(tmp_path / "d", [])
+    assert "no item" in refused(folder).message
+    folder = make(tmp_path / "e")
+    (folder / "tools.json").write_text('[{"name": "t", "parameters": {"type": "objekt"}}]')
+    assert "no JSON schema" in refused(folder).message
+
+
+def test_digests_follow_what_is_compared(tmp_path: Path) -> None:
+    task = load_task(make(tmp_path / "a"))
+    other_prompt = load_task(make(tmp_path / "b", prompt={"system": "Other", "user": "Today is {today}.\n{request}"}))
+    assert other_prompt.digests == task.digests, "the prompt belongs to the arm"
+    assert other_prompt.digest != task.digest
+    fewer_tokens = load_task(make(tmp_path / "c", max_tokens=95))
+    assert {key for key in task.digests if fewer_tokens.digests[key] != task.digests[key]} == {"decoding"}
+    other_scorers = load_task(make(tmp_path / "d", scorers=["exact_match"]))
+    assert {key for key in task.digests if other_scorers.digests[key] != task.digests[key]} == {"scorers"}
+    assert {key for key in task.digests if task.first(1).digests[key] != task.digests[key]} == {"items"}
+    assert task.first(None) is task
+
+
+def row(identity: str, reply: str, **more: Any) -> dict[str, Any]:
+    messages = [
+        {"role": "system", "content": "short"},
+        {"role": "user", "content": f"ask {identity}"},
+        {"role": "assistant", "content": reply},
+    ]
+    return {"id": identity, "messages": messages, "source": f"x.jsonl:{identity}", "group": "g" + identity, **more}
+
+
+def test_a_split_of_tool_calls_gets_json_scorers() -> None:
+    rows = [row("1", '{"tool": null}'), row("2", '{"tool": "t", "arguments": {}}'), row("3", '{"tool": "u"}')]
+    task = task_from_split(rows, SplitTaskConfig(from_split="test", instruction="long", max_items=2, max_tokens=9))
+    assert (task.name, task.scorers, task.primary) == (
+        "test",
+        ("exact_match", "valid_json", "field_f1", "right_tool"),
+        "exact_match",
+    )
+    assert [item.accepted for item in task.items] == [({"tool": None},), ({"tool": "t", "arguments": {}},)]
+    first = task.items[0]
+    assert first.prompt == tuple(rows[0]["messages"][:2])
+    assert first.instructed == ({"role": "system", "content": "long"}, {"role": "user", "content": "ask 1"})
+    assert (first.question, first.cluster, task.max_tokens) == ("ask 1", "g1", 9)
+
+
+@pytest.mark.parametrize(
+    ("replies", "scorers"),
+    [
+        (['{"a": 1}', '{"b": 2}'], ("exact_match", "valid_json", "field_f1")),
+        (["Paris", '{"b": 2}'], ("exact_match",)),
+        (["1", "2"], ("exact_match",)),
+    ],
+)
+def test_a_split_gets_the_scorers_that_its_replies_allow(replies: list[str], scorers: tuple[str, ...]) -> None:
+    task = task_from_split(
+        [row(str(n), reply) for n, reply in enumerate(replies)], SplitTaskConfig(from_split="validation")
+    )
+    assert task.scorers == scorers
+    if len(scorers) == 1:
+        assert [item.accepted[0] for item in task.items] == replies, "text stays text"
+
+
+def test_a_split_without_instruction_shows_all_arms_the_same_and_keeps_template_tools() -> None:
+    task = task_from_split([row("1", "yes", tools=[{"name": "t"}])], SplitTaskConfig(from_split="test", name="mine"))
+    assert task.items[0].instructed == task.items[0].prompt
+    assert task.items[0].tools == ({"name": "t"},)
+    assert task.name == "mine"
+
+
+def test_splits_that_make_no_task_are_refused() -> None:
+    with pytest.raises(UserError, match="split is empty"):
+        task_from_split([], SplitTaskConfig(from_split="test"))
+    with pytest.raises(UserError, match="does not end with a reply"):
+        task_from_split(
+            [{**row("1", "x"), "messages": [{"role": "user", "content": "x"}]}], SplitTaskConfig(from_split="test")
+        )
+    with pytest.raises(UserError, match="needs the tools"):
+        task_from_split([row("1", "{}")], SplitTaskConfig(from_split="test", scorers=("schema_valid",)))
+
+
+GOLDEN = Path(__file__).parents[2] / "evals" / "tool_calls_golden"
+
+
+@pytest.mark.skipif(not (GOLDEN / "task.yaml").exists(), reason="the golden set has no task.yaml")
+def test_every_accepted_golden_answer_scores_full_marks() -> None:
+    from tunelift.tasks.scorers import canonical_json, score
+
+    task = load_task(GOLDEN)
+    assert len(task.items) >= 150
+    for item in task.items:
+        for accepted in item.accepted:
+            scores = score(json.dumps(accepted), item, task)
+            assert all(value == 1 for value in scores.values()), (item.id, canonical_json(accepted), scores)

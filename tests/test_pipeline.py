@@ -1,0 +1,255 @@
+"""The whole pipeline on a tiny model: real curation, training, merging, vLLM, report; each stage killed and rerun."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.project import make_project
+from tunelift import cli, pipeline
+from tunelift.artifacts.records import Artifact, Manifest, file_sha256
+from tunelift.config.schema import Config, Section
+from tunelift.runtime import worker
+
+pytestmark = pytest.mark.timeout(600)
+
+
+class Finished:
+    """A project whose pipeline ran once, in this process, with every read of a config field noted."""
+
+    def __init__(self, folder: Path, reads: set[str]) -> None:
+        self.folder = folder
+        self.config = folder / "config.yaml"
+        self.reads = reads
+        (self.run,) = (path for path in (folder / "runs").glob("tiny-*") if path.is_dir())
+
+    def stage(self, name: str) -> Path:
+        return (self.run / "stages" / name).resolve()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("project")
+    make_project(folder, report={"bootstrap_samples": 200, "usd_per_hour": 1.0})
+    reads: set[str] = set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(
+            pipeline, "run_isolated", lambda target, arguments, log, watch=None: worker.call(target, arguments)
+        )
+        _note_reads(patch, reads)
+        assert cli.main(["run", "config.yaml"]) == 0
+    return Finished(folder, reads)
+
+
+def _note_reads(patch: pytest.MonkeyPatch, reads: set[str]) -> None:
+    """Note `Section.field` for each field read after loading; what only `resolve` reads does not count."""
+    paused = [0]
+    plain = Section.__getattribute__
+
+    def noting(self: Section, name: str):
+        if not paused[0] and name in type(self).model_fields:
+            reads.add(f"{type(self).__name__}.{name}")
+        return plain(self, name)
+
+    def unnoted(function):
+        def wrapped(*arguments, **options):
+            paused[0] += 1
+            try:
+                return function(*arguments, **options)
+            finally:
+                paused[0] -= 1
+
+        return wrapped
+
+    patch.setattr(Section, "__getattribute__", noting)
+    patch.setattr(pipeline, "resolve", unnoted(pipeline.resolve))
+    patch.setattr(pipeline, "load_config", unnoted(pipeline.load_config))
+
+
+def test_every_stage_leaves_its_artifact_and_the_report_reads_them(finished: Finished) -> None:
+    comparison = json.loads((finished.run / "comparison.json").read_text())
+    assert set(comparison["tasks"]) == {"lights", "test"}
+    arms = comparison["tasks"]["lights"]["exact_match"]["arms"]
+    assert {arm: values["n"] for arm, values in arms.items()} == {"base": 5, "prompted": 5, "tuned": 5}
+    assert comparison["verdict"] in (finished.run / "report.html").read_text() or comparison["verdict"].split(" (")[0]
+    stats = json.loads((finished.stage("curate") / "stats.json").read_text())["rows"]
+    assert stats["read"] == 74 == stats["kept"] + sum(stats["dropped"].values()) + sum(stats["quarantined"].values())
+    assert (stats["quarantined"], stats["dropped"]) == ({"invalid_json": 1}, {"ends_without_reply": 1})
+    parity = json.loads((finished.stage("merge") / "parity.json").read_text())
+    assert parity["kl_mean"] <= 0.02
+
+
+def _fields(model: type[Section], seen: set[str]) -> set[str]:
+    for name, field in model.model_fields.items():
+        seen.add(f"{model.__name__}.{name}")
+        for kind in _sections(field.annotation):
+            _fields(kind, seen)
+    return seen
+
+
+def _sections(annotation) -> list[type[Section]]:
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, Section) else []
+    return [kind for part in getattr(annotation, "__args__", ()) for kind in _sections(part)]
+
+
+READ_ELSEWHERE = {
+    "SourceConfig.revision": "only a hub data set has one: tests/stages/curate",
+    "EngineConfig.gpu_memory_utilization": "only on a GPU: tests/test_recipes.py",
+    "Config.serve": "the pipeline does not serve: tests/test_serving.py",
+    "ServeConfig.host": "tests/stages/test_serve.py",
+    "ServeConfig.port": "tests/stages/test_serve.py",
+    "ServeConfig.api_key_env": "tests/stages/test_serve.py",
+    "TrackingConfig.project": "tracking is off here: tests/runtime/test_tracking.py",
+}
+
+
+def test_every_config_field_is_read_by_something_that_runs(finished: Finished) -> None:
+    unread = _fields(Config, set()) - finished.reads - set(READ_ELSEWHERE)
+    assert unread == set(), f"fields that nothing reads: {sorted(unread)}"
+
+
+def test_a_field_that_nothing_reads_would_be_noticed(finished: Finished) -> None:
+    class Odd(Section):
+        unread: int = 1
+
+    assert "Odd.unread" in _fields(Odd, set()) - finished.reads
+
+
+def test_lineage_leads_from_the_report_to_the_data_files(finished: Finished) -> None:
+    by_content = {}
+    for path in (finished.folder / "runs/store").glob("*/*/manifest.json"):
+        manifest = Manifest(**json.loads(path.read_text()))
+        by_content[Artifact(path.parent, manifest).content] = manifest
+    report = Manifest(**json.loads((finished.stage("report") / "manifest.json").read_text()))
+    tuned = by_content[report.inputs["evaluation:tuned"]]
+    merged = by_content[tuned.inputs["model"]]
+    adapter = by_content[merged.inputs["adapter"]]
+    dataset = by_content[adapter.inputs["dataset"]]
+    assert dataset.inputs["source:data/rows.jsonl"] == file_sha256(finished.folder / "data/rows.jsonl")
+
+
+def command(finished_or_folder: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "tunelift.cli", *arguments],
+        cwd=finished_or_folder,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        **options,
+    )
+
+
+def test_a_rerun_finds_every_stage(finished: Finished) -> None:
+    result = command(finished.folder, "run", "config.yaml")
+    assert result.returncode == 0, result.stderr
+    for stage in ("curate", "train", "merge", "evaluate-base", "evaluate-prompted", "evaluate-tuned"):
+        assert f"{stage}: found" in result.stderr, result.stderr
+
+
+def test_plan_and_show_tell_what_is_there(finished: Finished) -> None:
+    planned = command(finished.folder, "plan", "config.yaml")
+    assert planned.returncode == 0, planned.stderr
+    assert "train              found" in planned.stdout
+    assert "GiB needed at most" in planned.stdout
+    shown = json.loads(command(finished.folder, "show", "config.yaml", "--json").stdout)
+    assert Path(shown["train"]) == finished.stage("train")
+    assert Path(shown["report.html"]).is_file()
+
+
+def test_nothing_of_this_machine_stands_in_what_is_shared(finished: Finished) -> None:
+    for path in [*finished.stage("train").rglob("*.json"), *finished.stage("merge").glob("*.json")]:
+        assert str(finished.folder) not in path.read_text(), path
+
+
+KILL_WHEN = {
+    "curate": "curate/*.partial",
+    "train": "train/*.partial/checkpoints/checkpoint-2*",
+    "merge": "merge/*.partial",
+    "evaluate": "evaluate/*.partial/samples.jsonl",
+    "report": "report/*.partial",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", list(KILL_WHEN))
+def test_killed_in_a_stage_the_same_command_finishes_with_the_same_result(
+    finished: Finished, tmp_path: Path, stage: str
+) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(finished.folder, folder, symlinks=True)
+    for name in pipeline.STAGES[pipeline.STAGES.index(stage) :]:
+        shutil.rmtree(folder / "runs/store" / name, ignore_errors=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tunelift.cli", "run", "config.yaml"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 300
+    while process.poll() is None and not list((folder / "runs/store").glob(KILL_WHEN[stage])):
+        assert time.monotonic() < deadline, f"{stage} never began"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    result = command(folder, "run", "config.yaml")
+    assert result.returncode == 0, result.stderr
+    before, after = (_outcome(root) for root in (finished.folder, folder))
+    assert after["dataset"] == before["dataset"]
+    assert after["eval_loss"] == pytest.approx(before["eval_loss"], rel=0.01)
+
+
+def _outcome(folder: Path) -> dict:
+    (run,) = (path for path in (folder / "runs").glob("tiny-*") if path.is_dir())
+    dataset, adapter = (
+        json.loads((run / "stages" / name / "manifest.json").read_text()) for name in ("curate", "train")
+    )
+    return {"dataset": dataset["details"]["content"], "eval_loss": adapter["details"]["eval_loss"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_it_says_how_to_go_on_and_leaves_no_process(tmp_path: Path, number: int, code: int) -> None:
+    make_project(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tunelift.cli", "run", "config.yaml"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    while not list((tmp_path / "runs").glob("store/train/*.partial")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "same command goes on" in said
+    assert "Traceback" not in said
+    assert _processes_below(tmp_path) == []
+
+
+def _processes_below(folder: Path) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if path.readlink().is_relative_to(folder):
+                found.append((path.parent / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+def test_the_notebook_runs_on_the_run(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("TUNELIFT_RUN", str(finished.run))
+    notebook = nbformat.read(Path(__file__).parent.parent / "notebooks/01_look_at_a_run.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120).execute()
+    shown = "".join(str(cell.get("outputs", "")) for cell in notebook.cells)
+    assert json.loads((finished.run / "comparison.json").read_text())["verdict"][:40] in shown

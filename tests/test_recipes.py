@@ -1,0 +1,118 @@
+"""The shipped recipes: each loads, and the GPU ones build every library's real settings at the model's real shape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tunelift.config.load import load_config
+from tunelift.config.resolve import Facts, resolve
+from tunelift.config.schema import Config
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "configs"
+GPU_RECIPES = sorted(path.stem for path in CONFIGS.glob("*-8b-*.yaml"))
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_config_loads_and_points_editors_to_the_schema(path: Path) -> None:
+    assert load_config(path).name == path.stem
+    assert path.read_text().startswith("# yaml-language-server: $schema=./schema.json")
+
+
+def test_the_shipped_schema_is_the_configs_own() -> None:
+    import json
+
+    from tunelift.config.load import json_schema
+
+    assert json.loads((CONFIGS / "schema.json").read_text()) == json_schema(), "run: make schema"
+
+
+def resolved(name: str) -> Config:
+    context = 131072 if name.startswith("llama") else 40960
+    return resolve(load_config(CONFIGS / f"{name}.yaml"), Facts(device="cuda", context=context, wandb_key=False)).config
+
+
+def shape(name: str):
+    """The published config.json of the model: meta-llama/Llama-3.1-8B-Instruct and Qwen/Qwen3-8B."""
+    from transformers import LlamaConfig, Qwen3Config
+
+    common = {"hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": False}
+    if name.startswith("llama"):
+        return LlamaConfig(vocab_size=128256, intermediate_size=14336, num_hidden_layers=32, **common)
+    return Qwen3Config(vocab_size=151936, intermediate_size=12288, num_hidden_layers=36, head_dim=128, **common)
+
+
+@pytest.mark.parametrize("name", GPU_RECIPES)
+def test_the_recipe_builds_the_real_training_settings(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from accelerate.utils import imports
+    from transformers import training_args
+
+    from tunelift.stages.train.settings import lora_config, quantization, sft_config
+
+    # Only the question whether this machine's device can compute in bf16 is answered for it.
+    monkeypatch.setattr(training_args, "is_torch_bf16_gpu_available", lambda: True)
+    monkeypatch.setattr(imports, "is_bf16_available", lambda *_, **__: True)
+    train = resolved(name).train
+    settings = sft_config(train, device="cuda", steps=100, seed=1, checkpoints=tmp_path)
+    assert settings.per_device_train_batch_size * settings.gradient_accumulation_steps == train.global_batch_size
+    assert settings.bf16
+    assert settings.gradient_checkpointing
+    assert settings.max_length is None, "a length given to TRL is a length at which it cuts"
+    bits = quantization(train)
+    if train.adapter.kind == "qlora":
+        assert (bits.bnb_4bit_quant_type, bits.bnb_4bit_use_double_quant) == ("nf4", True)
+        assert bits.bnb_4bit_compute_dtype == torch.bfloat16
+    else:
+        assert bits is None
+    assert lora_config(train).target_modules == "all-linear"
+
+
+@pytest.mark.parametrize("name", GPU_RECIPES)
+def test_the_recipes_adapter_fits_a_model_of_the_real_shape(name: str) -> None:
+    import torch
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from tunelift.stages.train.settings import lora_config
+
+    train, config = resolved(name).train, shape(name)
+    with torch.device("meta"):
+        model = get_peft_model(AutoModelForCausalLM.from_config(config), lora_config(train))
+    trainable, total = model.get_nb_trainable_parameters()
+    assert total - trainable == (8_030_261_248 if name.startswith("llama") else 8_190_735_360)
+    layers, rank, width, kv, middle = config.num_hidden_layers, train.adapter.rank, 4096, 1024, config.intermediate_size
+    assert trainable == layers * rank * (2 * (width + width) + 2 * (width + kv) + 3 * (width + middle))
+    assert not any("lm_head" in key and "lora" in key for key, _ in model.named_parameters())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # vLLM's and torch's own, met while vLLM is imported.
+@pytest.mark.parametrize("name", GPU_RECIPES)
+def test_vllms_own_parser_takes_the_recipes_command_line(name: str) -> None:
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    from tunelift.engines.vllm import vllm_arguments
+
+    engine = resolved(name).engine
+    command = vllm_arguments(
+        Path("model"), engine, device="cuda", seed=3, host="127.0.0.1", port=8123, served_name="tuned"
+    )
+    parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(command[command.index("--model") :])
+    assert (parsed.model, parsed.port, parsed.served_model_name) == ("model", 8123, ["tuned"])
+    assert parsed.max_model_len == engine.max_model_len
+    assert parsed.gpu_memory_utilization == engine.gpu_memory_utilization
+    assert parsed.generation_config == "vllm"
+    assert parsed.enforce_eager is False
+
+
+def test_gpu_recipes_differ_from_the_quickstart_in_settings_only() -> None:
+    for name in GPU_RECIPES:
+        written = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+        assert set(written) <= {"extends", "name", "model", "train", "engine"}, name
+        assert resolved(name).curate == load_config(CONFIGS / "quickstart.yaml").curate
