@@ -137,7 +137,7 @@ def _truth(placed: list[Placed], seed: int, variant: str) -> dict[str, Any]:
         "variant": variant,
         "records": dict(Counter(record.file for record in placed)),
         "clean": sum(record.raw.kind is None for record in placed),
-        "planted": dict(Counter(entry["kind"] for entry in flaws)),
+        "planted": {kind: sum(entry["kind"] == kind for entry in flaws) for kind in KINDS},
         "flaws": flaws,
     }
 

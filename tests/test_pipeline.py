@@ -253,3 +253,44 @@ def test_the_notebook_runs_on_the_run(finished: Finished, monkeypatch: pytest.Mo
     NotebookClient(notebook, timeout=120).execute()
     shown = "".join(str(cell.get("outputs", "")) for cell in notebook.cells)
     assert json.loads((finished.run / "comparison.json").read_text())["verdict"][:40] in shown
+
+
+def test_the_served_model_answers_the_readmes_curl_and_client(finished: Finished) -> None:
+    from tests.test_readme import blocks
+    from tunelift.engines.vllm import free_port
+
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tunelift.cli", "serve", "config.yaml", f"serve.port={port}"],
+        cwd=finished.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/health", server)
+        (curl,) = (block for block in blocks("bash") if block.startswith("curl"))
+        (client,) = (block for block in blocks("python") if "OpenAI" in block)
+        for program in (["bash", "-c", curl], [sys.executable, "-c", client]):
+            adapted = [part.replace(":8000", f":{port}").replace('"quickstart"', '"tiny"') for part in program]
+            answered = subprocess.run(adapted, capture_output=True, text=True, timeout=120)
+            assert answered.returncode == 0, answered.stderr
+            assert answered.stdout.strip()
+            assert '"error"' not in answered.stdout, answered.stdout
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) in {130, 0}
+
+
+def _wait_for(url: str, server: subprocess.Popen) -> None:
+    import httpx
+
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline:
+        assert server.poll() is None, f"the server ended with {server.returncode}"
+        try:
+            if httpx.get(url, timeout=2).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.3)
+    raise AssertionError(f"{url} did not answer in time")

@@ -80,7 +80,7 @@ def load_templates(subset: str) -> list[Template]:
 
 def _parse(line: str, tool: str, number: int) -> Template:
     text, _, constants = line[2:].partition(" :: ")
-    fixed = dict(_constant(part) for part in re.findall(r"(\w+=\S+)", constants))
+    fixed = dict(_constant(part) for part in re.findall(r"\w+=[^=]+(?= \w+=|$)", constants))
     return Template(f"{tool}-{number:03d}", None if tool == "none" else tool, KINDS[line[0]], text.strip(), fixed)
 
 

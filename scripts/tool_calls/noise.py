@@ -51,9 +51,12 @@ def finish(filled: Filled, openers: list[tuple[str, ...]], rng: random.Random) -
         ]
     if rng.random() < (0.2 if register == "lower" else 0.07):
         segments = _typo(segments, rng)
-    if register == "lower":
-        return "".join(s.text if s.kind == "id" else s.text.lower() for s in segments)
-    return _capitals(segments)
+    text = (
+        "".join(s.text if s.kind == "id" else s.text.lower() for s in segments)
+        if register == "lower"
+        else _capitals(segments)
+    )
+    return re.sub(r"\b([ap]\.m\.)\.", r"\1", text)  # an abbreviation's full stop ends the sentence too
 
 
 def _wrap(segments: list[Segment], kind: str, openers: list[tuple[str, ...]], rng: random.Random) -> list[Segment]:

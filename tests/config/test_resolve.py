@@ -30,11 +30,16 @@ def test_no_auto_is_left_in_what_stages_read() -> None:
 
 def test_each_choice_says_what_and_why() -> None:
     choices = {choice.field: choice for choice in resolve(config(), CPU).choices}
-    assert choices["train.micro_batch_size"].value == 16
+    assert choices["train.micro_batch_size"].value == 8
     assert choices["train.gradient_checkpointing"].value is False
     assert choices["engine.max_model_len"].value == 4096
     assert choices["tracking.wandb"].value == "offline"
     assert all(choice.why for choice in choices.values())
+
+
+def test_attention_on_the_cpu_follows_the_length_of_the_rows() -> None:
+    short, long = (resolve(config(train={"max_length": length}), CPU).config.train.attention for length in (512, 513))
+    assert (short, long) == ("eager", "sdpa")
 
 
 def test_a_gpu_gets_other_choices() -> None:
@@ -50,7 +55,7 @@ def test_what_the_user_set_is_kept_and_not_listed_as_a_choice() -> None:
     assert "train.micro_batch_size" not in {choice.field for choice in resolved.choices}
 
 
-@pytest.mark.parametrize(("whole", "micro"), [(16, 16), (24, 12), (17, 1), (7, 7)])
+@pytest.mark.parametrize(("whole", "micro"), [(16, 8), (24, 8), (17, 1), (7, 7)])
 def test_the_micro_batch_divides_the_global_batch(whole: int, micro: int) -> None:
     assert resolve(config(train={"global_batch_size": whole}), CPU).config.train.micro_batch_size == micro
 

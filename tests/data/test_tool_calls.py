@@ -68,6 +68,17 @@ def test_about_two_thousand_records_in_three_formats() -> None:
     assert 0.12 <= share <= 0.15
 
 
+def test_the_readme_states_the_counts() -> None:
+    readme = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    for file, count in truth()["records"].items():
+        assert re.search(rf"/{re.escape(file)}`.*\| {count} \|", readme), (file, count)
+    planted = [int(count) for count in re.findall(r"^\| [^|]+ \| (\d+) \| (?:kept|dropped|quarantined)", readme, re.M)]
+    assert sorted(planted) == sorted(truth()["planted"].values())
+    templates = Counter(template.tool is None for template in load_templates("train"))
+    assert f"{templates[False]:,} request templates" in readme
+    assert f"and {templates[True]} for" in readme
+
+
 # --- variety ---------------------------------------------------------------------------------------------------------
 
 
@@ -335,3 +346,11 @@ def test_other_seeds_keep_to_the_schemas_as_well(seed: int) -> None:
     held = heldout_rows(seed)
     for row in held + training_rows(seed, held, scale=0.2):
         check_call(row.call)
+
+
+def test_fixed_arguments_of_a_phrasing_may_be_several_words() -> None:
+    fixed = {template.text: template.fixed for template in load_templates("train")}
+    dye = next(text for text in fixed if text.startswith("The box for the hair dye"))
+    assert fixed[dye] == {"label": "hair dye"}
+    half = next(text for text in fixed if text.startswith("Half light in the"))
+    assert fixed[half] == {"device": "light", "action": "on", "level": 50}

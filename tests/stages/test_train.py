@@ -24,7 +24,7 @@ from tunelift.runtime.chat import load_tokenizer, supervise
 from tunelift.runtime.encoded import IGNORED, collate, read_encoded
 from tunelift.runtime.weights import load_base, supervised_logits
 from tunelift.stages.train import checkpoints, lora_config, preflight, quantization, sft_config, train
-from tunelift.stages.train.order import GroupedOrder
+from tunelift.stages.train.order import RandomOrder
 from tunelift.stages.train.trainer import SupervisedTrainer
 
 ROOT = Path(__file__).parents[2]
@@ -169,28 +169,32 @@ def test_gradients_through_4_bit_layers_survive_an_evaluation(tiny_model: Path, 
 @given(
     lengths=st.lists(st.integers(1, 500), min_size=1, max_size=400), batch=st.integers(1, 9), epoch=st.integers(0, 3)
 )
-def test_an_epoch_holds_each_row_once_in_batches_of_like_length(lengths: list[int], batch: int, epoch: int) -> None:
-    order = GroupedOrder(lengths, batch, seed=3)
+def test_an_epoch_holds_each_row_once_and_a_batch_its_longest_rows_first(
+    lengths: list[int], batch: int, epoch: int
+) -> None:
+    order = RandomOrder(lengths, batch, seed=3)
     order.set_epoch(epoch)
     batches = order.batches(epoch)
     assert sorted(order) == list(range(len(lengths)))
     assert [len(rows) for rows in batches[:-1]] == [batch] * (len(batches) - 1)
+    assert all(
+        [lengths[row] for row in rows] == sorted((lengths[row] for row in rows), reverse=True) for rows in batches
+    )
     per_epoch = len(batches)
     assert order.rows_of_step(epoch * per_epoch + 1) == batches[0]
     assert order.rows_of_step((epoch + 1) * per_epoch) == batches[-1]
 
 
 def test_the_order_differs_between_epochs_and_seeds() -> None:
-    order = GroupedOrder(range(100), 4, seed=1)
+    order = RandomOrder(range(100), 4, seed=1)
     assert order.batches(0) != order.batches(1)
-    assert order.batches(0) != GroupedOrder(range(100), 4, seed=2).batches(0)
+    assert order.batches(0) != RandomOrder(range(100), 4, seed=2).batches(0)
 
 
-def test_grouping_saves_most_of_the_padding() -> None:
-    lengths = [10 + number * 37 % 90 for number in range(320)]
-    batches = GroupedOrder(lengths, 16, seed=1).batches(0)
-    padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in batches)
-    assert padded / sum(lengths) < 1.15
+def test_the_rows_of_a_step_are_a_random_sample_whatever_their_length() -> None:
+    lengths = [10 if number < 160 else 90 for number in range(320)]
+    batches = RandomOrder(lengths, 16, seed=1).batches(0)
+    assert all(2 <= sum(lengths[row] == 90 for row in rows) <= 14 for rows in batches)
 
 
 # --- before the first step ------------------------------------------------------------------------------------------

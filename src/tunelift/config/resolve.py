@@ -9,8 +9,9 @@ from tunelift.config.schema import Config
 from tunelift.errors import UserError
 
 MAX_AUTO_CONTEXT = 4096
-LARGEST_CPU_MICRO_BATCH = 16
+LARGEST_CPU_MICRO_BATCH = 8
 LARGEST_GPU_MICRO_BATCH = 4
+LONGEST_EAGER = 512
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,7 @@ def resolve(config: Config, facts: Facts) -> Resolved:
                 on_gpu,
                 "GPU memory is scarce" if on_gpu else "memory is no issue on the CPU, time is",
             ),
-            "attention": choose(
-                "train.attention", train.attention, "sdpa", "PyTorch's own fused attention runs everywhere"
-            ),
+            "attention": choose("train.attention", train.attention, *_attention(train.max_length, on_gpu)),
         },
         "engine": {
             "max_model_len": choose(
@@ -101,6 +100,12 @@ def resolve(config: Config, facts: Facts) -> Resolved:
     }
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
     return Resolved(config.model_copy(update=sections), tuple(choices))
+
+
+def _attention(max_length: int, on_gpu: bool) -> tuple[str, str]:
+    if not on_gpu and max_length <= LONGEST_EAGER:
+        return "eager", f"on a CPU the faster one for rows of up to {LONGEST_EAGER} tokens"
+    return "sdpa", "PyTorch's own fused attention"
 
 
 def _check_limits(config: Config, facts: Facts) -> None:

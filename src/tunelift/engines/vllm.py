@@ -19,7 +19,7 @@ from typing import Literal
 from tunelift.config.schema import EngineConfig
 from tunelift.errors import MachineError
 from tunelift.runtime import console
-from tunelift.runtime.hardware import detect
+from tunelift.runtime.hardware import detect, openmp_environment
 from tunelift.runtime.worker import die_with_parent, last_lines, stop_group
 
 Device = Literal["cpu", "cuda"]
@@ -70,9 +70,7 @@ def _cpu_environment(engine: EngineConfig) -> dict[str, str]:
     """On a small machine: two processes instead of three, and every core at work.
 
     By default the CPU build starts a worker of its own, which costs the time of one more import, binds its threads to
-    cores, and keeps a core free for the scheduler: right for a server, half of a small machine. Intel's OpenMP,
-    which comes with the CPU build, gives a waiting core back after a millisecond; GNU's spins, and on a busy machine is
-    several times slower.
+    cores, and keeps a core free for the scheduler: right for a server, half of a small machine.
     """
     environment = {"VLLM_CPU_KVCACHE_SPACE": str(engine.cpu_kv_cache_gib)}
     cores = detect().cores
@@ -80,11 +78,7 @@ def _cpu_environment(engine: EngineConfig) -> dict[str, str]:
         return environment
     environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(cores))
-    openmp = Path(sys.prefix, "lib", "libiomp5.so")
-    if openmp.exists():
-        preloaded = os.environ.get("LD_PRELOAD", "")
-        environment |= {"LD_PRELOAD": f"{openmp}:{preloaded}".rstrip(":"), "KMP_BLOCKTIME": "1"}
-    return environment
+    return environment | openmp_environment()
 
 
 def free_port() -> int:

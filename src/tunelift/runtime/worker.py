@@ -21,6 +21,7 @@ from typing import Any
 
 from tunelift.errors import KINDS, MachineError, TuneliftError
 from tunelift.runtime import console
+from tunelift.runtime.hardware import openmp_environment
 
 LOG_TAIL_LINES = 15
 
@@ -51,7 +52,7 @@ def run_isolated(
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, console.CONSOLE_FD: str(descriptor)},
+                env={**os.environ, **openmp_environment(), console.CONSOLE_FD: str(descriptor)},
                 pass_fds=(descriptor,),
                 start_new_session=True,
                 preexec_fn=die_with_parent,

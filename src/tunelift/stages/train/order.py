@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from torch.utils.data import Sampler
 
-POOL_BATCHES = 16
-"""Rows are matched by length among this many batches: little padding, batches still nearly random."""
 
+class RandomOrder(Sampler[int]):
+    """Another random permutation each epoch; inside an optimizer step's batch, the longest rows come first.
 
-class GroupedOrder(Sampler[int]):
-    """Batches of rows of like length, in random order; each epoch another permutation.
-
-    The batches are those of the optimizer step, so how a step is cut into micro-batches does not change what it sees.
+    So micro-batches hold rows of like length and little padding, while each step's rows stay a random sample whatever
+    the micro-batch size. (Matching lengths over several steps pads less still, but such batches hold one kind of reply:
+    validation loss after 70 steps of the quickstart's task was 0.25 instead of 0.19.)
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
@@ -33,25 +32,13 @@ class GroupedOrder(Sampler[int]):
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Row numbers of each step of an epoch; the last batch may be smaller."""
-        chance = random.Random(f"{self.seed}:{epoch}")
         rows = list(range(len(self.lengths)))
-        chance.shuffle(rows)
-        whole = len(rows) - len(rows) % self.batch_size
-        pool = POOL_BATCHES * self.batch_size
-        full: list[list[int]] = []
-        for start in range(0, whole, pool):
-            alike = sorted(rows[start : min(start + pool, whole)], key=self.lengths.__getitem__, reverse=True)
-            full += _cut(alike, self.batch_size)
-        chance.shuffle(full)
-        rest = sorted(rows[whole:], key=self.lengths.__getitem__, reverse=True)
-        return full + ([rest] if rest else [])
+        random.Random(f"{self.seed}:{epoch}").shuffle(rows)
+        cut = (rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size))
+        return [sorted(batch, key=self.lengths.__getitem__, reverse=True) for batch in cut]
 
     def rows_of_step(self, step: int) -> list[int]:
         """Row numbers of optimizer step `step`, counted from 1 over all epochs."""
         per_epoch = -(-len(self.lengths) // self.batch_size)
         epoch, index = divmod(step - 1, per_epoch)
         return self.batches(epoch)[index]
-
-
-def _cut(rows: list[int], size: int) -> list[list[int]]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]

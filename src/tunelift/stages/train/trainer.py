@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 from tunelift.errors import MachineError
 from tunelift.runtime.encoded import Row, collate
 from tunelift.runtime.weights import supervised_logits
-from tunelift.stages.train.order import GroupedOrder
+from tunelift.stages.train.order import RandomOrder
 
 SHOWN_IDS = 32
 
@@ -45,7 +45,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         self.rows = rows
         self.eval_rows = sorted(eval_rows, key=len, reverse=True)
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        self.order = GroupedOrder([len(row) for row in rows], batch, args.seed)
+        self.order = RandomOrder([len(row) for row in rows], batch, args.seed)
         self.step_tokens = 0
         # The Trainer wants an evaluation set; `evaluate` reads `eval_rows`.
         some = data.select([0])
@@ -56,7 +56,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> GroupedOrder:
+    def _get_train_sampler(self, train_dataset: Any = None) -> RandomOrder:
         return self.order
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
