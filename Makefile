@@ -17,7 +17,7 @@ JOBS ?= 2
 help: ## Show this
 	@echo "tunelift: raw instruction data to a tuned model, with proof that it is better"
 	@echo
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo '  make VERB CONFIG=configs/x.yaml [SET="key=value ..."]'
 	@echo "    VERB: $(VERBS); each makes what it needs first"
@@ -39,6 +39,9 @@ $(VERBS): setup
 
 test: setup ## Run the tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(TESTS)
+
+test-slow: setup ## The heavy tests: faults and kills with real engines, minutes
+	@$(BIN)/python -m pytest -q -m slow $(TESTS)
 
 check: setup ## Lint, format, types, import direction
 	$(BIN)/ruff check .

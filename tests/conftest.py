@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import copied, make_curated
 from tests.tiny import make_tiny_model
 
 
@@ -13,3 +14,15 @@ from tests.tiny import make_tiny_model
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama folder, made once a test run. Read it, do not change it."""
     return make_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small project with its data set made. Read it, do not change it."""
+    return make_curated(tmp_path_factory.mktemp("curated"))
+
+
+@pytest.fixture
+def project(curated: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be broken."""
+    return copied(curated, tmp_path / "project")

@@ -161,14 +161,15 @@ def _show(parsed: argparse.Namespace) -> None:
             print(f"{name:20} {path or 'not there yet'}")
 
 
-def _serve(parsed: argparse.Namespace) -> int:
+def _serve(parsed: argparse.Namespace) -> None:
     run = _open(parsed)
     from tunelift.pipeline import make
-    from tunelift.stages.serve import serve
+    from tunelift.stages.serve import check_address, serve
 
+    check_address(run.config.serve)  # Before hours of training, if the model is still to be made.
     model = make(run, "merge")
     assert not isinstance(model, dict)
-    return serve(run.config.serve, run.config.engine, model=model.path, name=run.config.name, seed=run.config.seed)
+    serve(run.config.serve, run.config.engine, model=model.path, name=run.config.name, seed=run.config.seed)
 
 
 def _schema(_: argparse.Namespace) -> None:

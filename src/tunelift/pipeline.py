@@ -10,8 +10,9 @@ import json
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,7 @@ from tunelift.runtime.modeling import ModelFacts, inspect
 from tunelift.runtime.tracking import Tracker
 from tunelift.runtime.worker import run_isolated
 from tunelift.stages import curate, evaluate, merge, report, train
-from tunelift.tasks.task import Task, load_task, task_from_split
+from tunelift.tasks.task import Task, distinct, load_task, task_from_split
 
 RUNS = Path("runs")
 STAGES: tuple[StageName, ...] = ("curate", "train", "merge", "evaluate", "report")
@@ -86,7 +87,7 @@ class Run:
     @cached_property
     def folder_tasks(self) -> list[Task]:
         """The tasks that stand in folders of their own."""
-        return [load_task(Path(task)) for task in self.config.evaluate.tasks if isinstance(task, str)]
+        return distinct(load_task(Path(task)) for task in self.config.evaluate.tasks if isinstance(task, str))
 
     @cached_property
     def questions(self) -> dict[str, list[str]]:
@@ -148,6 +149,7 @@ class Run:
     def make_evaluate(self) -> dict[Arm, Artifact]:
         """One evaluation an arm; arms on the same weights share one engine, started only if an answer is missing."""
         dataset = self.make_curate()
+        self.tasks(dataset)  # A task that cannot be asked is told before hours of training.
         merged = self.make_merge() if "tuned" in self.config.evaluate.arms else None
         evaluations: dict[Arm, Artifact] = {}
         untuned = [arm for arm in self.config.evaluate.arms if arm != "tuned"]
@@ -186,12 +188,12 @@ class Run:
     def tasks(self, dataset: Artifact) -> list[Task]:
         """The tasks in the config's order; those from a split are read from the data set."""
         folders = iter(self.folder_tasks)
-        return [
+        return distinct(
             task_from_split(_read_rows(dataset.path / f"{task.from_split}.jsonl"), task)
             if isinstance(task, SplitTaskConfig)
             else next(folders)
             for task in self.config.evaluate.tasks
-        ]
+        )
 
     @contextmanager
     def _engine(self, model: Path, name: str) -> Iterator[VllmEngine]:
@@ -301,8 +303,10 @@ class Run:
         link = self.folder / "stages" / name
         with writing(link):
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.unlink(missing_ok=True)
-            link.symlink_to(os.path.relpath(artifact.path, link.parent))
+            new = link.with_name(f"{name}.{os.getpid()}.tmp")  # Replaced in one step: another run may do so as well.
+            new.unlink(missing_ok=True)
+            new.symlink_to(os.path.relpath(artifact.path, link.parent))
+            new.replace(link)
         how = "found" if artifact.found else f"made in {console.clock(artifact.manifest.seconds)}"
         console.say(f"{name}: {how} → {os.path.relpath(artifact.path)}")
         return artifact
@@ -318,12 +322,13 @@ class Run:
 
     def looks(self) -> dict[str, int]:
         """How often a tuned arm was evaluated on each task's items, by any run of this store."""
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         path = self.store.root / "looks.jsonl"
-        for look in _read_rows(path) if path.exists() else []:
-            if look["arm"] == "tuned":
-                counts[look["task"]] = counts.get(look["task"], 0) + 1
-        return counts
+        for line in path.read_bytes().splitlines() if path.exists() else []:
+            with suppress(ValueError):  # A full disk may have torn a line.
+                look = json.loads(line)
+                counts[look["task"]] += look["arm"] == "tuned"
+        return +counts
 
 
 def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageName] = ()) -> Run:
@@ -351,7 +356,8 @@ def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageNa
 def make(run: Run, through: StageName) -> Artifact | dict[Arm, Artifact]:
     """Make a stage and all it needs."""
     try:
-        return getattr(run, f"make_{through}")()  # type: ignore[no-any-return]
+        with writing(run.folder):
+            return getattr(run, f"make_{through}")()  # type: ignore[no-any-return]
     finally:
         run.tracker.close(exit_code=1 if sys.exception() else 0)
 

@@ -218,9 +218,19 @@ def test_a_failed_request_scores_zero_and_is_asked_again_by_the_next_run(
     assert engine.stub.tries["question 1"] == 1
 
 
-def test_when_no_request_succeeds_it_is_the_machine_and_not_the_model(engine: StubEngine, tmp_path: Path) -> None:
-    engine.respond = lambda body: (400, {"message": "maximum context length is 512"})
-    with pytest.raises(MachineError, match=r"None of 6 requests succeeded.*maximum context length is 512"):
+@pytest.mark.parametrize(
+    ("status", "kind", "message"),
+    [
+        (400, UserError, r"refused all 6 requests.*maximum context length is 512"),
+        (503, MachineError, r"None of 6 requests succeeded.*maximum context length is 512"),
+    ],
+)
+def test_when_no_request_succeeds_it_is_not_put_down_to_the_model(
+    engine: StubEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, kind: type, message: str
+) -> None:
+    monkeypatch.setattr("tunelift.engines.client.BACK_OFF_SECONDS", (0, 0))
+    engine.respond = lambda body: (status, {"message": "maximum context length is 512"})
+    with pytest.raises(kind, match=message):
         run(engine, tmp_path)
     assert not (tmp_path / "summary.json").exists()
 

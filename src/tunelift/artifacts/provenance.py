@@ -59,10 +59,14 @@ class FileHashes:
         }
 
     def _save(self) -> None:
-        self._memory.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._memory.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(self._known))
-        temporary.replace(self._memory)
+        with contextlib.suppress(OSError):  # As above; whoever writes something that matters tells of a full disk.
+            self._memory.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_text(json.dumps(self._known))
+                temporary.replace(self._memory)
+            finally:
+                temporary.unlink(missing_ok=True)
 
 
 def environment(hardware: dict[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,8 @@ class Store:
                 partial.mkdir(exist_ok=True)
                 started, clock = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), time.monotonic()
                 details = build(partial)
+                for torn in partial.rglob("*.tmp"):  # Left by a kill in the middle of a durable write.
+                    torn.unlink()
                 manifest = Manifest(
                     stage=plan.stage,
                     version=plan.version,
@@ -128,28 +130,37 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if errno.errorcode.get(error.errno or 0) not in _DISK_TROUBLE:
+        if error.errno not in _DISK_TROUBLE:
             raise
         raise disk_error(error, folder) from error
 
 
-_DISK_TROUBLE = {"ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO"}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR}
+_DISK_TROUBLE = {*_FULL, *_FORBIDDEN, *_IN_THE_WAY, errno.EIO, errno.EFBIG}
 
 
 def disk_error(error: OSError, folder: Path) -> MachineError | UserError:
     """A full or failing disk is the machine's trouble; a folder that must not be written is the user's."""
     where = str(error.filename or folder)
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if error.errno in _FULL:
         return MachineError(
             "The disk is full.",
             where=where,
             remedy="Free some space and run the same command again; it goes on where it stopped.",
         )
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+    if error.errno in _FORBIDDEN:
         return UserError(
             f"Cannot write here ({error.strerror}).",
             where=where,
             remedy="Make the folder writable, or run from another folder.",
+        )
+    if error.errno in _IN_THE_WAY:
+        return UserError(
+            f"Something else stands where this is to be written ({error.strerror}).",
+            where=where,
+            remedy="Move it away, or run from another folder.",
         )
     return MachineError(
         f"The disk failed: {error.strerror}.", where=where, remedy="Check the disk, then run the same command again."
@@ -158,9 +169,12 @@ def disk_error(error: OSError, folder: Path) -> MachineError | UserError:
 
 def write_durably(path: Path, text: str) -> None:
     """Write so that after a crash the file is either whole or not there."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # Two runs may write one config.yaml.
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

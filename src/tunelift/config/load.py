@@ -195,7 +195,9 @@ def _parse(text: str, file: str, line: bool = True) -> Node | None:
         raise UserError(
             f"Not valid YAML: {what}.",
             where=f"{file}:{mark.line + 1}" if mark and line else file,
-            remedy="Check indentation, colons, quotes and brackets on this line and the one above.",
+            remedy="Check indentation, colons, quotes and brackets on this line and the one above."
+            if line
+            else "Check quotes and brackets, and put the whole argument in single quotes for the shell.",
         ) from None
     except RecursionError:
         raise UserError("Nested too deeply.", where=file, remedy="Check the brackets.") from None
@@ -249,16 +251,18 @@ def _files_nearby(path: Path) -> str:
 
     folder = path.parent
     try:
-        names = sorted(file.name for file in folder.iterdir() if file.suffix in {".yaml", ".yml"})
+        found = (file.name for file in folder.iterdir() if file.suffix in {".yaml", ".yml"})
+        names = sorted(name for name in found if not name.startswith("."))
     except OSError:
         return f"There is no folder {folder} either; check the path and the folder that you are in."
+    here = "this folder" if folder == Path() else str(folder)
     close = difflib.get_close_matches(path.name, names, n=1)
     if close:
         return f"Did you mean {folder / close[0]}?"
     return (
-        f"In {folder} there are: {', '.join(names[:8])}."
+        f"In {here} there are: {', '.join(names[:8])}."
         if names
-        else f"There is no .yaml file in {folder}; check the path."
+        else f"There is no .yaml file in {here}; check the path."
     )
 
 

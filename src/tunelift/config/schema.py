@@ -21,7 +21,7 @@ StageName = Literal["curate", "train", "merge", "evaluate", "report"]
 class Section(BaseModel):
     """Closed (unknown keys are errors) and frozen; the text under a field is its documentation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     def identity(self) -> dict[str, Any]:
         """The section as JSON without its runtime-only fields: what enters a fingerprint."""
@@ -137,7 +137,7 @@ class TrainConfig(Section):
     """Optimizer steps."""
     global_batch_size: int = Field(16, ge=1)
     """Rows per optimizer step, over all micro-batches and processes."""
-    micro_batch_size: int | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)
+    micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)
     """Rows per forward pass; the accumulation is derived, so that the global batch stays."""
     max_length: int = Field(1024, ge=8)
     """Longest row in tokens; curation drops longer rows, nothing is cut."""
@@ -169,7 +169,7 @@ class EngineConfig(Section):
 
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Compute precision."""
-    max_model_len: int | Literal["auto"] = "auto"
+    max_model_len: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Longest prompt plus answer in tokens; `auto`: the model's context, at most 4,096."""
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, json_schema_extra=RUNTIME)
     """Share of the GPU's memory for vLLM."""

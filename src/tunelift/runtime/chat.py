@@ -55,11 +55,14 @@ def load_tokenizer(model: Path) -> PreTrainedTokenizerFast:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # A damaged file makes the libraries raise almost anything, Rust's bare Exception too.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(
-            f"The folder holds no tokenizer that can be loaded ({str(error).splitlines()[0]}).",
+            f"The model's tokenizer cannot be loaded: {reason}."
+            if any(model.glob("tokenizer*"))
+            else "The folder holds no tokenizer.",
             where=str(model),
-            remedy="Copy tokenizer.json and tokenizer_config.json of the model into it.",
+            remedy="Copy tokenizer.json and tokenizer_config.json of the model into it again.",
         ) from error
     if not tokenizer.chat_template:
         raise UserError(

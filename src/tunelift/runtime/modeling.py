@@ -12,6 +12,7 @@ from tunelift.artifacts.provenance import FileHashes
 from tunelift.artifacts.records import digest
 from tunelift.config.schema import ModelConfig
 from tunelift.errors import UserError
+from tunelift.runtime import hub
 
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt"]
 """What is taken from a hub repository: never pickled weights, never code."""
@@ -61,49 +62,25 @@ def locate(config: ModelConfig) -> tuple[Path, str]:
                 remedy="Remove model.revision.",
             )
         return folder, ""
-    if config.id.startswith((".", "/", "~", "runs/")) or config.id.count("/") != 1:
+    if folder.is_file() or config.id.startswith((".", "/", "~", "runs/")) or config.id.count("/") != 1:
         raise UserError(
             f"model.id={config.id!r} is no folder here and no hub id (owner/name).",
-            remedy="Check the path; for the quickstart's model run: make assets.",
+            remedy="Check the path; `make quickstart` fetches the quickstart's own model.",
         )
     return _from_hub(config)
 
 
 def _from_hub(config: ModelConfig) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
-    where = f"model.id={config.id}"
-    try:
+    with hub.explained(
+        "model",
+        f"model.id={config.id}",
+        revision=str(config.revision),
+        field="model.revision",
+        otherwise="download the model elsewhere and set model.id to its local folder",
+    ):
         path = Path(snapshot_download(config.id, revision=config.revision, allow_patterns=HUB_FILES))
-    except GatedRepoError as error:
-        raise UserError(
-            "The model's owner asks you to accept a licence first.",
-            where=where,
-            remedy=f"Accept it on the model's page ({config.id}), create a read token, and set HF_TOKEN to it.",
-        ) from error
-    except RevisionNotFoundError as error:
-        raise UserError(
-            f"The model has no revision {config.revision!r}.", where=where, remedy="Correct model.revision."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise UserError(
-            "The hub knows no such model, or it is private.",
-            where=where,
-            remedy="Check the spelling; for a private model set HF_TOKEN.",
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise UserError(
-            f"The model hub cannot be reached, and the model is not in the local cache ({type(error).__name__}).",
-            where=where,
-            remedy="Check the network, or download the model elsewhere and set model.id to its local folder.",
-        ) from error
     return path, path.name  # A snapshot's folder is named by its commit.
 
 
@@ -114,6 +91,17 @@ def inspect(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
         UserError: as `locate`, or the folder is no model with safetensors weights.
     """
     path, commit = locate(config)
+    try:
+        return _described(config.id, path, commit, hashes)
+    except OSError as error:
+        raise UserError(
+            f"The model's file cannot be read: {error.strerror or error}.",
+            where=str(error.filename or path),
+            remedy="Check its permissions and that it is a whole file, or copy the model again.",
+        ) from error
+
+
+def _described(name: str, path: Path, commit: str, hashes: FileHashes) -> ModelFacts:
     described = _json(path / "config.json", "A model folder needs config.json and *.safetensors.")
     weights = sorted(path.glob("*.safetensors"))
     if not weights:
@@ -130,9 +118,9 @@ def inspect(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
     origin = path / ORIGIN
     context = described.get("max_position_embeddings")
     return ModelFacts(
-        id=config.id,
+        id=name,
         path=path,
-        fingerprint=digest({"hub": config.id, "commit": commit}) if commit else digest(hashes.of_folder(path)),
+        fingerprint=digest({"hub": name, "commit": commit}) if commit else digest(hashes.of_folder(path)),
         architecture=str((described.get("architectures") or ["unknown"])[0]),
         context=int(context) if context else 4096,
         parameters=sum(math.prod(shape) for shape in shapes.values()),
@@ -163,8 +151,13 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
             if length > size:
                 raise ValueError("the header is longer than the file")
             header = json.loads(file.read(length))
-    except ValueError as error:
+            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            whole = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+            if whole > size:
+                raise ValueError(f"it has {size:,} bytes and should have {whole:,}")
+    except (ValueError, AttributeError, TypeError, LookupError) as error:
+        reason = error if isinstance(error, ValueError) else "its header is not that of a safetensors file"
         raise UserError(
-            f"The weights file is damaged: {error}.", where=str(path), remedy="Copy or download it again."
+            f"The weights file is damaged: {reason}.", where=str(path), remedy="Copy or download it again."
         ) from error
-    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+    return tensors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -90,6 +90,23 @@ class Task:
     def first(self, count: int | None) -> Task:
         """The task with its first `count` items; with all for None."""
         return self if count is None or count >= len(self.items) else replace(self, items=self.items[:count])
+
+
+def distinct(tasks: Iterable[Task]) -> list[Task]:
+    """The tasks, each under a name of its own.
+
+    Raises:
+        UserError: two have one name.
+    """
+    found = list(tasks)
+    names = [task.name for task in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"Two of evaluate.tasks have the name {twice!r}.",
+            remedy="Give each a name of its own: `name:` in task.yaml, or beside `from_split:`.",
+        )
+    return found
 
 
 def load_task(folder: Path) -> Task:

@@ -151,7 +151,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             raise UserError(
                 f"The file is not UTF-8 text but {kind}.",
                 where=str(path),
-                remedy=f"Convert it: iconv -f UTF-16 -t UTF-8 {path.name} > utf8-{path.name}",
+                remedy=f"Convert it: iconv -f UTF-16 -t UTF-8 {path} > {path.with_name(f'utf8-{path.name}')}",
             )
         file.seek(len(BOM) if head.startswith(BOM) else 0)
         yield file

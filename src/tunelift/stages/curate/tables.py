@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelift.errors import UserError
+from tunelift.runtime import hub
 from tunelift.stages.curate.rows import Quarantined, RawRow
 
 BATCH_ROWS = 1000
@@ -127,34 +128,16 @@ def hub_commit(name: str, revision: str | None) -> str:
         raise UserError("This is no data set id.", where=where, remedy="Write it as hub:owner/name.")
     if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
-    import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-    try:
+    with hub.explained(
+        "data set",
+        where,
+        revision=str(revision),
+        field="revision",
+        otherwise="set revision to a full commit that lies in the local cache, or name a file",
+    ):
         return str(HfApi().dataset_info(name, revision=revision).sha)
-    except GatedRepoError as error:
-        raise UserError(
-            "The data set's owner asks you to accept its terms first.",
-            where=where,
-            remedy="Accept them on its page, create a read token, and set HF_TOKEN to it.",
-        ) from error
-    except RevisionNotFoundError as error:
-        raise UserError(
-            f"The data set has no revision {revision!r}.", where=where, remedy="Correct revision."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise UserError(
-            "The hub knows no such data set, or it is private.",
-            where=where,
-            remedy="Check the spelling; for a private one set HF_TOKEN.",
-        ) from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        raise UserError(
-            f"The hub cannot be reached ({type(error).__name__}).",
-            where=where,
-            remedy="Check the network; or set revision to a full commit that lies in the local cache; or name a file.",
-        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,10 @@ from tunelift.runtime import console
 from tunelift.stages.evaluate import prompts, summary
 from tunelift.stages.evaluate.samples import Journal, Key, Sample
 from tunelift.tasks.scorers import score
-from tunelift.tasks.task import DECODING, Item, Task
+from tunelift.tasks.task import DECODING, Item, Task, distinct
+
+REFUSED = re.compile(r"HTTP 4(?!08|09|29)\d\d")
+"""How the error of a request begins that is wrong in itself, whatever the engine's state."""
 
 
 class Engine(Protocol):
@@ -60,11 +64,13 @@ def evaluate(
         model_card: Put into the summary.
 
     Raises:
-        UserError: two tasks have one name.
+        UserError: two tasks have one name, or the engine refused every request.
         MachineError: the engine ended, or no request at all succeeded.
     """
-    tasks = _distinct([task.first(config.max_items) for task in tasks])
+    tasks = distinct(task.first(config.max_items) for task in tasks)
     shots = prompts.choose_examples(examples, config.few_shot, seed) if arm == "prompted" else []
+    if arm == "prompted" and len(shots) < config.few_shot:
+        console.warn(f"evaluate.few_shot={config.few_shot}, but the training split has {len(shots)} rows to show")
     asked = {
         (task.name, item.id): _Asked(task, item, prompts.build(item, arm, shots))
         for task in tasks
@@ -98,14 +104,6 @@ def evaluate(
         "failed_requests": sum(1 for sample in samples if sample["error"]),
         "primary": {task.name: results["tasks"][task.name]["metrics"][task.primary] for task in tasks},
     }
-
-
-def _distinct(tasks: list[Task]) -> list[Task]:
-    names = [task.name for task in tasks]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UserError(f"Two tasks have the name {twice!r}.", remedy="Give each of evaluate.tasks a name of its own.")
-    return tasks
 
 
 class _Asked:
@@ -174,10 +172,15 @@ def _ask(
 def _check_failures(samples: Sequence[Sample]) -> None:
     failures = [sample for sample in samples if sample["error"]]
     if failures and len(failures) == len(samples):
+        first = f"the first with: {failures[0]['error']}"
+        if all(REFUSED.match(sample["error"]) for sample in failures):
+            raise UserError(
+                f"The engine refused all {len(samples)} requests, {first}",
+                remedy="If the prompts are too long, lower evaluate.few_shot or raise engine.max_model_len.",
+            )
         raise MachineError(
-            f"None of {len(samples)} requests succeeded; the first failed with: {failures[0]['error']}",
-            remedy="If the prompts are too long, lower evaluate.few_shot or raise engine.max_model_len; "
-            "if requests timed out, lower evaluate.concurrency.",
+            f"None of {len(samples)} requests succeeded; they failed, {first}",
+            remedy="If requests timed out, lower evaluate.concurrency or raise evaluate.request_timeout_seconds.",
         )
     if failures:
         console.warn(
