@@ -17,6 +17,8 @@ from tests.project import write_lines
 
 pytestmark = pytest.mark.timeout(600)
 
+REPLY = {"role": "assistant", "content": "Yes."}
+
 # --- the disk ---------------------------------------------------------------------------------------------------------
 
 
@@ -45,7 +47,8 @@ def make_room(project: Path) -> None:
 
 def test_a_full_disk_in_curate_is_told_and_with_room_the_same_command_works(project: Path, mounted) -> None:
     make_room(project)
-    write_lines(project / "data/rows.jsonl", [{**row, "note": "x" * 9000} for row in [*good_rows(project), {}]])
+    too_long = [{"messages": [{"role": "user", "content": f"{n} " * 5000}, REPLY]} for n in range(40)]
+    write_lines(project / "data/rows.jsonl", [*good_rows(project), *too_long])  # All end up on the disk, kept or not.
     mounted(project / "runs", "size=160k")
     is_told(tunelift(project, *CURATE), MACHINE, "runs/store/curate", "The disk is full.", "Free some space")
     mounted(project / "runs", "size=64m")
@@ -56,7 +59,7 @@ def test_a_disk_full_from_the_start_is_told(project: Path, mounted) -> None:
     make_room(project)
     mounted(project / "runs", "size=4k")
     (project / "runs/other").write_text("x" * 4096)
-    is_told(tunelift(project, *CURATE), MACHINE, "runs/", "The disk is full.", "Free some space")
+    is_told(tunelift(project, *CURATE), MACHINE, "runs", "The disk is full.", "Free some space")
 
 
 def test_a_read_only_folder_is_told_and_once_writable_the_same_command_works(project: Path, mounted) -> None:
@@ -119,11 +122,11 @@ def test_of_two_runs_at_once_the_second_is_told_and_the_first_finishes(project: 
 
 
 STOP_WHEN = {
-    "curate": ("curate", "curate/*.partial"),
-    "train": ("train", "train/*.partial/checkpoints/checkpoint-2*"),
-    "merge": ("merge", "merge/*.partial"),
-    "engine": ("evaluate", "../tiny-*/logs/vllm-base.log"),
-    "evaluate": ("evaluate", "evaluate/*.partial/samples.jsonl"),
+    "curate": ("curate", "runs/store/curate/*.partial"),
+    "train": ("train", "runs/store/train/*.partial/checkpoints/checkpoint-2*"),
+    "merge": ("merge", "runs/store/merge/*.partial"),
+    "engine": ("evaluate", "runs/tiny-*/logs/vllm-base.log"),
+    "evaluate": ("evaluate", "runs/store/evaluate/*.partial/samples.jsonl"),
 }
 """The first stage to be made, and what is there when it is in the middle of it."""
 STAGES = ("curate", "train", "merge", "evaluate", "report")
@@ -131,7 +134,7 @@ STAGES = ("curate", "train", "merge", "evaluate", "report")
 
 def stop_with_ctrl_c(folder: Path, pattern: str, *arguments: str, filled: bool = False) -> None:
     process = started(folder, *arguments)
-    wait_for(f"runs/store/{pattern}", folder, process, filled=filled)
+    wait_for(pattern, folder, process, filled=filled)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == STOPPED, said
@@ -194,9 +197,7 @@ def test_an_address_that_is_not_this_machines_is_told(project: Path) -> None:
 def test_an_engine_that_dies_at_the_start_is_quoted_and_with_another_setting_the_run_goes_on(project: Path) -> None:
     evaluate = ("evaluate", "config.yaml", "evaluate.arms=[base]")
     result = tunelift(project, *evaluate, "engine.cpu_kv_cache_gib=1000000")
-    is_told(
-        result, MACHINE, "logs/vllm-base.log", "vLLM ended while starting", "lower engine.cpu_kv_cache_gib".capitalize()
-    )
+    is_told(result, MACHINE, "logs/vllm-base.log", "vLLM ended while starting", "Lower engine.cpu_kv_cache_gib")
     assert processes_below(project) == []
     mended = tunelift(project, *evaluate)
     assert mended.returncode == DONE, mended.stderr

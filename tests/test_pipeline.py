@@ -274,7 +274,7 @@ def test_the_served_model_answers_the_readmes_curl_and_client(finished: Finished
             adapted = [part.replace(":8000", f":{port}").replace('"quickstart"', '"tiny"') for part in program]
             answered = subprocess.run(adapted, capture_output=True, text=True, timeout=120)
             assert answered.returncode == 0, answered.stderr
-            assert answered.stdout.strip()
+            assert answered.stdout  # A random model may well answer with blank lines.
             assert '"error"' not in answered.stdout, answered.stdout
     finally:
         server.send_signal(signal.SIGINT)

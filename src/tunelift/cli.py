@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tunelift import __version__
 from tunelift.errors import TuneliftError, UserError
 from tunelift.runtime import console
+from tunelift.runtime.stopping import Stopped, heed_signals
 
 if TYPE_CHECKING:
     from tunelift.pipeline import Run
@@ -40,30 +40,22 @@ exit codes: 0 done; 1 a gate failed; 2 the input is wrong; 3 the machine failed;
 """
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived; unwinds like Ctrl-C, so that engines and locks are let go."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parsed = _parser().parse_args(arguments)
     console.set_verbosity(-1 if parsed.quiet else parsed.verbose)
-    signal.signal(signal.SIGTERM, _terminate)
+    heed_signals()
     try:
         return int(parsed.action(parsed) or 0)
     except TuneliftError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except (KeyboardInterrupt, Terminated) as stop:
+    except Stopped as stop:
         print("stopped; the same command goes on where it stopped", file=sys.stderr)
-        return 143 if isinstance(stop, Terminated) else 130
+        return stop.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -62,7 +62,7 @@ def test_an_unreachable_hub_is_told_with_two_ways_out(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match="cannot be reached") as caught:
         inspect(ModelConfig(id="owner/never-downloaded"), hashes)
-    assert "network" in caught.value.remedy
+    assert "HF_HUB_OFFLINE" in caught.value.remedy
     assert "local folder" in caught.value.remedy
 
 

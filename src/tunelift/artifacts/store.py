@@ -157,9 +157,10 @@ def disk_error(error: OSError, folder: Path) -> MachineError | UserError:
             remedy="Make the folder writable, or run from another folder.",
         )
     if error.errno in _IN_THE_WAY:
+        files = [path for path in (Path(where), *Path(where).parents) if path.is_file()]
         return UserError(
-            f"Something else stands where this is to be written ({error.strerror}).",
-            where=where,
+            "A file stands where a folder is needed.",
+            where=str(files[0] if files else where),
             remedy="Move it away, or run from another folder.",
         )
     return MachineError(

@@ -20,6 +20,7 @@ from tunelift.config.schema import EngineConfig
 from tunelift.errors import MachineError
 from tunelift.runtime import console
 from tunelift.runtime.hardware import detect, openmp_environment
+from tunelift.runtime.stopping import raise_if_stopped
 from tunelift.runtime.worker import die_with_parent, last_lines, stop_group
 
 Device = Literal["cpu", "cuda"]
@@ -168,6 +169,7 @@ class VllmEngine:
         started = said = time.monotonic()
         console.say(f"vLLM ({self.served_name}): starting, log in {os.path.relpath(self._log)}")
         while not _answers(self._port):
+            raise_if_stopped()
             now = time.monotonic()
             waited = console.clock(now - started)
             if process.poll() is not None:

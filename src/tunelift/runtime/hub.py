@@ -43,7 +43,7 @@ def explained(
         raise
     except HFValidationError as error:
         raise UserError(
-            f"This is no id of the hub: {_first_line(error)}.", where=where, remedy="Correct it."
+            f"This is no id of the hub: {_first_line(error)}.", where=where, remedy=f"Correct it, or {otherwise}."
         ) from error
     except GatedRepoError as error:
         raise UserError(
@@ -60,11 +60,12 @@ def explained(
             remedy=f"Check the spelling; for a private {kind} set HF_TOKEN; or {otherwise}.",
         ) from error
     except Exception as error:  # The hub's client lets errors of its HTTP library, the proxy and the token through.
-        reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _first_line(error)
+        offline = constants.HF_HUB_OFFLINE
+        reason = "HF_HUB_OFFLINE is set" if offline else _first_line(error).removeprefix("Got: ")
         raise UserError(
             f"The hub cannot be reached ({reason}), and the {kind} is not in the local cache.",
             where=where,
-            remedy=f"Check the network and HF_TOKEN, or {otherwise}.",
+            remedy=f"{'Unset HF_HUB_OFFLINE' if offline else 'Check the network and HF_TOKEN'}, or {otherwise}.",
         ) from error
 
 

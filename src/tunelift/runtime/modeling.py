@@ -19,6 +19,8 @@ HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "
 ORIGIN = "tunelift_origin.json"
 """Optional file in a model folder: {"source", "note"}, such as `dequantized from Q4_1`."""
 
+AGAIN = "Copy or download it again."
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -62,7 +64,12 @@ def locate(config: ModelConfig) -> tuple[Path, str]:
                 remedy="Remove model.revision.",
             )
         return folder, ""
-    if folder.is_file() or config.id.startswith((".", "/", "~", "runs/")) or config.id.count("/") != 1:
+    if folder.is_file():
+        raise UserError(
+            f"model.id={config.id!r} is a file, not a model's folder.",
+            remedy="Set it to a folder with config.json, *.safetensors and tokenizer.json; GGUF files are not read.",
+        )
+    if config.id.startswith((".", "/", "~", "runs/")) or config.id.count("/") != 1:
         raise UserError(
             f"model.id={config.id!r} is no folder here and no hub id (owner/name).",
             remedy="Check the path; `make quickstart` fetches the quickstart's own model.",
@@ -97,7 +104,7 @@ def inspect(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
         raise UserError(
             f"The model's file cannot be read: {error.strerror or error}.",
             where=str(error.filename or path),
-            remedy="Check its permissions and that it is a whole file, or copy the model again.",
+            remedy=f"Check its permissions. {AGAIN}",
         ) from error
 
 
@@ -135,10 +142,10 @@ def _json(path: Path, remedy: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError("The file is missing.", where=str(path), remedy=remedy) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"The file cannot be read: {error}.", where=str(path), remedy=remedy) from error
+    except ValueError as error:
+        raise UserError(f"The file is damaged: {error}.", where=str(path), remedy=AGAIN) from error
     if not isinstance(content, dict):
-        raise UserError("The file holds no JSON object.", where=str(path), remedy=remedy)
+        raise UserError("The file is damaged: it holds no JSON object.", where=str(path), remedy=AGAIN)
     return content
 
 
@@ -157,7 +164,5 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
                 raise ValueError(f"it has {size:,} bytes and should have {whole:,}")
     except (ValueError, AttributeError, TypeError, LookupError) as error:
         reason = error if isinstance(error, ValueError) else "its header is not that of a safetensors file"
-        raise UserError(
-            f"The weights file is damaged: {reason}.", where=str(path), remedy="Copy or download it again."
-        ) from error
+        raise UserError(f"The weights file is damaged: {reason}.", where=str(path), remedy=AGAIN) from error
     return tensors

@@ -22,6 +22,7 @@ from typing import Any
 from tunelift.errors import KINDS, MachineError, TuneliftError
 from tunelift.runtime import console
 from tunelift.runtime.hardware import openmp_environment
+from tunelift.runtime.stopping import raise_if_stopped
 
 LOG_TAIL_LINES = 15
 
@@ -66,16 +67,17 @@ def run_isolated(
 
 
 def _wait(child: subprocess.Popen[bytes], watch: Callable[[], None] | None) -> None:
-    while True:
+    running = True
+    while running:
+        raise_if_stopped()
         try:
             child.wait(timeout=1)
+            running = False
         except subprocess.TimeoutExpired:
-            if watch:
-                watch()
-        else:
-            break
-    if watch:
-        watch()
+            pass
+        if watch:
+            watch()
+    raise_if_stopped()
 
 
 def _result(child: subprocess.Popen[bytes], answer: Path, log: Path) -> dict[str, Any]:

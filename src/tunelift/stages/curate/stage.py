@@ -166,10 +166,13 @@ class Judge:
 
 
 REMEDIES = {
+    "too_long": "Raise train.max_length.",
+    "reply_too_short": "Lower curate.min_reply_tokens.",
+    "template_refused": "Use data that the model's chat template can render, or a model whose template can.",
     "not_utf8": "Convert the file to UTF-8, from Latin-1 with: iconv -f ISO-8859-1 -t UTF-8.",
     "invalid_json": "Correct the lines; if the file is one JSON list, name it .json.",
 }
-"""What to do when this is the commonest reason why rows cannot be read."""
+"""What to do when this is the commonest reason why rows cannot be read or are not kept."""
 
 
 def _check_usable(config: CurateConfig, stats: dict[str, Any], ledger: Ledger) -> None:
@@ -185,7 +188,8 @@ def _check_usable(config: CurateConfig, stats: dict[str, Any], ledger: Ledger) -
     if not rows["kept"]:
         raise UserError(
             "No row is left after curation.\n" + "\n".join(funnel(stats)) + f"\n{_examples(rows['dropped'], ledger)}",
-            remedy=f"Look at {ledger.out / 'dropped.jsonl'}: it holds each row with the reason.",
+            remedy=f"{REMEDIES.get(next(iter(rows['dropped']), ''), 'Correct the rows, or the rules that drop them.')} "
+            f"All of them are in {ledger.out / 'dropped.jsonl'}, with the reason.",
         )
     for split in ("validation", "train"):
         if not stats["splits"][split]["rows"]:

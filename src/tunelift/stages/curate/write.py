@@ -53,7 +53,7 @@ class Ledger:
                 self._keep(outcome)
             case Dropped(example=example, fault=fault):
                 self.dropped.setdefault(example.file, Counter())[fault.reason] += 1
-                self.first.setdefault(fault.reason, (example.place, str(fault.evidence.get("detail", fault.evidence))))
+                self.first.setdefault(fault.reason, (example.place, _in_words(fault.evidence)))
                 entry = {
                     "source": example.place,
                     "reason": fault.reason,
@@ -63,7 +63,8 @@ class Ledger:
                 self._write("dropped", entry)
             case Quarantined():
                 self.quarantined.setdefault(outcome.file, Counter())[outcome.reason] += 1
-                self.first.setdefault(outcome.reason, (outcome.place, f"{outcome.path}: {outcome.detail}"))
+                inside = "" if outcome.path == "$" else f"{outcome.path}: "
+                self.first.setdefault(outcome.reason, (outcome.place, inside + outcome.detail))
                 self._write("quarantine", _quarantine_entry(outcome))
 
     def _keep(self, kept: Kept) -> None:
@@ -124,6 +125,11 @@ class Ledger:
                 for split, rows in self.tokens.items()
             },
         }
+
+
+def _in_words(evidence: dict[str, Any]) -> str:
+    words = [f"{key.replace('_', ' ')} {value}" for key, value in evidence.items()]
+    return str(evidence["detail"]) if "detail" in evidence else ", ".join(words)
 
 
 def _quarantine_entry(row: Quarantined) -> dict[str, Any]:
