@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from tests.endpoint import Answer, Stub, answer
 from tunelift.engines import client as module
 from tunelift.engines.client import Client, Reply, Request
 from tunelift.errors import MachineError
+from tunelift.runtime.stopping import Stopped
 
 
 @pytest.fixture
@@ -163,3 +166,18 @@ def test_tools_are_rendered_but_not_called_and_the_key_travels_in_a_header(stub:
 def test_text_that_cannot_be_written_to_a_file_is_made_writable(stub: Callable[[Answer], Stub]) -> None:
     server = stub(lambda body, number: (200, json.dumps(answer("a\ud800b")).encode()))
     assert ask(server.url, ["q"])["q"].text == "a?b"
+
+
+def test_a_stop_amid_the_replies_ends_the_whole_without_a_traceback(
+    stub: Callable[[Answer], Stub], caplog: pytest.LogCaptureFixture
+) -> None:
+    def stop(reply: Reply) -> None:
+        raise Stopped(signal.SIGINT)
+
+    server = stub(lambda body, number: (200, answer("x")))
+    requests = [Request(str(n), [{"role": "user", "content": str(n)}], 9) for n in range(10)]
+    client = Client(server.url, "m", concurrency=4, timeout_seconds=5, decoding={}, seed=1)
+    with pytest.raises(Stopped):
+        client.generate(requests, stop)
+    gc.collect()  # Only then asyncio tells of a task whose end nobody asked for.
+    assert caplog.text == ""

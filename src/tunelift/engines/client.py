@@ -77,7 +77,9 @@ class Client:
         Raises:
             MachineError: nothing listens there any more.
         """
-        asyncio.run(self._generate(requests, on_reply))
+        with asyncio.Runner() as runner:
+            runner.get_loop().set_exception_handler(_unless_stopped)
+            runner.run(self._generate(requests, on_reply))
 
     async def _generate(self, requests: Sequence[Request], on_reply: Callable[[Reply], None]) -> None:
         import httpx
@@ -136,6 +138,12 @@ class Client:
             # Rendered into the prompt, and the answer left as the text that the model writes.
             body |= {"tools": list(request.tools), "tool_choice": "none"}
         return body | self._decoding
+
+
+def _unless_stopped(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of tasks that Ctrl-C ended: whoever asked for the answers is told by the exception itself."""
+    if not isinstance(context.get("exception"), KeyboardInterrupt):
+        loop.default_exception_handler(context)
 
 
 def _reply(identity: str, answer: dict[str, Any], seconds: float) -> Reply:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 
 class Stopped(KeyboardInterrupt):
@@ -23,11 +24,18 @@ def heed_signals() -> None:
     """Let SIGINT and SIGTERM raise `Stopped` in this process."""
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
+    sys.unraisablehook = _unless_stopped
 
 
 def _stop(number: int, _: object) -> None:
     _received.append(number)
     raise Stopped(number)
+
+
+def _unless_stopped(swallowed: sys.UnraisableHookArgs) -> None:
+    """Print no traceback of a stop that Python swallows; `raise_if_stopped` raises it again."""
+    if not isinstance(swallowed.exc_value, Stopped):
+        sys.__unraisablehook__(swallowed)
 
 
 def raise_if_stopped() -> None:
