@@ -43,6 +43,9 @@ test: setup ## Run the tests
 test-slow: setup ## The heavy tests: faults and kills with real engines, minutes
 	@$(BIN)/python -m pytest -q -m slow $(TESTS)
 
+test-gpu: setup ## What only a GPU shows
+	@$(BIN)/python -m pytest -q -m gpu -rs $(TESTS)
+
 check: setup ## Lint, format, types, import direction
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
