@@ -48,6 +48,18 @@ def test_following_forwards_each_step_once_even_after_a_resume(tmp_path: Path) -
     ]
 
 
+def test_following_survives_a_file_that_was_cut_back_and_has_grown_again(tmp_path: Path) -> None:
+    source = tmp_path / "source.jsonl"
+    forward = Tracker(TrackingConfig(wandb="off"), tmp_path, {}).follow("train", source)
+    source.write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\n')
+    forward()
+    again = tmp_path / "source.tmp"
+    again.write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": 2.0001}\n{"step": 3, "loss": 1}\n')
+    again.replace(source)
+    forward()
+    assert [row["step"] for row in lines(tmp_path)] == [1, 2, 3]
+
+
 def test_a_tracker_that_fails_is_switched_off_once_and_the_work_goes_on(tmp_path, monkeypatch, capsys) -> None:
     import wandb
 

@@ -6,6 +6,7 @@ It lives in the parent process and follows the files that stages write, so that 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,15 +43,15 @@ class Tracker:
     def follow(self, stage: str, source: Path) -> Callable[[], None]:
         """A function that forwards what `source` has gained since its last call; a step is forwarded once."""
         seen = _last_step(self._folder / METRICS, stage)
-        offset = 0
+        offset = inode = 0
 
         def forward() -> None:
-            nonlocal offset, seen
+            nonlocal offset, inode, seen
             if not source.exists():
                 return
-            if source.stat().st_size < offset:  # A resumed stage cut back what its last checkpoint does not cover.
-                offset = 0
             with source.open("rb") as file:
+                if os.fstat(file.fileno()).st_ino != inode:  # A resumed stage puts a file cut back in its place.
+                    offset, inode = 0, os.fstat(file.fileno()).st_ino
                 file.seek(offset)
                 for line in file:
                     if not line.endswith(b"\n"):
