@@ -1,7 +1,7 @@
 # Every target makes what it needs first: `make quickstart` and `make test` work right after `git clone`.
 .DEFAULT_GOAL := help
-VERBS := curate train merge evaluate report run plan serve
-.PHONY: help setup quickstart $(VERBS) test check format lock schema clean
+VERBS := curate train merge evaluate judge report run plan serve
+.PHONY: help setup quickstart $(VERBS) compare test check format lock schema clean
 
 ifneq ($(filter $(VERBS),$(MAKECMDGOALS)),)
 ifndef CONFIG
@@ -36,6 +36,10 @@ quickstart: setup ## Raw data to report with a small real model, on the CPU
 
 $(VERBS): setup
 	@$(BIN)/tunelift $@ $(CONFIG) $(SET)
+
+compare: setup ## Compare runs: make compare RUNS="runs/a runs/b"
+	@$(if $(RUNS),,$(error Which runs? For example: make compare RUNS="runs/a-1b2c3d4e runs/b-5f6a7b8c"))
+	@$(BIN)/tunelift compare $(RUNS)
 
 test: setup ## Run the tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(TESTS)

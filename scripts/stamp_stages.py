@@ -23,7 +23,7 @@ STAMPS = ROOT / "tests" / "stage_sources.json"
 def current() -> dict[str, dict[str, object]]:
     """Version and source hash of each cached stage; comments, docstrings and layout do not count."""
     found: dict[str, dict[str, object]] = {}
-    for stage in ("curate", "train", "merge", "evaluate", "report"):
+    for stage in ("curate", "train", "merge", "evaluate", "judge", "report"):
         folder = STAGES / stage
         files = sorted(folder.rglob("*.py")) if folder.is_dir() else [STAGES / f"{stage}.py"]
         source = hashlib.sha256("\n".join(_essence(path) for path in files).encode()).hexdigest()

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from tests.tiny import make_tiny_model
+from tunelift.artifacts.records import file_sha256
 
 ROOMS = ("kitchen", "bedroom", "office", "hallway", "garage")
 TOOLS = [
@@ -33,6 +34,7 @@ def make_project(folder: Path, **sections) -> Path:
     write_lines(folder / "data/rows.jsonl", [*rows, "{broken", {"messages": []}])
     _saved_dataset(folder / "data/saved", [_row(number) for number in range(64, 72)])
     _task(folder / "task")
+    _guards(folder)
     config = {
         "name": "tiny",
         "model": {"id": "model"},
@@ -52,7 +54,12 @@ def make_project(folder: Path, **sections) -> Path:
         },
         "merge": {"parity_rows": 4},
         "engine": {"cpu_kv_cache_gib": 1, "max_num_seqs": 8},
-        "evaluate": {"tasks": ["task", {"from_split": "test", "max_tokens": 8}], "few_shot": 2, "max_items": 5},
+        "evaluate": {
+            "tasks": ["task", {"from_split": "test", "max_tokens": 8}, "colours", "prose"],
+            "few_shot": 2,
+            "max_items": 5,
+            "noise_floor": True,
+        },
         "report": {"bootstrap_samples": 200},
         "tracking": {"wandb": "off"},
     }
@@ -88,8 +95,6 @@ def _task(folder: Path) -> None:
         for number, room in enumerate(ROOMS)
     ]
     write_lines(folder / "items.jsonl", items)
-    from tunelift.artifacts.records import file_sha256
-
     task = {
         "name": "lights",
         "version": 1,
@@ -105,6 +110,40 @@ def _task(folder: Path) -> None:
         "max_tokens": 8,
     }
     (folder / "task.yaml").write_text(yaml.safe_dump(task, sort_keys=False))
+
+
+def _guards(folder: Path) -> None:
+    """A multiple-choice task and a text, on which a tuned model must not be worse."""
+    colours = [
+        {"id": f"c{number}", "thing": thing, "choices": ["red", "green"], "right": number % 2, "kind": thing[0]}
+        for number, thing in enumerate(("blood", "grass", "a fire engine", "a lime", "a ruby", "a frog"))
+    ]
+    prose = [
+        {"id": f"p{number}", "text": f"It rained for {number + 2} days, and the river rose over the meadow. " * 2}
+        for number in range(6)
+    ]
+    about = {"version": 1, "role": "guard", "licence": "Apache-2.0", "items": "items.jsonl"}
+    choice = {
+        "kind": "choice",
+        "description": "The colour of a thing.",
+        "prompt": {"user": "Which colour has {thing}?", "choice": "{choice}"},
+        "scorers": ["accuracy", "accuracy_norm"],
+        "primary": "accuracy",
+        "slices": ["kind"],
+        "margin": 0.1,
+    }
+    text = {
+        "kind": "perplexity",
+        "description": "Plain prose.",
+        "scorers": ["bits_per_byte"],
+        "primary": "bits_per_byte",
+        "margin": 0.05,
+    }
+    for name, items, task in (("colours", colours, choice), ("prose", prose, text)):
+        (folder / name).mkdir()
+        write_lines(folder / name / "items.jsonl", items)
+        task |= {"name": name, **about, "items_sha256": file_sha256(folder / name / "items.jsonl")}
+        (folder / name / "task.yaml").write_text(yaml.safe_dump(task, sort_keys=False))
 
 
 def _saved_dataset(folder: Path, rows: list[dict]) -> None:

@@ -301,7 +301,7 @@ TASK_FAULTS = [
     Fault(
         "an unknown scorer",
         edit("task/task.yaml", "- exact_match", "- exact_mach"),
-        ("task/task.yaml: There is no scorer `exact_mach`.", "Did you mean `exact_match`?"),
+        ("task/task.yaml:16: There is no scorer `exact_mach`.", "Did you mean `exact_match`?"),
     ),
 ]
 FOLDER_FAULTS = [

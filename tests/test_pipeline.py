@@ -11,14 +11,24 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.project import make_project
-from tunelift import cli, pipeline
+from tests.endpoint import Stub, answer
+from tests.project import make_project, write_lines
+from tests.stages.judge.bench import answers as judged_answers
+from tests.stages.judge.bench import fair, parts
+from tests.stages.judge.bench import pairs as judged_pairs
+from tests.stages.judge.bench import reply as judge_reply
+from tunelift import cli, pipeline, runs
 from tunelift.artifacts.records import Artifact, Manifest, file_sha256
-from tunelift.config.schema import Config, Section
+from tunelift.config.schema import Config
+from tunelift.config.section import Section
 from tunelift.runtime import worker
 
 pytestmark = pytest.mark.timeout(600)
+
+
+KEY = "tunelift-test-key-4711"
 
 
 class Finished:
@@ -41,12 +51,59 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     reads: set[str] = set()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(
-            pipeline, "run_isolated", lambda target, arguments, log, watch=None: worker.call(target, arguments)
-        )
+        patch.setattr(runs, "run_isolated", lambda target, arguments, log, watch=None: worker.call(target, arguments))
         _note_reads(patch, reads)
         assert cli.main(["run", "config.yaml"]) == 0
     return Finished(folder, reads)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(finished: Finished) -> Path:
+    """The folder of a run that trains nothing: three prompts and a judge behind one endpoint, with claims."""
+    write_lines(finished.folder / "labelled.jsonl", [*judged_answers(), *judged_pairs()])
+    stub = Stub(_answer_or_judge, key=KEY)
+    endpoint = {"url": stub.url, "model": "m", "api_key_env": "TUNELIFT_TEST_KEY", "requests_per_minute": 1e6}
+    endpoint |= {"usd_per_million_input": 1.0, "usd_per_million_output": 2.0}
+    config = yaml.safe_load(finished.config.read_text())
+    config["name"] = "elsewhere"
+    config["evaluate"] |= {
+        "tasks": ["task"],
+        "noise_floor": False,
+        "arms": [
+            {"name": "plain", "endpoint": endpoint},
+            {
+                "name": "searched",
+                "endpoint": endpoint,
+                "search": {"few_shot": [0, 1], "instructions": ["Be precise."], "max_items": 8},
+            },
+            {"name": "precise", "endpoint": endpoint, "instruction": "Be precise."},
+        ],
+    }
+    config["judge"] = {
+        "endpoint": endpoint,
+        "rubric": "Precise.",
+        "modes": ["absolute", "pairwise"],
+        "calibration": {"items": "labelled.jsonl"},
+    }
+    config["gate"] = {"improved": [{"task": "lights", "metric": "valid_json", "against": "plain"}]}
+    config["tracking"] = {"wandb": "offline", "log_samples": True}
+    path = finished.folder / "elsewhere.yaml"
+    path.write_text(yaml.safe_dump(config))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(finished.folder)
+        patch.setenv("TUNELIFT_TEST_KEY", KEY)
+        _note_reads(patch, finished.reads)
+        assert cli.main(["run", "elsewhere.yaml"]) == 1  # An unparsable answer is no valid JSON: the claim fails.
+    stub.close()
+    (run,) = (folder for folder in (finished.folder / "runs").glob("elsewhere-*") if folder.is_dir())
+    return run
+
+
+def _answer_or_judge(body: dict, number: int) -> tuple[int, dict]:
+    if "response_format" in body:
+        return 200, answer(judge_reply(body, fair(parts(body))))
+    precise = any("Be precise." in message["content"] for message in body["messages"])
+    return 200, answer("on, of quality 5" if precise else "off, of quality 2")
 
 
 def _note_reads(patch: pytest.MonkeyPatch, reads: set[str]) -> None:
@@ -76,9 +133,20 @@ def _note_reads(patch: pytest.MonkeyPatch, reads: set[str]) -> None:
 
 def test_every_stage_leaves_its_artifact_and_the_report_reads_them(finished: Finished) -> None:
     comparison = json.loads((finished.run / "comparison.json").read_text())
-    assert set(comparison["tasks"]) == {"lights", "test"}
+    assert set(comparison["tasks"]) == {"lights", "test", "colours", "prose"}
     arms = comparison["tasks"]["lights"]["exact_match"]["arms"]
-    assert {arm: values["n"] for arm, values in arms.items()} == {"base": 5, "prompted": 5, "tuned": 5}
+    assert {arm: values["n"] for arm, values in arms.items()} == {
+        "base": 5,
+        "prompted": 5,
+        "tuned": 5,
+        "base-again": 5,
+    }
+    assert set(comparison["tasks"]["prose"]["bits_per_byte"]["arms"]) == {"base", "tuned", "base-again"}
+    assert [(guard["task"], guard["against"]) for guard in comparison["guards"]] == [
+        ("colours", "base"),
+        ("prose", "base"),
+    ]
+    assert {noise["task"] for noise in comparison["noise_floor"]} >= {"lights", "test"}
     assert comparison["verdict"] in (finished.run / "report.html").read_text() or comparison["verdict"].split(" (")[0]
     stats = json.loads((finished.stage("curate") / "stats.json").read_text())["rows"]
     assert stats["read"] == 74 == stats["kept"] + sum(stats["dropped"].values()) + sum(stats["quarantined"].values())
@@ -112,9 +180,30 @@ READ_ELSEWHERE = {
 }
 
 
-def test_every_config_field_is_read_by_something_that_runs(finished: Finished) -> None:
+def test_every_config_field_is_read_by_something_that_runs(finished: Finished, elsewhere: Path) -> None:
     unread = _fields(Config, set()) - finished.reads - set(READ_ELSEWHERE)
     assert unread == set(), f"fields that nothing reads: {sorted(unread)}"
+
+
+def test_prompts_behind_an_endpoint_are_compared_and_judged(elsewhere: Path) -> None:
+    comparison = json.loads((elsewhere / "comparison.json").read_text())
+    assert comparison["focus"] == "precise"
+    judged = {
+        (pair["a"], pair["b"]): (pair["wins"], pair["ties"], pair["losses"]) for pair in comparison["judge"]["pairs"]
+    }
+    assert judged[("precise", "plain")] == (5, 0, 0)
+    assert comparison["judge"]["absolute"]["lights"]["precise"]["mean"] == 5
+    assert comparison["gate"]["declared"]
+    assert not comparison["gate"]["passed"]
+    assert comparison["cost"]["plain"]["usd_per_1000"] == pytest.approx((7 * 1.0 + 2 * 2.0) / 1000)
+    search = json.loads((elsewhere / "stages/evaluate-searched/summary.json").read_text())["prompt_search"]
+    assert len(search["candidates"]) == 4
+
+
+def test_no_key_reaches_a_file(elsewhere: Path) -> None:
+    for path in elsewhere.parent.rglob("*"):
+        if path.is_file():
+            assert KEY.encode() not in path.read_bytes(), path
 
 
 def test_a_field_that_nothing_reads_would_be_noticed(finished: Finished) -> None:
@@ -244,15 +333,86 @@ def _processes_below(folder: Path) -> list[str]:
     return found
 
 
-def test_the_notebook_runs_on_the_run(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_whose_claims_do_not_hold_ends_with_1_and_says_why(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished.folder)
+    assert cli.main(["report", "config.yaml", "gate.improved=[lights]", "gate.not_worse=[prose]"]) == 1
+    told = capsys.readouterr()
+    assert "gate: failed" in told.err
+    assert "lights" in told.err
+    (run,) = (
+        path.parent
+        for path in finished.folder.glob("runs/tiny-*/gate.md")
+        if "lights" in path.read_text() and path.parent != finished.run
+    )
+    gate = json.loads((run / "comparison.json").read_text())["gate"]
+    assert (gate["declared"], gate["passed"], len(gate["claims"])) == (True, False, 2)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("gate.improved=[ligths]", "ligths"),
+        ("gate.improved=[prose]", "prose"),
+        ("gate.not_worse=[lights]", "lights"),
+        ("gate.improved=[{task: lights, metric: exactness}]", "exactness"),
+        ("gate.improved=[{task: lights, against: nobody}]", "nobody"),
+    ],
+)
+def test_a_gate_that_names_what_is_not_there_is_refused(
+    finished: Finished, monkeypatch, capsys, override, message
+) -> None:
+    monkeypatch.chdir(finished.folder)
+    assert cli.main(["evaluate", "config.yaml", override]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_compares_with_another(finished: Finished, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(finished.folder)
+    assert cli.main(["run", "config.yaml", "name=other", "report.bootstrap_samples=300"]) == 0
+    (other,) = Path("runs").glob("other-*")
+    capsys.readouterr()
+    assert cli.main(["compare", str(finished.run), str(other)]) == 0
+    page = Path(capsys.readouterr().out.strip())
+    assert page.name == "compare.html"
+    assert "bootstrap_samples" in page.read_text()
+
+
+def test_lint_finds_nothing_wrong_with_the_tasks(finished: Finished, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(finished.folder)
+    assert cli.main(["lint", "task", "colours", "prose"]) == 0
+    assert "✗" not in capsys.readouterr().out
+
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("01_look_at_data", "supervised_tokens"), ("02_compare_runs", "difference"), ("03_error_analysis", "wins, ")],
+)
+def test_a_notebook_runs_on_the_run(
+    finished: Finished, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, name: str, shown: str
+) -> None:
     import nbformat
     from nbclient import NotebookClient
 
     monkeypatch.setenv("TUNELIFT_RUN", str(finished.run))
-    notebook = nbformat.read(Path(__file__).parent.parent / "notebooks/01_look_at_a_run.ipynb", as_version=4)
+    monkeypatch.setenv("TUNELIFT_RUNS", f"{finished.run} {elsewhere}")
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     NotebookClient(notebook, timeout=120).execute()
-    shown = "".join(str(cell.get("outputs", "")) for cell in notebook.cells)
-    assert json.loads((finished.run / "comparison.json").read_text())["verdict"][:40] in shown
+    outputs = "".join(str(cell.get("outputs", "")) for cell in notebook.cells)
+    assert shown in outputs
+    assert "image/png" in outputs
+
+
+def test_every_notebook_is_executed_by_a_test() -> None:
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == {
+        "01_look_at_data",
+        "02_compare_runs",
+        "03_error_analysis",
+    }
 
 
 def test_the_served_model_answers_the_readmes_curl_and_client(finished: Finished) -> None:

@@ -16,13 +16,14 @@ from tunelift.runtime import console
 from tunelift.runtime.stopping import Stopped, heed_signals
 
 if TYPE_CHECKING:
-    from tunelift.pipeline import Run
+    from tunelift.pipeline import Pipeline
 
 STAGE_HELP = {
     "curate": "raw data to a data set, each row kept, dropped with a reason, or quarantined",
     "train": "fine-tune an adapter (curates first if needed)",
     "merge": "merge the adapter into the base and check that the model still answers alike",
     "evaluate": "ask base, prompted base and tuned model the same items through vLLM",
+    "judge": "let a calibrated judge compare answers that no rule can grade (config section `judge`)",
     "report": "compare the arms by paired statistics and write report.html",
     "run": "all of the above",
 }
@@ -33,11 +34,19 @@ examples:
   tunelift train configs/quickstart.yaml train.learning_rate=5e-4 seed=1
   tunelift run configs/quickstart.yaml curate.max_rows=200 train.max_steps=5     # a smoke run
   tunelift report configs/quickstart.yaml --from evaluate
+  tunelift lint evals/tool_calls_golden                    # is the task fit to measure anything?
+  tunelift compare runs/a-1b2c3d4e runs/b-5f6a7b8c         # paired differences between runs
   tunelift serve configs/quickstart.yaml serve.port=8001
   tunelift show configs/quickstart.yaml --json
 
 exit codes: 0 done; 1 a gate failed; 2 the input is wrong; 3 the machine failed; 130/143 stopped
 """
+
+
+LINT_HELP = (
+    "Check a task: its files, its answers, and whether it has enough items to show a difference. Exit code 2 on errors."
+)
+COMPARE_HELP = "Compare the tuned models of several runs on the items that they share, by paired statistics."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,6 +93,15 @@ def _parser() -> argparse.ArgumentParser:
     _config_verb(verbs, common, "serve", "serve the tuned model behind an OpenAI-compatible endpoint", _serve)
     show = _config_verb(verbs, common, "show", "where a run's artifacts lie", _show)
     show.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    lint = verbs.add_parser("lint", parents=[common], help="check an evaluation task", description=LINT_HELP)
+    lint.add_argument("tasks", type=Path, nargs="+", metavar="TASK", help="a folder with a task.yaml")
+    lint.set_defaults(action=_lint)
+    compare = verbs.add_parser("compare", parents=[common], help="compare runs, item by item", description=COMPARE_HELP)
+    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's folder; the first is the reference")
+    compare.add_argument(
+        "-o", "--out", type=Path, default=Path("runs/compare"), help="folder for compare.html (default: %(default)s)"
+    )
+    compare.set_defaults(action=_compare)
     schema = verbs.add_parser("schema", parents=[common], help="print the config's JSON Schema, for editors")
     schema.set_defaults(action=_schema)
     return parser
@@ -105,7 +123,7 @@ def _config_verb(
     return verb
 
 
-def _open(parsed: argparse.Namespace, forced: Sequence[Any] = ()) -> Run:
+def _open(parsed: argparse.Namespace, forced: Sequence[Any] = ()) -> Pipeline:
     from tunelift.config.load import load_config
 
     load_config(parsed.config, parsed.overrides)  # A mistake in the file is told before anything heavy is imported.
@@ -114,7 +132,7 @@ def _open(parsed: argparse.Namespace, forced: Sequence[Any] = ()) -> Run:
     return open_run(parsed.config, parsed.overrides, forced)
 
 
-def _make(parsed: argparse.Namespace) -> None:
+def _make(parsed: argparse.Namespace) -> int:
     stages = [name for name in STAGE_HELP if name != "run"]
     goal = stages.index(parsed.stage)
     if parsed.start and stages.index(parsed.start) > goal:
@@ -129,9 +147,20 @@ def _make(parsed: argparse.Namespace) -> None:
     made = make(run, parsed.stage)
     for artifact in made.values() if isinstance(made, dict) else [made]:
         print(artifact.path)
-    if parsed.stage == "report":
-        print((run.folder / "report.html").resolve())
-        console.say("\n" + json.loads((run.folder / "comparison.json").read_text())["verdict"])
+    if parsed.stage != "report":
+        return 0
+    print((run.folder / "report.html").resolve())
+    comparison = json.loads((run.folder / "comparison.json").read_text())
+    console.say("\n" + comparison["verdict"])
+    return 0 if comparison["gate"]["passed"] else _gate_failed(run, comparison["gate"]["reasons"])
+
+
+def _gate_failed(run: Pipeline, reasons: Sequence[str]) -> int:
+    print("gate: failed, the evidence does not support what the config claims", file=sys.stderr)
+    for reason in reasons:
+        print(f"  - {reason}", file=sys.stderr)
+    print(f"  as a comment for a pull request: {run.folder / 'gate.md'}", file=sys.stderr)
+    return 1
 
 
 def _plan(parsed: argparse.Namespace) -> None:
@@ -139,6 +168,26 @@ def _plan(parsed: argparse.Namespace) -> None:
 
     run = _open(parsed)
     print(describe(run))
+
+
+def _lint(parsed: argparse.Namespace) -> int:
+    from tunelift.tasks.lint import lint
+
+    marks = {"error": "✗", "warning": "!", "note": "·"}
+    findings = [(folder, finding) for folder in parsed.tasks for finding in lint(folder)]
+    for folder, finding in findings:
+        print(f"{marks[finding.level]} {finding.where or folder}: {finding.message}")
+    errors = sum(finding.level == "error" for _, finding in findings)
+    warnings = sum(finding.level == "warning" for _, finding in findings)
+    console.say(f"{len(parsed.tasks)} checked: {errors} errors, {warnings} warnings")
+    return UserError.exit_code if errors else 0
+
+
+def _compare(parsed: argparse.Namespace) -> None:
+    from tunelift.stages.report.runs import compare_runs
+
+    compare_runs(parsed.runs, parsed.out)
+    print((parsed.out / "compare.html").resolve())
 
 
 def _show(parsed: argparse.Namespace) -> None:

@@ -10,31 +10,34 @@ import json
 import os
 import shlex
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tunelift.artifacts.looks import count_looks, note_look
 from tunelift.artifacts.provenance import environment
 from tunelift.artifacts.records import Artifact, digest
 from tunelift.artifacts.store import Plan, Store, write_durably, writing
+from tunelift.config.evaluation import NOISE_ARM, ArmConfig, JudgeConfig, SplitTaskConfig
 from tunelift.config.load import load_config
-from tunelift.config.resolve import Choice, Facts, resolve
-from tunelift.config.schema import Arm, Config, SplitTaskConfig, StageName
+from tunelift.config.resolve import Facts, resolve
+from tunelift.config.schema import Config, StageName
+from tunelift.config.section import ModelConfig
+from tunelift.engines.endpoint import Endpoint, read_key
+from tunelift.engines.protocol import Engine
 from tunelift.engines.vllm import VllmEngine
 from tunelift.errors import UserError
-from tunelift.runtime import console, hardware
+from tunelift.runs import RUNS, Run
+from tunelift.runtime import hardware
 from tunelift.runtime.modeling import ModelFacts, inspect
 from tunelift.runtime.tracking import Tracker
-from tunelift.runtime.worker import run_isolated
-from tunelift.stages import curate, evaluate, merge, report, train
+from tunelift.stages import curate, evaluate, judge, merge, report, train
 from tunelift.tasks.task import Task, distinct, load_task, task_from_split
 
-RUNS = Path("runs")
-STAGES: tuple[StageName, ...] = ("curate", "train", "merge", "evaluate", "report")
+STAGES: tuple[StageName, ...] = ("curate", "train", "merge", "evaluate", "judge", "report")
+REPORT_FILES = ("report.html", "report.md", "gate.md", "comparison.json")
 TOKENIZER_FILES = (
     "tokenizer*",
     "chat_template*",
@@ -45,18 +48,8 @@ TOKENIZER_FILES = (
 )
 
 
-@dataclass
-class Run:
-    """One config, resolved once, and the artifacts that its stages made or found."""
-
-    config: Config
-    choices: tuple[Choice, ...]
-    base: ModelFacts
-    store: Store
-    folder: Path
-    forced: frozenset[StageName]
-    tracker: Tracker
-    made: dict[str, Artifact] = field(default_factory=dict)
+class Pipeline(Run):
+    """The stages of one run."""
 
     # --- curate: raw rows -> data set ---------------------------------------------------------------------------
 
@@ -82,7 +75,7 @@ class Run:
             "questions": self.questions,
             "seed": self.config.seed,
         }
-        return self._make(self.curate_plan(), "tunelift.stages.curate:curate", arguments)
+        return self.isolated(self.curate_plan(), "tunelift.stages.curate:curate", arguments)
 
     @cached_property
     def folder_tasks(self) -> list[Task]:
@@ -109,7 +102,7 @@ class Run:
             "seed": self.config.seed,
             "device": hardware.detect().device,
         }
-        return self._make(self.train_plan(dataset), "tunelift.stages.train:train", arguments, follow="metrics.jsonl")
+        return self.isolated(self.train_plan(dataset), "tunelift.stages.train:train", arguments, follow="metrics.jsonl")
 
     # --- merge: adapter -> model --------------------------------------------------------------------------------
 
@@ -128,62 +121,110 @@ class Run:
             "dataset": str(dataset.path),
             "device": hardware.detect().device,
         }
-        return self._make(self.merge_plan(dataset, adapter), "tunelift.stages.merge:merge", arguments)
+        return self.isolated(self.merge_plan(dataset, adapter), "tunelift.stages.merge:merge", arguments)
 
     # --- evaluate: arm, tasks -> evaluation ---------------------------------------------------------------------
 
-    def evaluate_plan(self, arm: Arm, weights: str, dataset: Artifact) -> Plan:
+    @cached_property
+    def arms(self) -> tuple[ArmConfig, ...]:
+        """The arms with what their names stand for filled in."""
+        return self.config.evaluate.resolved_arms()
+
+    def evaluate_plan(self, arm: ArmConfig, weights: str, dataset: Artifact) -> Plan:
+        whole = self.config.evaluate.identity()
         section = {
-            "arm": arm,
-            "evaluate": {
-                key: value for key, value in self.config.evaluate.identity().items() if key not in {"arms", "tasks"}
-            },
-            "engine": self.config.engine.identity(),
+            "arm": arm.identity(),
+            "evaluate": {key: whole[key] for key in whole if key not in {"arms", "tasks", "few_shot", "noise_floor"}},
+            "engine": None if arm.endpoint else self.config.engine.identity(),
             "seed": self.config.seed,
         }
-        inputs = {"model": weights} | {f"task:{task.name}": task.digest for task in self.tasks(dataset)}
-        if arm == "prompted":
+        asked = [task for task in self.tasks(dataset) if task.role == "target" or not arm.has_own_prompt]
+        inputs = {"model": weights} | {f"task:{task.name}": task.digest for task in asked}
+        if arm.few_shot or arm.search:
             inputs["examples"] = dataset.content
+        if arm.search and (selection := self._selection(arm, dataset)):
+            inputs["selection"] = selection.digest
         return Plan("evaluate", evaluate.VERSION, section, inputs)
 
-    def make_evaluate(self) -> dict[Arm, Artifact]:
+    def make_evaluate(self) -> dict[str, Artifact]:
         """One evaluation an arm; arms on the same weights share one engine, started only if an answer is missing."""
         dataset = self.make_curate()
-        self.tasks(dataset)  # A task that cannot be asked is told before hours of training.
-        merged = self.make_merge() if "tuned" in self.config.evaluate.arms else None
-        evaluations: dict[Arm, Artifact] = {}
-        untuned = [arm for arm in self.config.evaluate.arms if arm != "tuned"]
-        if untuned:
-            with self._engine(self.base.path, "base") as engine:
-                for arm in untuned:
-                    plan = self.evaluate_plan(arm, self.base.fingerprint, dataset)
-                    evaluations[arm] = self._evaluate(arm, plan, dataset, engine, self.base.card())
-        if merged:
-            card = self.base.card() | {"tuned": self._tuning_note(), "precision": "bfloat16"}
-            with self._engine(merged.path, "tuned") as engine:
-                plan = self.evaluate_plan("tuned", merged.content, dataset)
-                evaluations["tuned"] = self._evaluate("tuned", plan, dataset, engine, card)
-        return evaluations
-
-    def _evaluate(self, arm: Arm, plan: Plan, dataset: Artifact, engine: VllmEngine, card: dict[str, Any]) -> Artifact:
+        # What cannot be asked or claimed, or a key that is not set, is told before hours of training.
         tasks = self.tasks(dataset)
-        examples = _read_rows(dataset.path / "train.jsonl") if arm == "prompted" else []
+        report.check_declared(self.config.gate, tasks, self.arms)
+        for arm in self.arms:
+            evaluate.check_askable(arm, tasks, self._selection(arm, dataset), has_tokenizer=arm.endpoint is None)
+        for endpoint in (*(arm.endpoint for arm in self.arms), self.config.judge and self.config.judge.endpoint):
+            if endpoint:
+                read_key(endpoint)
+        endpoints = {arm.name: Endpoint(arm.endpoint) for arm in self.arms if arm.endpoint}
+        tuned = self.make_merge() if any(arm.model == "tuned" for arm in self.arms) else None
+        made: dict[str, Artifact] = {}
+        for weights in dict.fromkeys(self._weights_of(arm) for arm in self.arms):
+            arms = [arm for arm in self.arms if self._weights_of(arm) == weights]
+            fingerprint, folder, card = self.answering(arms[0], tuned)
+            with endpoints.get(arms[0].name) or self._engine(folder or self.base.path, arms[0].name) as engine:
+                for arm in arms:
+                    made[arm.name] = self._evaluate(arm, fingerprint, folder, card, dataset, engine)
+        return {arm.name: made[arm.name] for arm in self.arms}
+
+    @staticmethod
+    def _weights_of(arm: ArmConfig) -> str:
+        return digest(
+            arm.endpoint.identity()
+            if arm.endpoint
+            else arm.model
+            if arm.model in {"base", "tuned"}
+            else arm.identity()["model"]
+        )
+
+    def answering(self, arm: ArmConfig, tuned: Artifact | None) -> tuple[str, Path | None, dict[str, Any]]:
+        """The weights' fingerprint, their folder if they lie here, and how they are described."""
+        if arm.endpoint:
+            return digest(arm.endpoint.identity()), None, {"id": arm.endpoint.model, "endpoint": arm.endpoint.url}
+        if arm.model == "tuned":
+            assert tuned is not None
+            card = self.base.card() | {"tuned": self._tuning_note(), "precision": "bfloat16"}
+            return tuned.content, tuned.path, card
+        facts = self.base if arm.model == "base" else self.others[arm.name]
+        return facts.fingerprint, facts.path, facts.card()
+
+    @cached_property
+    def others(self) -> dict[str, ModelFacts]:
+        """The models of arms that this run neither starts from nor makes."""
+        return {
+            arm.name: inspect(arm.model, self.store.hashes) for arm in self.arms if isinstance(arm.model, ModelConfig)
+        }
+
+    def _evaluate(
+        self,
+        arm: ArmConfig,
+        weights: str,
+        folder: Path | None,
+        card: dict[str, Any],
+        dataset: Artifact,
+        engine: Engine,
+    ) -> Artifact:
+        tasks = self.tasks(dataset)
 
         def build(out: Path) -> dict[str, Any]:
             details = evaluate.evaluate(
                 self.config.evaluate,
                 arm=arm,
                 tasks=tasks,
-                examples=examples,
+                examples=_read_rows(dataset.path / "train.jsonl") if arm.few_shot or arm.search else [],
                 engine=engine,
+                tokenizer=folder,
                 model_card=card,
                 seed=self.config.seed,
                 out=out,
+                selection=self._selection(arm, dataset),
             )
-            self._note_looks(arm, tasks)
+            items = {task.name: task.digests["items"] for task in tasks}
+            note_look(self.store.root, run=self.folder.name, arm=arm.name, tuned=arm.model == "tuned", items=items)
             return details
 
-        return self._record(f"evaluate-{arm}", plan, build)
+        return self.record(f"evaluate-{arm.name}", self.evaluate_plan(arm, weights, dataset), build)
 
     def tasks(self, dataset: Artifact) -> list[Task]:
         """The tasks in the config's order; those from a split are read from the data set."""
@@ -193,6 +234,26 @@ class Run:
             if isinstance(task, SplitTaskConfig)
             else next(folders)
             for task in self.config.evaluate.tasks
+        )
+
+    def _selection(self, arm: ArmConfig, dataset: Artifact) -> Task | None:
+        """The task on which an arm's prompt is chosen; no claim rests on it."""
+        if arm.search is None:
+            return None
+        if arm.search.on != "validation":
+            return load_task(Path(arm.search.on))
+        first = next((task for task in self.tasks(dataset) if task.role == "target" and task.kind == "generate"), None)
+        instruction = (
+            next((str(one["content"]) for one in first.items[0].instructed if one["role"] == "system"), None)
+            if first
+            else None
+        )
+        rows = _read_rows(dataset.path / "validation.jsonl")
+        return task_from_split(
+            rows,
+            SplitTaskConfig(
+                from_split="validation", instruction=instruction, max_tokens=first.max_tokens if first else 256
+            ),
         )
 
     @contextmanager
@@ -212,126 +273,93 @@ class Run:
         merged_into = "the dequantized 4-bit base it was trained on" if adapter.kind == "qlora" else "the bf16 base"
         return f"{adapter.kind} rank {adapter.rank}, merged into {merged_into}"
 
+    # --- judge: evaluations -> judgements -----------------------------------------------------------------------
+
+    def judge_plan(self, config: JudgeConfig, dataset: Artifact, evaluations: Mapping[str, Artifact]) -> Plan:
+        section = {"judge": config.identity(), "focus": self.config.evaluate.focus, "seed": self.config.seed}
+        inputs = {f"evaluation:{arm}": evaluation.content for arm, evaluation in evaluations.items()}
+        inputs |= {f"task:{task.name}": task.digest for task in self.tasks(dataset)}
+        inputs["calibration"] = judge.calibration_fingerprint(config, self.store.hashes)
+        return Plan("judge", judge.VERSION, section, inputs)
+
+    def make_judge(self) -> Artifact:
+        config = self.config.judge
+        if config is None:
+            raise UserError(
+                "The config has no section `judge`.",
+                remedy="Write judge: {endpoint: …, rubric: …, calibration: …}; docs/judging.md shows how.",
+            )
+        endpoint = Endpoint(config.endpoint)
+        evaluations = {arm: made for arm, made in self.make_evaluate().items() if arm != NOISE_ARM}
+        dataset = self.made["curate"]
+        tasks = self.tasks(dataset)
+
+        def build(out: Path) -> dict[str, Any]:
+            return judge.judge(
+                config,
+                evaluations={arm: made.path for arm, made in evaluations.items()},
+                tasks=tasks,
+                focus=self.config.evaluate.focus,
+                endpoint=endpoint,
+                seed=self.config.seed,
+                out=out,
+            )
+
+        return self.record("judge", self.judge_plan(config, dataset, evaluations), build)
+
     # --- report: evaluations -> report --------------------------------------------------------------------------
 
     def make_report(self) -> Artifact:
         """Always rebuilt: it costs seconds, and it shows how things stand now."""
         evaluations = self.make_evaluate()
-        section = {"report": self.config.report.identity(), "seed": self.config.seed, "name": self.config.name}
+        judgements = self.make_judge() if self.config.judge else None
+        section = {
+            "report": self.config.report.identity(),
+            "gate": self.config.gate.identity() if self.config.gate else None,
+            "seed": self.config.seed,
+            "name": self.config.name,
+        }
         inputs: dict[str, str] = {f"evaluation:{arm}": evaluation.content for arm, evaluation in evaluations.items()}
+        if judgements:
+            inputs["judge"] = judgements.content
         plan = Plan("report", report.VERSION, section, inputs)
 
         def build(out: Path) -> dict[str, Any]:
             return report.report(
                 self.config.report,
                 name=self.config.name,
-                evaluations={str(arm): evaluation.path for arm, evaluation in evaluations.items()},
+                focus=self.config.evaluate.focus,
+                noise_arm=NOISE_ARM if self.config.evaluate.noise_floor else None,
+                evaluations={arm: evaluation.path for arm, evaluation in evaluations.items()},
+                gate=self.config.gate,
+                judge=judgements.path if judgements else None,
                 dataset=self.made["curate"].path,
                 adapter=self.made["train"].path if "train" in self.made else None,
                 model=self.made["merge"].path if "merge" in self.made else None,
                 lineage=self.lineage(),
                 environment=environment(hardware.detect().to_json()),
                 command=f"tunelift run {shlex.quote(str(self.folder / 'config.yaml'))}",
-                looks=self.looks(),
+                looks=count_looks(self.store.root),
+                training_seconds=self._training_seconds(),
+                prices={arm.name: arm.endpoint for arm in self.arms if arm.endpoint},
                 seed=self.config.seed,
                 out=out,
             )
 
-        artifact = self._record("report", plan, build, force=True)
-        for name in ("report.html", "report.md", "comparison.json"):
+        artifact = self.record("report", plan, build, force=True)
+        for name in REPORT_FILES:
             (self.folder / name).write_bytes((artifact.path / name).read_bytes())
-        self._track_results(artifact, evaluations)
+        if not all(made.found for name, made in self.made.items() if name != "report"):
+            self.tracker.results(artifact.path, {arm: made.path for arm, made in evaluations.items()}, self.lineage())
         return artifact
 
-    def lineage(self) -> list[dict[str, Any]]:
-        """Each artifact with what it was made from, down to the hashes of the data files and the base model."""
-        return [
-            {
-                "stage": name,
-                "fingerprint": artifact.fingerprint,
-                "content": artifact.content,
-                "path": os.path.relpath(artifact.path, self.folder),
-                "seconds": artifact.manifest.seconds,
-                "inputs": artifact.manifest.inputs,
-            }
-            for name, artifact in self.made.items()
-        ]
-
-    def _track_results(self, artifact: Artifact, evaluations: dict[Arm, Artifact]) -> None:
-        if all(made.found for name, made in self.made.items() if name != "report"):
-            return
-        comparison = json.loads((artifact.path / "comparison.json").read_text())
-        numbers = {
-            f"{task}/{metric}/{arm}": values["mean"]
-            for task, metrics in comparison["tasks"].items()
-            for metric, shown in metrics.items()
-            for arm, values in shown["arms"].items()
-        }
-        self.tracker.summary({**numbers, "verdict": comparison["verdict"]})
-        columns = ("arm", "task", "id", "prompt", "expected", "output", "scores")
-        rows = [
-            [
-                sample[key] if isinstance(sample[key], str) else json.dumps(sample[key], ensure_ascii=False)
-                for key in columns
-            ]
-            for evaluation in evaluations.values()
-            for sample in _read_rows(evaluation.path / "samples.jsonl")
-        ]
-        self.tracker.samples("samples", columns, rows)
-
-    # --- what all stages share ----------------------------------------------------------------------------------
-
-    def _make(self, plan: Plan, target: str, arguments: dict[str, Any], follow: str | None = None) -> Artifact:
-        """Find or make an artifact by a stage that runs in its own process."""
-        if plan.stage in self.made:
-            return self.made[plan.stage]
-
-        def build(out: Path) -> dict[str, Any]:
-            watch = self.tracker.follow(plan.stage, out / follow) if follow else None
-            log = self.folder / "logs" / f"{plan.stage}.log"
-            return run_isolated(target, {**arguments, "out": str(out)}, log, watch)
-
-        return self._record(plan.stage, plan, build)
-
-    def _record(self, name: str, plan: Plan, build: Any, *, force: bool = False) -> Artifact:
-        """Find or make, say so, and link the artifact into the run's folder."""
-        again = self.store.find(plan) is None
-        if again:
-            console.say(f"{name}: working …")
-        artifact = self.store.make(plan, build, force=force or (plan.stage in self.forced and name not in self.made))
-        self.made[name] = artifact
-        link = self.folder / "stages" / name
-        with writing(link):
-            link.parent.mkdir(parents=True, exist_ok=True)
-            new = link.with_name(f"{name}.{os.getpid()}.tmp")  # Replaced in one step: another run may do so as well.
-            new.unlink(missing_ok=True)
-            new.symlink_to(os.path.relpath(artifact.path, link.parent))
-            new.replace(link)
-        how = "found" if artifact.found else f"made in {console.clock(artifact.manifest.seconds)}"
-        console.say(f"{name}: {how} → {os.path.relpath(artifact.path)}")
-        return artifact
-
-    def _note_looks(self, arm: Arm, tasks: Sequence[Task]) -> None:
-        """Remember that test items were looked at: each look is a chance to tune on them."""
-        with (self.store.root / "looks.jsonl").open("a", encoding="utf-8") as file:
-            for task in tasks:
-                file.write(
-                    json.dumps({"run": self.folder.name, "arm": arm, "task": task.name, "items": task.digests["items"]})
-                    + "\n"
-                )
-
-    def looks(self) -> dict[str, int]:
-        """How often a tuned arm was evaluated on each task's items, by any run of this store."""
-        counts: Counter[str] = Counter()
-        path = self.store.root / "looks.jsonl"
-        for line in path.read_bytes().splitlines() if path.exists() else []:
-            with suppress(ValueError):  # A full disk may have torn a line.
-                look = json.loads(line)
-                counts[look["task"]] += look["arm"] == "tuned"
-        return +counts
+    def _training_seconds(self) -> float | None:
+        """What making the tuned model took, whenever it was made."""
+        made = [self.made[name].manifest.seconds for name in ("train", "merge") if name in self.made]
+        return sum(made) if made else None
 
 
-def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageName] = ()) -> Run:
+def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageName] = ()) -> Pipeline:
     """Read the config, look at model and machine, resolve, and open the run's folder.
 
     Raises:
@@ -350,10 +378,10 @@ def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageNa
         write_durably(folder / "config.yaml", _as_yaml(config))
         write_durably(folder / "resolved.json", json.dumps(description, indent=2) + "\n")
     tracker = Tracker(resolved.config.tracking, folder, description)
-    return Run(resolved.config, resolved.choices, base, store, folder, frozenset(forced), tracker)
+    return Pipeline(resolved.config, resolved.choices, base, store, folder, frozenset(forced), tracker)
 
 
-def make(run: Run, through: StageName) -> Artifact | dict[Arm, Artifact]:
+def make(run: Pipeline, through: StageName) -> Artifact | dict[str, Artifact]:
     """Make a stage and all it needs."""
     try:
         with writing(run.folder):

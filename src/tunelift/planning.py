@@ -6,8 +6,12 @@ import os
 from pathlib import Path
 
 from tunelift.artifacts.records import Artifact
-from tunelift.pipeline import RUNS, STAGES, Run
+from tunelift.config.evaluation import NOISE_ARM
+from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline
+from tunelift.runs import RUNS
 from tunelift.runtime import hardware
+from tunelift.tasks.statistics import Spread, minimum_detectable_effect, needed_items
+from tunelift.tasks.task import Task
 
 BYTES_BF16, BYTES_FP32 = 2, 4
 ADAM_COPIES = 3
@@ -15,7 +19,7 @@ ADAM_COPIES = 3
 KEPT_CHECKPOINTS = 2
 
 
-def describe(run: Run) -> str:
+def describe(run: Pipeline) -> str:
     """The resolved run as text: model, machine, choices with reasons, state of each stage, disk."""
     machine = hardware.detect()
     lines = [
@@ -34,32 +38,72 @@ def describe(run: Run) -> str:
         ),
         f"  {'report':18} always made again",
         "",
+        "what the evaluation can show",
+        *(f"  {line}" for line in power(run)),
+        "",
         f"disk     {disk_needed_gib(run):.2f} GiB needed at most, {hardware.free_gib(RUNS):.1f} GiB free",
     ]
     return "\n".join(lines)
 
 
-def stages(run: Run) -> dict[str, Artifact | None]:
+def power(run: Pipeline) -> list[str]:
+    """For each task: the smallest difference that its items show in 80% of runs, and what it would take to see less."""
+    dataset = run.store.find(run.curate_plan())
+    tasks = run.tasks(dataset) if dataset else run.folder_tasks
+    lines = [_power_of(task.first(run.config.evaluate.max_items)) for task in tasks]
+    if not dataset and any(not isinstance(task, str) for task in run.config.evaluate.tasks):
+        lines.append("tasks from a split: known once the data set is made (tunelift curate)")
+    return lines
+
+
+def _power_of(task: Task) -> str:
+    scorer = task.scorer(task.primary)
+    n, groups = len(task.items), [item.cluster for item in task.items]
+    distinct_groups = len(set(groups) - {None})
+    about = f"{task.name:20} {task.role}, {n} items" + (f" in {distinct_groups} clusters" if distinct_groups else "")
+    if not scorer.bounded:
+        return f"{about}: {task.primary} has no usual spread, so what it can show is known after the run"
+    spread = Spread.assumed(scorer.kind, clusters=groups if distinct_groups else None)
+    assumed = f"{spread.value:.0%} of the items differ" if scorer.kind == "binary" else f"deviation {spread.value}"
+    smallest = minimum_detectable_effect(n, spread)
+    wanted = task.margin if task.role == "guard" and task.margin else task.effect
+    if smallest is None:
+        return f"{about}: too few to show any difference in {task.primary}"
+    text = f"{about}: {task.primary} ± {100 * smallest:.1f} points (if {assumed})"
+    if smallest <= wanted:
+        return text
+    return f"{text}; {100 * wanted:g} points, as the task wants, take {needed_items(wanted, spread):,} items"
+
+
+def stages(run: Pipeline) -> dict[str, Artifact | None]:
     """Each cached stage's artifact; none where it, or what it is made from, has to be made."""
     dataset = run.store.find(run.curate_plan())
     adapter = run.store.find(run.train_plan(dataset)) if dataset else None
     model = run.store.find(run.merge_plan(dataset, adapter)) if dataset and adapter else None
     found: dict[str, Artifact | None] = {"curate": dataset, "train": adapter, "merge": model}
-    for arm in run.config.evaluate.arms:
-        weights = (model.content if model else None) if arm == "tuned" else run.base.fingerprint
-        found[f"evaluate-{arm}"] = (
+    for arm in run.arms:
+        weights = run.answering(arm, model)[0] if model or arm.model != "tuned" else None
+        found[f"evaluate-{arm.name}"] = (
             run.store.find(run.evaluate_plan(arm, weights, dataset)) if dataset and weights else None
+        )
+    if run.config.judge:
+        evaluations = {arm.name: found[f"evaluate-{arm.name}"] for arm in run.arms if arm.name != NOISE_ARM}
+        there = {name: made for name, made in evaluations.items() if made}
+        found["judge"] = (
+            run.store.find(run.judge_plan(run.config.judge, dataset, there))
+            if dataset and len(there) == len(evaluations)
+            else None
         )
     return found
 
 
-def disk_needed_gib(run: Run) -> float:
+def disk_needed_gib(run: Pipeline) -> float:
     """Upper bound of what the stages write: the merged model, the adapter, and the checkpoints on the way."""
     adapter_bytes = run.base.linear_dims * run.config.train.adapter.rank * BYTES_FP32
     return (run.base.parameters * BYTES_BF16 + adapter_bytes * (1 + ADAM_COPIES * (KEPT_CHECKPOINTS + 1))) / 2**30
 
 
-def locations(run: Run) -> dict[str, str | None]:
+def locations(run: Pipeline) -> dict[str, str | None]:
     """Where the run's folder, its artifacts and its report lie; none for what is not there."""
 
     def there(path: Path) -> str | None:
@@ -68,9 +112,8 @@ def locations(run: Run) -> dict[str, str | None]:
     names = [
         name
         for stage in STAGES
-        for name in ([f"evaluate-{arm}" for arm in run.config.evaluate.arms] if stage == "evaluate" else [stage])
+        for name in ([f"evaluate-{arm.name}" for arm in run.arms] if stage == "evaluate" else [stage])
+        if name != "judge" or run.config.judge
     ]
     found = {"run": there(run.folder), **{name: there(run.folder / "stages" / name) for name in names}}
-    return found | {
-        name: there(run.folder / name) for name in ("report.html", "report.md", "comparison.json", "metrics.jsonl")
-    }
+    return found | {name: there(run.folder / name) for name in (*REPORT_FILES, "metrics.jsonl")}

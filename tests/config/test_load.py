@@ -129,7 +129,10 @@ def test_overrides_win_and_are_read_as_yaml(write: Write) -> None:
     overrides = ["train.learning_rate=1e-5", "evaluate.arms=[base, tuned]", "curate.sources.0.path=z.jsonl", "seed=4"]
     config = load_config(write(MINIMAL), overrides)
     assert config.train.learning_rate == 1e-5
-    assert config.evaluate.arms == ("base", "tuned")
+    assert [(arm.name, arm.model, arm.prompt) for arm in config.evaluate.arms] == [
+        ("base", "base", "instructed"),
+        ("tuned", "tuned", "trained"),
+    ]
     assert config.curate.sources[0].path == "z.jsonl"
     assert config.seed == 4
 
@@ -279,7 +282,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(min_size=1, max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-LISTS = ("curate.sources.", "evaluate.tasks.")
+LISTS = ("curate.sources.", "evaluate.tasks.", "evaluate.arms.", "gate.improved.")
 NAMES = st.sampled_from([full.split(".") for full, _ in all_fields(Config) if not full.startswith(LISTS)])
 
 
@@ -361,3 +364,10 @@ def test_an_invalid_config_is_told_within_half_a_second_of_cpu(write: Write) -> 
         for _ in range(3)
     ]
     assert min(seconds) < 0.4, seconds
+
+
+def test_the_split_that_selects_may_not_prove(write: Write) -> None:
+    message = error_of(
+        write(MINIMAL + "evaluate: {tasks: [{from_split: validation, name: mine}]}\ngate: {improved: [mine]}\n")
+    )
+    assert "gate.improved claims mine, which is the validation split: it selects checkpoints and prompts" in message

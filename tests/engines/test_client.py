@@ -15,6 +15,7 @@ import pytest
 from tests.endpoint import Answer, Stub, answer
 from tunelift.engines import client as module
 from tunelift.engines.client import Client, Reply, Request
+from tunelift.engines.dialect import Dialect
 from tunelift.errors import MachineError
 from tunelift.runtime.stopping import Stopped
 
@@ -34,7 +35,7 @@ def stub() -> Iterator[Callable[[Answer], Stub]]:
 
 @pytest.fixture(autouse=True)
 def short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BACK_OFF_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(module, "BACK_OFF_SECONDS", (0.005, 0.01))
 
 
 def ask(url: str, questions: list[str], **options: Any) -> dict[str, Reply]:
@@ -181,3 +182,91 @@ def test_a_stop_amid_the_replies_ends_the_whole_without_a_traceback(
         client.generate(requests, stop)
     gc.collect()  # Only then asyncio tells of a task whose end nobody asked for.
     assert caplog.text == ""
+
+
+SCHEMA = {"type": "object", "properties": {"mark": {"type": "integer"}}, "required": ["mark"]}
+
+
+def test_a_schema_asks_for_structured_output(stub: Callable[[Answer], Stub]) -> None:
+    server = stub(lambda body, number: (200, answer('{"mark": 3}')))
+    request = Request("q", [{"role": "user", "content": "q"}], 9, schema=SCHEMA)
+    Client(server.url, "m", concurrency=1, timeout_seconds=5, decoding={}, seed=1).generate([request], lambda _: None)
+    assert server.bodies[0]["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
+    }
+    assert "tools" not in server.bodies[0]
+
+
+def called(*functions: tuple[str, str], content: str | None = None) -> dict[str, Any]:
+    calls = [{"type": "function", "function": {"name": name, "arguments": text}} for name, text in functions]
+    return {"choices": [{"message": {"content": content, "tool_calls": calls}, "finish_reason": "tool_calls"}]}
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (called(("a", '{"x": "ü"}')), '{"name": "a", "arguments": {"x": "ü"}}'),
+        (
+            called(("a", "{}"), ("b", '{"y": [1]}')),
+            '[{"name": "a", "arguments": {}}, {"name": "b", "arguments": {"y": [1]}}]',
+        ),
+        (called(("a", "{broken")), '{"name": "a", "arguments": "{broken"}'),
+        (called(("a", "{}"), content="said"), "said"),
+        ({"choices": [{"message": {"content": None}}]}, ""),
+    ],
+)
+def test_native_tool_calls_become_json_text(stub: Callable[[Answer], Stub], message: dict[str, Any], text: str) -> None:
+    reply = ask(stub(lambda body, number: (200, message)).url, ["q"])["q"]
+    assert (reply.text, reply.error) == (text, None)
+
+
+def test_what_an_endpoint_does_not_take_is_learned_once_and_told(
+    stub: Callable[[Answer], Stub], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As OpenAI's reasoning models complain."""
+
+    def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        if "max_tokens" in body:
+            return 400, {
+                "error": {"message": "'max_tokens' is not supported with this model. Use 'max_completion_tokens'."}
+            }
+        if "temperature" in body:
+            return 400, {"error": {"message": "Unsupported value: 'temperature' does not support 0 with this model."}}
+        return 200, answer("x")
+
+    server, dialect = stub(respond), Dialect()
+    replies = ask(server.url, [f"q{n}" for n in range(9)], dialect=dialect)
+    assert all(reply.error is None for reply in replies.values())
+    assert dialect.substituted == {"max_tokens", "temperature"}
+    assert (server.bodies[-1]["max_completion_tokens"], server.bodies[-1]["seed"]) == (9, 17)
+    assert capsys.readouterr().err.count("warning:") == 2
+    asked = len(server.bodies)
+    ask(server.url, ["again"], dialect=dialect)
+    assert len(server.bodies) == asked + 1, "what one client learned, the next one knows"
+
+
+def test_tools_go_into_the_prompt_where_native_calls_are_not_offered(stub: Callable[[Answer], Stub]) -> None:
+    def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        if body["tool_choice"] == "auto":
+            return 400, b'"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+        return 200, answer("x")
+
+    server = stub(respond)
+    request = Request("q", [{"role": "user", "content": "q"}], 9, tools=[{"type": "function"}])
+    replies: list[Reply] = []
+    client = Client(
+        server.url, "m", concurrency=1, timeout_seconds=5, decoding={}, seed=1, tool_choice="auto", dialect=Dialect()
+    )
+    client.generate([request, request], replies.append)
+    assert [reply.text for reply in replies] == ["x", "x"]
+    assert [body["tool_choice"] for body in server.bodies] == ["auto", "none", "none"]
+
+
+def test_a_prompt_that_is_too_long_is_refused_and_nothing_learned(stub: Callable[[Answer], Stub]) -> None:
+    dialect = Dialect()
+    complaint = "'max_tokens' or 'max_completion_tokens' is too large: 9. Your request has 510 tokens (9 > 512 - 510)."
+    reply = ask(stub(lambda body, number: (400, complaint.encode())).url, ["q"], dialect=dialect)["q"]
+    assert reply.error is not None
+    assert "too large" in reply.error
+    assert dialect.substituted == set()

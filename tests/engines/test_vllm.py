@@ -16,7 +16,7 @@ import pytest
 
 from tunelift.config.schema import EngineConfig
 from tunelift.engines import vllm as module
-from tunelift.engines.client import Client, Reply, Request
+from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
 from tunelift.engines.vllm import VllmEngine, meaningful_lines, vllm_arguments, vllm_environment
 from tunelift.errors import MachineError
 from tunelift.runtime.hardware import Hardware
@@ -182,6 +182,84 @@ def test_a_prompt_beyond_the_context_is_refused_with_the_reason(running: VllmEng
     assert replies[0].error is not None
     assert "HTTP 400" in replies[0].error
     assert "512" in replies[0].error
+
+
+@pytest.mark.timeout(240)
+def test_a_schema_holds_the_answer_to_it(running: VllmEngine) -> None:
+    schema = {"type": "object", "properties": {"mark": {"enum": [1, 2]}}, "required": ["mark"]}
+    replies: list[Reply] = []
+    client = running.client(concurrency=1, timeout_seconds=60, decoding={"temperature": 0.0}, seed=1)
+    messages = [{"role": "user", "content": "Which mark?"}]
+    client.generate([Request("q", messages, 60, schema=schema | {"additionalProperties": False})], replies.append)
+    assert replies[0].error is None
+    # A random model may fill the space that JSON allows between its parts.
+    assert "".join(replies[0].text.split()).startswith('{"mark":') or not replies[0].text.strip("{ \n\t")
+
+
+SCORINGS = [
+    *(Scoring(f"letter {name}", "Which tool? Answer:", f" {name}", False) for name in "ABCD"),
+    *(Scoring(f"long {name}", "Köln 🎉 is", f" {name} in Milan", False) for name in ("日本 Anna", "late", "1 2 3")),
+    Scoring("straddles", "Put den", "tist in", False),
+    Scoring("from a strange beginning", "🎉 Friday", " at 10:00", True),
+    Scoring("whole text", "", "Remind me to call Anna on Friday 🎉 at 10:00.", True),
+    Scoring("rendered", "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n", "Send it", False),
+]
+
+
+def expected_likelihoods(model_folder: Path) -> dict[str, tuple[float, int]]:
+    """By transformers in float32: sum and count of the tokens that end behind the context."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    expected = {}
+    for scoring in SCORINGS:
+        encoded = tokenizer(
+            scoring.context + scoring.continuation,
+            add_special_tokens=scoring.add_special_tokens,
+            return_offsets_mapping=True,
+        )
+        ids = encoded["input_ids"]
+        with torch.no_grad():
+            logprobs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        counted = [
+            logprobs[position - 1, ids[position]].item()
+            for position, (_, end) in enumerate(encoded["offset_mapping"])
+            if position and end > len(scoring.context)
+        ]
+        expected[scoring.id] = (sum(counted), len(counted))
+    return expected
+
+
+def check_likelihoods(engine: VllmEngine, model_folder: Path, tolerance: float) -> None:
+    """Each within `tolerance` nats a token."""
+    answers: dict[str, Likelihood] = {}
+    client = engine.client(concurrency=4, timeout_seconds=60, decoding={"temperature": 0.0}, seed=1)
+    client.loglikelihoods(SCORINGS, lambda answer: answers.update({answer.id: answer}))
+    expected = expected_likelihoods(model_folder)
+    assert {key: answer.error for key, answer in answers.items() if answer.error} == {}
+    assert {key: answer.tokens for key, answer in answers.items()} == {
+        key: tokens for key, (_, tokens) in expected.items()
+    }
+    for key, (logprob, tokens) in expected.items():
+        assert answers[key].logprob == pytest.approx(logprob, abs=tolerance * tokens, rel=0), key
+
+
+@pytest.mark.timeout(240)
+def test_likelihoods_are_those_of_transformers_within_what_bfloat16_rounds(
+    running: VllmEngine, tiny_model: Path
+) -> None:
+    check_likelihoods(running, tiny_model, 0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_likelihoods_in_float32_are_those_of_transformers(tiny_model: Path, tmp_path: Path) -> None:
+    exact, log = SMALL.model_copy(update={"dtype": "float32"}), tmp_path / "vllm.log"
+    with VllmEngine(tiny_model, exact, device="cpu", seed=1, served_name="tiny", log=log) as made:
+        made.start()
+        check_likelihoods(made, tiny_model, 1e-4)
 
 
 @pytest.mark.timeout(240)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunelift.artifacts.provenance import FileHashes
-from tunelift.config.schema import ModelConfig
+from tunelift.config.section import ModelConfig
 from tunelift.errors import UserError
 from tunelift.runtime.modeling import inspect
 

@@ -84,31 +84,95 @@ folder = Path(sys.argv[1])
 config = TrackingConfig(wandb="offline", log_samples=sys.argv[2] == "yes")
 tracker = Tracker(config, folder, {"train": {"learning_rate": 0.25}})
 tracker.log("train", {"step": 1, "loss": 2.5})
-tracker.summary({"verdict": "better by far"})
-tracker.samples("samples", ["output"], [["the very secret text"]])
+lineage = [
+    {"stage": "curate", "fingerprint": "f0" * 32, "content": "c0" * 32, "inputs": {"source:rows.jsonl": "50" * 32}},
+    {"stage": "evaluate-tuned", "fingerprint": "f1" * 32, "content": "c1" * 32, "inputs": {"model": "c0" * 32}},
+]
+tracker.results(folder / "report", {"base": folder / "base", "tuned": folder / "tuned"}, lineage)
 tracker.close()
 """
+
+COMPARISON = {
+    "verdict": "better by far",
+    "gate": {"passed": True},
+    "guards": [{"task": "general", "verdict": "non-inferior"}],
+    "tasks": {
+        "lights": {
+            "exact_match": {
+                "arms": {"tuned": {"mean": 0.75, "low": 0.5, "high": 0.875}},
+                "pairs": [
+                    {"a": "tuned", "b": "base", "difference": 0.5, "low": 0.25, "high": 0.625, "p": 0.03125,
+                     "verdict": "improved"}
+                ],
+            }
+        }
+    },
+}  # fmt: skip
+
+
+def finished_run(folder: Path) -> None:
+    (folder / "report").mkdir()
+    (folder / "report/comparison.json").write_text(json.dumps(COMPARISON))
+    (folder / "report/report.html").write_text("<p>the very secret page</p>")
+    for arm in ("base", "tuned"):
+        (folder / arm).mkdir()
+        sample = {"task": "lights", "id": "1", "prompt": [], "expected": ["on"], "scores": {"exact_match": 1}}
+        line = json.dumps({**sample, "output": f"the very secret text of {arm}"})
+        (folder / arm / "samples.jsonl").write_text(line + "\n")
 
 
 @pytest.mark.parametrize("log_samples", ["yes", "no"])
 def test_an_offline_run_can_be_read_back_and_holds_samples_only_if_asked(tmp_path: Path, log_samples: str) -> None:
     # In a process of its own, with a secret in its environment that must not be written.
     secret = "tunelift-test-secret-4711"
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    finished_run(inputs)
     subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path), log_samples],
+        [sys.executable, "-c", SCRIPT, str(inputs), log_samples],
         check=True,
         timeout=120,
         capture_output=True,
         env={"PATH": "/usr/bin", "HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path), "HF_TOKEN": secret},
     )
-    (written,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    (written,) = inputs.glob("wandb/offline-run-*/*.wandb")
+    everything = b"".join(path.read_bytes() for path in (inputs / "wandb").rglob("*") if path.is_file())
     records = _records(written)
     assert any("train/loss" in str(record) for record in records)
-    assert any("better by far" in str(record) for record in records)
     assert any("learning_rate" in str(record) for record in records)
-    assert (b"the very secret text" in everything) == (log_samples == "yes")
+    assert (b"the very secret text of tuned" in everything) == (log_samples == "yes")
+    assert (b"the very secret page" in everything) == (log_samples == "yes")
     assert secret.encode() not in everything
+    if log_samples == "no":  # Files that are to be uploaded stand in it by their path, for `wandb sync`.
+        assert str(tmp_path).encode() not in written.read_bytes()
+    numbers = {
+        item.key or "/".join(item.nested_key): json.loads(item.value_json)
+        for record in records
+        if record.HasField("summary")
+        for item in record.summary.update
+    }
+    assert (numbers["verdict"], numbers["gate/passed"], numbers["general/guard"]) == (
+        "better by far",
+        True,
+        "non-inferior",
+    )
+    shown = [numbers[f"lights/exact_match/tuned - base/{key}"] for key in ("difference", "low", "high", "verdict")]
+    assert shown == [0.5, 0.25, 0.625, "improved"]
+    artifacts = {
+        request.artifact.name: request.artifact
+        for record in records
+        if record.HasField("artifact") or record.HasField("request")
+        for request in ([record] if record.HasField("artifact") else [record.request.log_artifact])
+        if request.artifact.name
+    }
+    assert {
+        name: made.type for name, made in artifacts.items() if "-table" not in name and not name.startswith("run-")
+    } == {
+        "inputs-curate": "dataset",
+        "inputs-evaluate-tuned": "evaluation",
+    }
+    tuned = json.loads(artifacts["inputs-evaluate-tuned"].metadata)
+    assert tuned["made_from"] == {"model": json.loads(artifacts["inputs-curate"].metadata)["content"]}
 
 
 def _records(path: Path) -> list:

@@ -1,4 +1,7 @@
-"""A finished run as the report stage finds it: three arms, two tasks of 150 items, hostile outputs among them."""
+"""A finished run as the report stage finds it: three arms, two tasks of 150 items, hostile outputs among them.
+
+`make_whole_run` adds what else a run can measure: guard tasks, a yardstick with a price, a repeated base, a judge.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from tunelift.config.schema import ReportConfig
+from tests.stages.report_guards import PROMPTS, add_guards, make_judge
+from tunelift.config.evaluation import EndpointConfig, GateConfig, ReportConfig
 from tunelift.stages.report import report
 
 HOSTILE = (
@@ -73,30 +77,70 @@ def _output(arm: str, right: bool, expected: dict[str, Any], rng: random.Random)
     return json.dumps(wrong, ensure_ascii=False), [0, 1, int(right_tool), int(right_tool), share]
 
 
-def make_evaluations(root: Path, items: int = 150, seed: int = 5) -> dict[str, Path]:
-    """Evaluation folders of base, prompted and tuned; the tuned arm is far better, some of its answers are hostile."""
-    rates = {"base": (0.0, 0.02), "prompted": (0.03, 0.08), "tuned": (0.62, 0.33)}
+RATES = {"base": (0.0, 0.02), "prompted": (0.03, 0.08), "tuned": (0.62, 0.33), "yardstick": (0.41, 0.31)}
+"""Share of right answers by arm: to requests in unseen phrasings, and to golden ones."""
+
+
+def make_evaluations(
+    root: Path, items: int = 150, seed: int = 5, arms: tuple[str, ...] = ("base", "prompted", "tuned")
+) -> dict[str, Path]:
+    """Evaluation folders by arm; the tuned arm is far better than base, some of its answers are hostile.
+
+    The items of tool_calls_heldout come in clusters of three; those of tool_calls_golden stand alone.
+    """
     folders = {}
-    for arm, chances in rates.items():
-        rng, folder = random.Random(f"{seed}{arm}"), root / arm
+    for arm in arms:
+        like = "base" if arm == "base-again" else arm
+        rng, folder = random.Random(f"{seed}{like}"), root / arm
         folder.mkdir(parents=True)
         with (folder / "samples.jsonl").open("w", encoding="utf-8") as file:
-            for task, chance in zip(("tool_calls_heldout", "tool_calls_golden"), chances, strict=True):
+            for task, chance in zip(("tool_calls_heldout", "tool_calls_golden"), RATES[like], strict=True):
                 for number in range(items):
-                    file.write(json.dumps(_sample(arm, task, number, chance, rng)) + "\n")
-        (folder / "summary.json").write_text(json.dumps(_summary(arm, items)))
+                    file.write(json.dumps(_sample(arm, like, task, number, chance, rng)) + "\n")
+        (folder / "summary.json").write_text(json.dumps(_summary(arm, like, items)))
         folders[arm] = folder
     return folders
 
 
-def _sample(arm: str, task: str, number: int, chance: float, rng: random.Random) -> dict[str, Any]:
-    request, expected, cluster = _question(number, random.Random(f"{task}{number}"))
-    output, scores = _output(arm, rng.random() < chance, expected, rng)
+def make_whole_run(root: Path, items: int = 150) -> dict[str, Any]:
+    """All that `build` can be given: five arms, two target and two guard tasks, slices, a judge, prices, a gate.
+
+    `prompted` has a prompt of its own, so it was not asked the guard tasks.
+    """
+    arms = ("base", "prompted", "tuned", "yardstick", "base-again")
+    evaluations = make_evaluations(root / "evaluations", items, arms=arms)
+    for arm, folder in evaluations.items():
+        if arm != "prompted":
+            add_guards(folder, arm, items)
+    again = rows(evaluations["base-again"])
+    for sample in again[:: max(1, items // 4)]:
+        if sample["kind"] == "generate":
+            sample["output"], sample["scores"] = "", dict.fromkeys(METRICS, 1)
+    rewrite(evaluations["base-again"], again)
+    ids = [sample["id"] for sample in again if sample["task"] == "tool_calls_golden"]
+    priced = EndpointConfig(
+        url="http://127.0.0.1:9/v1", model="yardstick-70b", usd_per_million_input=0.6, usd_per_million_output=2.4
+    )
+    return {
+        "evaluations": evaluations,
+        "noise_arm": "base-again",
+        "judge": make_judge(root, "tool_calls_golden", ids),
+        "prices": {"yardstick": priced},
+        "gate": GateConfig(improved=("tool_calls_heldout",), not_worse=("general_knowledge", "general_text")),
+        "training_seconds": 393.4,
+        **make_artifacts(root / "artifacts"),
+    }
+
+
+def _sample(arm: str, like: str, task: str, number: int, chance: float, rng: random.Random) -> dict[str, Any]:
+    request, expected, tool = _question(number, random.Random(f"{task}{number}"))
+    output, scores = _output(like, rng.random() < chance, expected, rng)
     if task == "tool_calls_golden" and number < len(HOSTILE) and arm == "tuned":
         output, scores = HOSTILE[number], [0, 0, 0, 0, 0]
     return {
         "id": f"{task.split('_')[-1]}-{number + 1:03d}",
         "task": task,
+        "kind": "generate",
         "arm": arm,
         "prompt": [
             {"role": "system", "content": "Answer with one JSON tool call."},
@@ -107,41 +151,53 @@ def _sample(arm: str, task: str, number: int, chance: float, rng: random.Random)
         else [expected],
         "output": output,
         "scores": dict(zip(METRICS, scores, strict=True)),
-        "tokens_in": rng.randint(48, 70) + {"base": 1480, "prompted": 2010, "tuned": 0}[arm],
-        "tokens_out": rng.randint(18, 44) + (40 if arm == "base" else 0),
-        "seconds": round(rng.uniform(0.4, 1.2) * {"base": 6, "prompted": 7, "tuned": 1}[arm], 4),
-        "cluster": cluster,
-        "tags": ["indirect", "optional_missing"][: number % 3],
+        "tokens_in": rng.randint(48, 70) + {"prompted": 2010, "tuned": 0}.get(like, 1480),
+        "tokens_out": rng.randint(18, 44) + (40 if like == "base" else 0),
+        "seconds": round(rng.uniform(0.4, 1.2) * {"base": 6, "prompted": 7}.get(like, 1), 4),
+        "finish_reason": "stop",
+        "cluster": f"phrasing-{number // 3}" if task == "tool_calls_heldout" else None,
+        "tags": [*("indirect", "optional_missing")[: number % 3], f"tool: {tool}"],
         "error": None,
     }
 
 
-def _summary(arm: str, items: int) -> dict[str, Any]:
+def _summary(arm: str, like: str, items: int) -> dict[str, Any]:
     model = {"path": "runs/models/SmolLM2-135M-Instruct", "precision": "bfloat16", "note": "dequantized from Q4_1"}
     if arm == "tuned":
         model |= {
             "path": "runs/store/merge/3f0c",
             "tuned": "qlora rank 16, merged into the dequantized 4-bit base it was trained on",
         }
-    prompt = {
-        "base": "the task's full instruction",
-        "prompted": "the task's full instruction and 6 examples from the training split",
-        "tuned": "the short prompt that it was trained with",
-    }
+    if arm == "yardstick":
+        model = {"id": "yardstick-70b", "endpoint": "http://127.0.0.1:9/v1"}
+    seconds_each = {"base": 0.31, "prompted": 0.4, "yardstick": 0.12}.get(like, 0.05)
     about = {
         "version": 1,
         "role": "target",
+        "kind": "generate",
+        "margin": None,
+        "effect": 0.05,
         "primary": "exact_match",
         "description": "Plain requests to one strict JSON tool call, in phrasings that training never saw.",
         "cut_off": 7 if arm == "base" else 0,
+        "asking": {"requests": items, "seconds": items * seconds_each},
         "digests": {"items": "a1" * 32, "scorers": "b2" * 32, "decoding": "c3" * 32},
         "n": items,
-        "metrics": {metric: {"kind": "graded" if metric == "field_f1" else "binary"} for metric in METRICS},
+        "metrics": {
+            metric: {
+                "kind": "graded" if metric == "field_f1" else "binary",
+                "lower_is_better": False,
+                "bounded": True,
+            }
+            for metric in METRICS
+        },
     }
     return {
         "arm": arm,
         "model": model,
-        "prompt": prompt[arm],
+        "prompt": PROMPTS[arm],
+        "template": None if arm == "yardstick" else "7e" * 32,
+        "prompt_search": None,
         "tasks": {"tool_calls_heldout": about, "tool_calls_golden": about},
         "decoding": {"temperature": 0, "seed": 17, "max_tokens": 96},
         "engine": {"name": "vllm", "version": "0.32.0", "dtype": "bfloat16", "max_model_len": 4096},
@@ -259,6 +315,12 @@ def build(
     out.mkdir(parents=True)
     arguments: dict[str, Any] = {
         "name": "quickstart",
+        "focus": "tuned" if "tuned" in evaluations else list(evaluations)[-1],
+        "noise_arm": None,
+        "gate": None,
+        "judge": None,
+        "training_seconds": None,
+        "prices": {},
         "dataset": None,
         "adapter": None,
         "model": None,

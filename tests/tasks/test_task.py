@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tunelift.config.schema import SplitTaskConfig
+from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.errors import UserError
 from tunelift.tasks.task import load_task, task_from_split
 
@@ -121,7 +122,7 @@ def test_a_changed_items_file_is_refused(tmp_path: Path) -> None:
         ([json.dumps({**ROWS[0], "id": 7})], 1, "`id`"),
         ([json.dumps({**ROWS[0], "accepted": []})], 1, "`accepted`"),
         ([json.dumps({**ROWS[0], "tags": "short"})], 1, "tags='short'"),
-        ([json.dumps(ROWS[0]), json.dumps(ROWS[0])], 2, "stands on line 1 already"),
+        ([json.dumps(ROWS[0]), json.dumps(ROWS[0])], 2, "items.jsonl:1 already"),
         (
             [json.dumps(ROWS[0]), json.dumps({"id": "b", "request": "x", "accepted": [1], "kind": 1})],
             2,
@@ -147,6 +148,8 @@ def test_a_misspelt_accepted_gets_a_hint(tmp_path: Path) -> None:
         ({"max_token": 3}, 25, "There is no key `max_token`", "Did you mean `max_tokens`?"),
         ({"version": 0}, 2, "version=0", "Correct"),
         ({"version": None}, 1, "The key `version` is missing", "Add it"),
+        ({"scorers": ["exact_match", {"scorer": "regex", "patern": "x"}]}, 22, "no key `patern`", "`pattern`"),
+        ({"hub": {"id": "a/b", "revision": "main"}}, 27, "hub.revision='main'", "full commit"),
         ({"role": "judge"}, 3, "role='judge'", "Correct"),
         ({"prompt": {"usr": "x"}}, 10, "There is no key `prompt.usr`", "Did you mean `user`?"),
         ({"items_sha256": "abc"}, 7, "items_sha256='abc'", "Correct"),
@@ -168,10 +171,17 @@ def test_a_bad_key_is_named_with_its_line(
         ({"primary": "valid_json"}, "primary=valid_json is not among"),
         ({"tools": None}, "`schema_valid` needs"),
         ({"scorers": ["exact_match", "exact_match"]}, "twice"),
+        ({"scorers": []}, "no scorers"),
+        ({"scorers": ["accuracy"], "primary": "accuracy"}, "no scorer `accuracy`"),
+        ({"role": "guard"}, "A guard needs a margin"),
+        ({"margin": 0.1}, "`margin` belongs to guards"),
+        ({"rendering": "plain"}, "`rendering` means nothing for a task of the kind generate"),
+        ({"items_sha256": None}, "`items_sha256` is missing"),
+        ({"hub": {"id": "a/b", "revision": "0" * 40}}, "either `items` or `hub`"),
     ],
 )
-def test_scorers_are_checked(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    assert message in refused(make(tmp_path, **changes)).message
+def test_what_makes_no_sense_together_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    assert re.search(message, refused(make(tmp_path, **changes)).message)
 
 
 def test_missing_and_unreadable_files_are_user_errors(tmp_path: Path) -> None:
@@ -184,7 +194,7 @@ def test_missing_and_unreadable_files_are_user_errors(tmp_path: Path) -> None:
     assert refused(folder).where == f"{folder / 'items.jsonl'}:2"
     folder = make(tmp_path / "c")
     (folder / "task.yaml").write_text("name: x\n  version: [1\n")
-    assert "no YAML" in refused(folder).message
+    assert "Not valid YAML" in refused(folder).message
     folder = make(tmp_path / "d", [])
     assert "no item" in refused(folder).message
     folder = make(tmp_path / "e")
@@ -217,7 +227,7 @@ def row(identity: str, reply: str, **more: Any) -> dict[str, Any]:
 def test_a_split_of_tool_calls_gets_json_scorers() -> None:
     rows = [row("1", '{"tool": null}'), row("2", '{"tool": "t", "arguments": {}}'), row("3", '{"tool": "u"}')]
     task = task_from_split(rows, SplitTaskConfig(from_split="test", instruction="long", max_items=2, max_tokens=9))
-    assert (task.name, task.scorers, task.primary) == (
+    assert (task.name, task.metrics, task.primary) == (
         "test",
         ("exact_match", "valid_json", "field_f1", "right_tool"),
         "exact_match",
@@ -241,7 +251,7 @@ def test_a_split_gets_the_scorers_that_its_replies_allow(replies: list[str], sco
     task = task_from_split(
         [row(str(n), reply) for n, reply in enumerate(replies)], SplitTaskConfig(from_split="validation")
     )
-    assert task.scorers == scorers
+    assert task.metrics == scorers
     if len(scorers) == 1:
         assert [item.accepted[0] for item in task.items] == replies, "text stays text"
 
@@ -276,3 +286,54 @@ def test_every_accepted_golden_answer_scores_full_marks() -> None:
         for accepted in item.accepted:
             scores = score(json.dumps(accepted), item, task)
             assert all(value == 1 for value in scores.values()), (item.id, canonical_json(accepted), scores)
+
+
+def test_primary_is_the_first_scorer_unless_it_is_named(tmp_path: Path) -> None:
+    assert load_task(make(tmp_path, primary=None)).primary == "exact_match"
+    rows = [row("1", "12"), row("2", "13")]
+    config = SplitTaskConfig(from_split="test", scorers=({"scorer": "number", "tolerance": 1}, "exact_match"))
+    assert task_from_split(rows, config).primary == "exact_match"
+    task = task_from_split(rows, config.model_copy(update={"primary": "number", "effect": 0.1}))
+    assert (task.primary, task.effect, task.scorer("number").kind) == ("number", 0.1, "binary")
+    with pytest.raises(UserError, match="primary=f1 is not among"):
+        task_from_split(rows, config.model_copy(update={"primary": "f1"}))
+
+
+def test_options_and_margin_are_part_of_what_is_compared_or_made(tmp_path: Path) -> None:
+    numbers = [{"scorer": "number", "tolerance": tolerance} for tolerance in (0.1, 0.2)]
+    one, two = (
+        load_task(make(tmp_path / str(n), scorers=[rule], primary=None, tools=None)) for n, rule in enumerate(numbers)
+    )
+    assert one.digests["scorers"] != two.digests["scorers"]
+    narrow, wide = (
+        load_task(make(tmp_path / f"m{margin}", role="guard", margin=margin, description="x")) for margin in (0.1, 0.2)
+    )
+    assert narrow.digests == wide.digests
+    assert narrow.digest != wide.digest
+
+
+def test_slices_become_tags(tmp_path: Path) -> None:
+    task = load_task(make(tmp_path, slices=["today", "kind"]))
+    assert [item.tags for item in task.items] == [("short", "today: Monday", "kind: 1"), ("today: Friday", "kind: 2")]
+    assert "no field `nowhere`" in refused(make(tmp_path, slices=["nowhere"])).message
+
+
+def test_an_items_own_tools_reach_the_chat_template_unless_the_prompt_writes_them(tmp_path: Path) -> None:
+    tools = [{"name": "x", "parameters": {"type": "object"}}]
+    lines = [json.dumps({**ROWS[0], "tools": tools})]
+    written = load_task(make(tmp_path / "a", lines, tools=None, scorers=["exact_match"]))
+    assert written.items[0].tools is None
+    assert '"name":"x"' in written.items[0].instructed[0]["content"]
+    rendered = load_task(make(tmp_path / "b", lines, tools=None, prompt={"user": "{request}"}))
+    assert rendered.items[0].tools == tuple(tools)
+
+
+def test_all_bad_items_are_counted(tmp_path: Path) -> None:
+    error = refused(make(tmp_path, ['{"id": "a"}', json.dumps(ROWS[0]), "[1]", "{"]))
+    assert error.where.endswith(":1")
+    assert "2 more items have something wrong" in error.message
+
+
+@pytest.mark.parametrize("folder", sorted(GOLDEN.parent.glob("*/task.yaml")), ids=lambda path: path.parent.name)
+def test_shipped_tasks_load(folder: Path) -> None:
+    load_task(folder.parent)

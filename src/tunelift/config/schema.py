@@ -6,52 +6,15 @@ A field marked `RUNTIME` changes how a stage runs and not what it makes, so it s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-RUNTIME: dict[str, Any] = {"runtime": True}
-"""`json_schema_extra` of fields that do not enter the fingerprint."""
+from tunelift.config.evaluation import EvaluateConfig, GateConfig, JudgeConfig, ReportConfig, SplitTaskConfig
+from tunelift.config.section import RUNTIME, ModelConfig, Section
 
 SourceFormat = Literal["alpaca", "sharegpt", "messages", "prompt_completion"]
-StageName = Literal["curate", "train", "merge", "evaluate", "report"]
-
-
-class Section(BaseModel):
-    """Closed (unknown keys are errors) and frozen; the text under a field is its documentation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-    def identity(self) -> dict[str, Any]:
-        """The section as JSON without its runtime-only fields: what enters a fingerprint."""
-        return {
-            name: _identity(self.__dict__[name])
-            for name, field in type(self).model_fields.items()
-            if not _is_runtime(field)
-        }
-
-
-def _is_runtime(field: Any) -> bool:
-    extra = field.json_schema_extra
-    return isinstance(extra, Mapping) and bool(extra.get("runtime"))
-
-
-def _identity(value: Any) -> Any:
-    if isinstance(value, Section):
-        return value.identity()
-    if isinstance(value, tuple):
-        return [_identity(item) for item in value]
-    return value
-
-
-class ModelConfig(Section):
-    """The base model."""
-
-    id: str = Field(examples=["meta-llama/Llama-3.1-8B-Instruct"])
-    """A hub id such as `meta-llama/Llama-3.1-8B-Instruct`, or a local folder."""
-    revision: str | None = None
-    """The hub commit, tag or branch; resolved to a commit before anything runs. Only for a hub id."""
+StageName = Literal["curate", "train", "merge", "evaluate", "judge", "report"]
 
 
 class SourceConfig(Section):
@@ -183,52 +146,6 @@ class EngineConfig(Section):
     """Give up when the engine is not ready by then."""
 
 
-class SplitTaskConfig(Section):
-    """The run's own held-out data as a task: prompts are the rows without their last reply."""
-
-    from_split: Literal["test", "validation"]
-    """Which split."""
-    name: str | None = None
-    """The task's name in reports; by default the split's."""
-    scorers: tuple[str, ...] | Literal["auto"] = "auto"
-    """`auto`: JSON scorers when every expected reply is JSON, exact match otherwise."""
-    instruction: str | None = None
-    """System message for arms that were not tuned; without it they see the tuned arm's prompt."""
-    max_tokens: int = Field(256, ge=1)
-    """Longest answer."""
-    max_items: int | None = Field(None, ge=1)
-    """Take the first so many items."""
-
-
-Arm = Literal["base", "prompted", "tuned"]
-
-
-class EvaluateConfig(Section):
-    """Before and after, on the same items."""
-
-    tasks: tuple[str | SplitTaskConfig, ...] = Field(default=(SplitTaskConfig(from_split="test"),), min_length=1)
-    """Folders with a task.yaml, or `{from_split: test}`."""
-    arms: tuple[Arm, ...] = Field(default=("base", "prompted", "tuned"), min_length=1)
-    """`base`: the model as it comes; `prompted`: with examples from the training split; `tuned`."""
-    few_shot: int = Field(6, ge=1)
-    """Examples in the `prompted` arm's prompt."""
-    max_items: int | None = Field(None, ge=1)
-    """Take the first so many items of each task (a smoke run)."""
-    concurrency: int = Field(32, ge=1, json_schema_extra=RUNTIME)
-    """Requests in flight."""
-    request_timeout_seconds: float = Field(300, gt=0, json_schema_extra=RUNTIME)
-    """Give up on one request after this; it is tried three times."""
-
-
-class ReportConfig(Section):
-    """The evidence, shown."""
-
-    bootstrap_samples: int = Field(10_000, ge=100)
-    """Resamples for intervals of graded metrics."""
-    usd_per_hour: float | None = Field(None, gt=0)
-    """Price of the machine; with it the report shows cost per 1,000 requests."""
-
-
 class TrackingConfig(Section):
     """Where metrics go beside the local metrics.jsonl."""
 
@@ -275,8 +192,12 @@ class Config(Section):
     """What answers requests."""
     evaluate: Annotated[EvaluateConfig, BeforeValidator(_none_as_empty)] = EvaluateConfig()
     """Before and after."""
+    judge: JudgeConfig | None = None
+    """Model-graded comparison, if any."""
     report: Annotated[ReportConfig, BeforeValidator(_none_as_empty)] = ReportConfig()
     """The evidence, shown."""
+    gate: GateConfig | None = None
+    """What must hold."""
     tracking: Annotated[TrackingConfig, BeforeValidator(_none_as_empty)] = TrackingConfig()
     """Where metrics go."""
     serve: Annotated[ServeConfig, BeforeValidator(_none_as_empty)] = ServeConfig()
@@ -294,11 +215,20 @@ class Config(Section):
             raise ValueError(
                 "curate.split.validation + curate.split.test leave less than 10% for training; lower one of them"
             )
-        if len(set(self.evaluate.arms)) != len(self.evaluate.arms):
-            raise ValueError("evaluate.arms names an arm twice; name each once")
         tests_own_split = any(
             isinstance(task, SplitTaskConfig) and task.from_split == "test" for task in self.evaluate.tasks
         )
         if tests_own_split and self.curate.split.test == 0:
             raise ValueError("evaluate.tasks asks for the test split, but curate.split.test is 0; set it to 0.1, say")
+        selects = {
+            task.name or task.from_split
+            for task in self.evaluate.tasks
+            if isinstance(task, SplitTaskConfig) and task.from_split == "validation"
+        }
+        for claim in self.gate.improved if self.gate else ():
+            if claim.task in selects:
+                raise ValueError(
+                    f"gate.improved claims {claim.task}, which is the validation split: it selects checkpoints and "
+                    "prompts, and what selects cannot prove; claim a task on the test split, or one with a folder"
+                )
         return self

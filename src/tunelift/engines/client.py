@@ -1,33 +1,37 @@
-"""Asking an OpenAI-compatible endpoint: many requests at once, retried, replies handed on as they come."""
+"""Asking an OpenAI-compatible endpoint: many requests at once, retried, answers handed on as they come."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import time
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Any, Literal, TypeVar
 
-from tunelift.errors import MachineError
+from tunelift.engines.dialect import Dialect
+from tunelift.engines.likelihood import Echo, Likelihood, NextToken, NoEchoError, Scoring
+from tunelift.engines.transport import FailedError, RefusedError, Transport
+from tunelift.errors import UserError
 
-if TYPE_CHECKING:
-    import httpx
+__all__ = ["Client", "Likelihood", "Reply", "Request", "Scoring"]
 
-TRIES = 3
-BACK_OFF_SECONDS = (0.5, 2.0)
-MAX_ERROR_TEXT = 500
+BACK_OFF_SECONDS = (0.25, 0.5)
+"""Range of the wait before the second try; doubled before each further one."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One conversation to be continued; `tools` are schemas for the chat template to render."""
+    """One conversation to be continued."""
 
     id: str
     messages: Sequence[dict[str, Any]]
     max_tokens: int
     tools: Sequence[Any] | None = None
+    """Schemas for the chat template to render."""
+    schema: dict[str, Any] | None = None
+    """JSON schema of the answer. Strict endpoints want every property required and `additionalProperties: false`."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Reply:
 
     id: str
     text: str
+    """What the model wrote; a native tool call as JSON with `name` and `arguments`, several as a list of them."""
     tokens_in: int
     tokens_out: int
     seconds: float
@@ -45,13 +50,19 @@ class Reply:
 
 
 class Client:
-    """Greedy, seeded requests to one model of an endpoint.
+    """Seeded requests to one model of an endpoint.
 
     Args:
         url: Base of the endpoint, ending in `/v1`.
         model: The name under which it serves the model.
         concurrency: Requests in flight.
         timeout_seconds: For one try of one request.
+        decoding: Sampling parameters, as the endpoint names them.
+        api_key: Sent as a header; kept out of everything else.
+        requests_per_minute: Tries are spread so that they stay below.
+        tool_choice: `none`: tools are rendered into the prompt, and the answer is left as the text that the model
+            writes; `auto`: the endpoint may answer with native calls.
+        dialect: What is known of the endpoint from before.
     """
 
     def __init__(
@@ -61,13 +72,19 @@ class Client:
         *,
         concurrency: int,
         timeout_seconds: float,
-        decoding: dict[str, Any],
+        decoding: Mapping[str, Any],
         seed: int,
         api_key: str | None = None,
+        requests_per_minute: float | None = None,
+        tool_choice: Literal["none", "auto"] = "none",
+        dialect: Dialect | None = None,
     ) -> None:
         self._url, self._model, self._concurrency, self._timeout = url.rstrip("/"), model, concurrency, timeout_seconds
         self._decoding = {**decoding, "seed": seed}
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._key, self._rate, self._tool_choice = api_key, requests_per_minute, tool_choice
+        self._dialect = dialect or Dialect()
+        self._counts_tokens = True
+        """Whether the endpoint has vLLM's `tokenize`, as far as is known."""
 
     def generate(self, requests: Sequence[Request], on_reply: Callable[[Reply], None]) -> None:
         """Ask all; call `on_reply` as each answer comes, in the order in which they come.
@@ -77,67 +94,168 @@ class Client:
         Raises:
             MachineError: nothing listens there any more.
         """
+
+        async def ask(transport: Transport, request: Request) -> None:
+            on_reply(await self._reply(transport, request))
+
+        async def ask_all(transport: Transport) -> None:
+            await self._spread(requests, lambda request: ask(transport, request))
+
+        self._run(ask_all)
+
+    def loglikelihoods(self, scorings: Sequence[Scoring], on_likelihood: Callable[[Likelihood], None]) -> None:
+        """Score all; call `on_likelihood` as each answer comes, in the order in which they come.
+
+        One that the endpoint refuses, or fails three times, becomes a likelihood with `error`.
+
+        Raises:
+            UserError: the endpoint does not give a prompt's log-probabilities.
+            MachineError: nothing listens there any more.
+        """
+
+        async def ask(transport: Transport, question: NextToken | Scoring) -> None:
+            for likelihood in await self._likelihoods(transport, question):
+                on_likelihood(likelihood)
+
+        async def ask_all(transport: Transport) -> None:
+            questions = await self._questions(transport, scorings)
+            await self._spread(questions, lambda question: ask(transport, question))
+
+        self._run(ask_all)
+
+    def _run(self, ask_all: Callable[[Transport], Awaitable[None]]) -> None:
+        async def connected() -> None:
+            async with Transport(
+                self._url,
+                concurrency=self._concurrency,
+                timeout_seconds=self._timeout,
+                back_off_seconds=BACK_OFF_SECONDS,
+                api_key=self._key,
+                requests_per_minute=self._rate,
+            ) as transport:
+                await ask_all(transport)
+
         with asyncio.Runner() as runner:
             runner.get_loop().set_exception_handler(_unless_stopped)
-            runner.run(self._generate(requests, on_reply))
+            runner.run(connected())
 
-    async def _generate(self, requests: Sequence[Request], on_reply: Callable[[Reply], None]) -> None:
-        import httpx
+    async def _spread(self, items: Iterable[T], work: Callable[[T], Coroutine[Any, Any, None]]) -> None:
+        """Do `work` on every item, as many at a time as requests may be in flight."""
+        waiting = iter(items)
 
-        waiting = iter(requests)
-        limits = httpx.Limits(max_connections=self._concurrency)
-        # A proxy of the environment is for the world outside, not for this machine.
-        async with httpx.AsyncClient(
-            headers=self._headers, timeout=self._timeout, limits=limits, trust_env=not _is_local(self._url)
-        ) as connection:
+        async def worker() -> None:
+            for item in waiting:  # All workers draw from the one iterator.
+                await work(item)
 
-            async def work() -> None:
-                for request in waiting:  # All workers draw from the one iterator.
-                    on_reply(await self._ask(connection, request))
+        workers = [asyncio.create_task(worker()) for _ in range(self._concurrency)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for task in workers:
+                task.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
 
-            workers = [asyncio.create_task(work()) for _ in range(min(self._concurrency, len(requests)))]
+    async def _post(self, transport: Transport, path: str, body: dict[str, Any], read: Callable[[Any, float], T]) -> T:
+        while True:
+            sent = self._dialect.spoken({"model": self._model, **body})
             try:
-                await asyncio.gather(*workers)
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
+                return await transport.post(path, sent, read)
+            except RefusedError as refusal:
+                if not self._dialect.learn(sent, refusal.text):
+                    raise
 
-    async def _ask(self, connection: httpx.AsyncClient, request: Request) -> Reply:
-        import httpx
-
-        problem = ""
-        for number in range(TRIES):
-            if number:
-                await asyncio.sleep(BACK_OFF_SECONDS[number - 1])
-            started = time.monotonic()
-            try:
-                response = await connection.post(f"{self._url}/chat/completions", json=self._body(request))
-                if response.is_success:
-                    return _reply(request.id, response.json(), time.monotonic() - started)
-            except httpx.ConnectError as error:
-                problem = f"no connection: {error}"
-                if number == TRIES - 1:
-                    raise MachineError(
-                        f"Nothing answers at {self._url}: the engine has ended.",
-                        where=self._url,
-                        remedy="Look into the engine's log; the same command goes on with the items that are missing.",
-                    ) from error
-                continue
-            except (httpx.TransportError, ValueError, KeyError, IndexError, TypeError) as error:
-                problem = f"{type(error).__name__}: {error}".rstrip(": ")
-                continue
-            problem = f"HTTP {response.status_code}: {_shown(response.text)}"
-            if response.status_code < 500 and response.status_code not in {408, 409, 429}:
-                break  # The endpoint refuses this request; asking again changes nothing.
-        return Reply(request.id, "", 0, 0, 0.0, None, error=problem)
-
-    def _body(self, request: Request) -> dict[str, Any]:
-        body = {"model": self._model, "messages": list(request.messages), "max_tokens": request.max_tokens}
+    async def _reply(self, transport: Transport, request: Request) -> Reply:
+        body = {"messages": list(request.messages), "max_tokens": request.max_tokens, **self._decoding}
         if request.tools:
-            # Rendered into the prompt, and the answer left as the text that the model writes.
-            body |= {"tools": list(request.tools), "tool_choice": "none"}
-        return body | self._decoding
+            body |= {"tools": list(request.tools), "tool_choice": self._tool_choice}
+        if request.schema:
+            schema = {"name": "answer", "schema": request.schema, "strict": True}
+            body |= {"response_format": {"type": "json_schema", "json_schema": schema}}
+        try:
+            return await self._post(
+                transport, "/chat/completions", body, lambda answer, seconds: _read_reply(request.id, answer, seconds)
+            )
+        except FailedError as failure:
+            return Reply(request.id, "", 0, 0, 0.0, None, error=str(failure))
+
+    async def _questions(self, transport: Transport, scorings: Sequence[Scoring]) -> list[NextToken | Scoring]:
+        """What to ask: one question for all continuations of a context where they are single tokens."""
+        groups: dict[tuple[str, bool], list[Scoring]] = {}
+        for scoring in scorings:
+            groups.setdefault((scoring.context, scoring.add_special_tokens), []).append(scoring)
+        shared: list[list[Scoring]] = []
+        questions: list[NextToken | Scoring] = []
+        for (context, _), group in groups.items():
+            if context and len(group) > 1:
+                shared.append(group)
+            else:
+                questions.extend(group)
+
+        async def decide(group: list[Scoring]) -> None:
+            shorter = await self._next_token(transport, group) if self._counts_tokens else None
+            questions.extend([shorter] if shorter else group)
+
+        # The first alone: it shows whether the endpoint counts tokens at all.
+        await self._spread(shared[:1], decide)
+        await self._spread(shared[1:], decide)
+        return questions
+
+    async def _next_token(self, transport: Transport, group: list[Scoring]) -> NextToken | None:
+        special, choices = group[0].add_special_tokens, {}
+        try:
+            context = await self._token_ids(transport, group[0].context, special)
+            for scoring in group:
+                *before, last = await self._token_ids(transport, scoring.context + scoring.continuation, special)
+                if not context or before != context:
+                    return None
+                choices[scoring] = last
+        except FailedError:  # It has no `tokenize`, as most that are not vLLM.
+            self._counts_tokens = False
+            return None
+        return NextToken(context, choices)
+
+    async def _token_ids(self, transport: Transport, text: str, special: bool) -> list[int]:
+        body = {"prompt": text, "add_special_tokens": special}
+        return await self._post(transport, "/../tokenize", body, lambda answer, _: [int(i) for i in answer["tokens"]])
+
+    async def _likelihoods(self, transport: Transport, question: NextToken | Scoring) -> list[Likelihood]:
+        if isinstance(question, Scoring):
+            return [await self._echoed(transport, question)]
+        try:
+            return await self._post(transport, "/completions", {**question.body(), **self._decoding}, question.read)
+        except FailedError:  # An older vLLM does not know the shorter question.
+            return [await self._echoed(transport, scoring) for scoring in question.choices]
+
+    async def _echoed(self, transport: Transport, scoring: Scoring) -> Likelihood:
+        prompt = {"prompt": scoring.context + scoring.continuation, "add_special_tokens": scoring.add_special_tokens}
+        body = {**prompt, "echo": True, "logprobs": 1, "max_tokens": 0, **self._decoding}
+        try:
+            echo, seconds = await self._post(
+                transport, "/completions", body, lambda answer, seconds: (Echo.read(answer), seconds)
+            )
+            first = echo.first_after(scoring.context, scoring.continuation)
+            if first is None:
+                first = await self._length(transport, scoring)
+        except (RefusedError, NoEchoError) as refusal:
+            if isinstance(refusal, NoEchoError) or refusal.status in {404, 405} or "echo" in refusal.text:
+                raise UserError(
+                    f"The endpoint {self._url} does not give the log-probabilities of a prompt "
+                    f"({str(refusal) or 'it ignores echo'}).",
+                    remedy="Leave out tasks of the kinds choice and perplexity, or use an endpoint whose "
+                    "/v1/completions takes echo and logprobs, such as vLLM.",
+                    where=self._url,
+                ) from refusal
+            return Likelihood(scoring.id, 0.0, 0, 0.0, error=str(refusal))
+        except FailedError as failure:
+            return Likelihood(scoring.id, 0.0, 0, 0.0, error=str(failure))
+        return echo.likelihood(scoring, first, seconds)
+
+    async def _length(self, transport: Transport, scoring: Scoring) -> int:
+        """Tokens of the context alone: where its continuation begins if their texts do not tell."""
+        body = {"prompt": scoring.context, "add_special_tokens": scoring.add_special_tokens, "max_tokens": 1}
+        return await self._post(
+            transport, "/completions", body, lambda answer, _: int(answer["usage"]["prompt_tokens"])
+        )
 
 
 def _unless_stopped(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -146,12 +264,14 @@ def _unless_stopped(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
         loop.default_exception_handler(context)
 
 
-def _reply(identity: str, answer: dict[str, Any], seconds: float) -> Reply:
+def _read_reply(identity: str, answer: Mapping[str, Any], seconds: float) -> Reply:
     choice, usage = answer["choices"][0], answer.get("usage") or {}
+    message = choice["message"]
+    text = message.get("content") or _calls(message.get("tool_calls") or ())
     return Reply(
         identity,
         # A lone surrogate, which JSON can carry, could not be written to a file.
-        (choice["message"]["content"] or "").encode("utf-8", "replace").decode(),
+        text.encode("utf-8", "replace").decode(),
         int(usage.get("prompt_tokens") or 0),
         int(usage.get("completion_tokens") or 0),
         seconds,
@@ -159,14 +279,18 @@ def _reply(identity: str, answer: dict[str, Any], seconds: float) -> Reply:
     )
 
 
-def _shown(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= MAX_ERROR_TEXT else flat[:MAX_ERROR_TEXT] + "…"
+def _calls(calls: Sequence[Mapping[str, Any]]) -> str:
+    written = [
+        {"name": call["function"]["name"], "arguments": _parsed(call["function"]["arguments"])} for call in calls
+    ]
+    if not written:
+        return ""
+    return json.dumps(written[0] if len(written) == 1 else written, ensure_ascii=False)
 
 
-def _is_local(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+def _parsed(arguments: Any) -> Any:
+    """Arguments come as text; what is no JSON stays text, for the scorer to judge."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return json.loads(arguments) if isinstance(arguments, str) else arguments
     except ValueError:
-        return False
+        return arguments

@@ -12,11 +12,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from tunelift.config.schema import EngineConfig
+from tunelift.engines.client import Client
 from tunelift.errors import MachineError
 from tunelift.runtime import console
 from tunelift.runtime.hardware import detect, openmp_environment
@@ -120,6 +122,25 @@ class VllmEngine:
             "enforce_eager": self._config.enforce_eager,
             "startup_seconds": self.startup_seconds,
         }
+
+    @property
+    def api_key(self) -> None:
+        """None is needed, since only this machine can reach it."""
+
+    @property
+    def requests_per_minute(self) -> None:
+        """It takes as many as it can."""
+
+    def client(self, *, concurrency: int, timeout_seconds: float, decoding: Mapping[str, Any], seed: int) -> Client:
+        """A client of the started engine."""
+        return Client(
+            self.url,
+            self.served_name,
+            concurrency=concurrency,
+            timeout_seconds=timeout_seconds,
+            decoding=decoding,
+            seed=seed,
+        )
 
     def __enter__(self) -> VllmEngine:
         return self

@@ -10,7 +10,7 @@ from typing import Any
 
 from tunelift.artifacts.provenance import FileHashes
 from tunelift.artifacts.records import digest
-from tunelift.config.schema import ModelConfig
+from tunelift.config.section import ModelConfig
 from tunelift.errors import UserError
 from tunelift.runtime import hub
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,21 +66,23 @@ class Tracker:
 
         return forward
 
-    def summary(self, values: Mapping[str, Any]) -> None:
-        """Final numbers, shown beside the run's name."""
-        self._to_wandb(lambda run: run.summary.update(dict(values)))
+    def results(self, report: Path, evaluations: Mapping[str, Path], lineage: Sequence[Mapping[str, Any]]) -> None:
+        """What a finished run showed: numbers with intervals, verdict, artifacts by digest; samples only if asked for.
 
-    def samples(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table of prompts and outputs; sent only when `tracking.log_samples` says so."""
-        if not self._config.log_samples:
+        Args:
+            report: The folder with comparison.json and report.html.
+            evaluations: By arm, the folder with samples.jsonl.
+            lineage: One object an artifact: stage, fingerprint, content, inputs.
+        """
+        if self._off:
             return
-
-        def send(run: Any) -> None:
-            import wandb
-
-            run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
-
-        self._to_wandb(send)
+        comparison = json.loads((report / "comparison.json").read_text(encoding="utf-8"))
+        self._to_wandb(lambda run: run.summary.update(_numbers(comparison)))
+        for made in lineage:
+            self._to_wandb(partial(_log_reference, self._folder.name, made))
+        if self._config.log_samples:
+            columns, rows = _side_by_side(evaluations)
+            self._to_wandb(lambda run: run.log({"samples": _table(columns, rows), "report": _page(report)}))
 
     def close(self, exit_code: int = 0) -> None:
         """Finish the W&B run, if one was begun."""
@@ -120,6 +123,76 @@ class Tracker:
                 x_disable_machine_info=True,
             ),
         )
+
+
+TYPES = {"curate": "dataset", "train": "adapter", "merge": "model", "evaluate": "evaluation"}
+"""W&B's type of what a stage makes; any other has the stage's own name."""
+
+
+def _numbers(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """W&B's summary: means and paired differences with their intervals, the verdict, the gate."""
+    numbers: dict[str, Any] = {"verdict": comparison["verdict"], "gate/passed": comparison["gate"]["passed"]}
+    for task, metrics in comparison["tasks"].items():
+        for metric, shown in metrics.items():
+            for arm, values in shown["arms"].items():
+                numbers |= {f"{task}/{metric}/{arm}/{key}": values[key] for key in ("mean", "low", "high")}
+            for pair in shown["pairs"]:
+                name = f"{task}/{metric}/{pair['a']} - {pair['b']}"
+                numbers |= {f"{name}/{key}": pair[key] for key in ("difference", "low", "high", "p", "verdict")}
+    for guard in comparison["guards"]:
+        numbers[f"{guard['task']}/guard"] = guard["verdict"]
+    return numbers
+
+
+def _log_reference(name: str, made: Mapping[str, Any], run: Any) -> None:
+    """An artifact that holds no file, only digests: its own and those of what it was made from."""
+    import wandb
+
+    kind = str(made["stage"]).split("-")[0]
+    artifact = wandb.Artifact(
+        f"{name}-{made['stage']}",
+        type=TYPES.get(kind, kind),
+        metadata={"fingerprint": made["fingerprint"], "content": made["content"], "made_from": dict(made["inputs"])},
+    )
+    # Not a path of this machine: the name under which any store of tunelift holds it.
+    artifact.add_reference(f"tunelift://{kind}/{made['fingerprint']}", name=made["stage"], checksum=False)
+    run.log_artifact(artifact)
+
+
+def _side_by_side(evaluations: Mapping[str, Path]) -> tuple[list[str], list[list[Any]]]:
+    """One row an item: what was asked and is right, then each arm's output and scores."""
+    answers: dict[tuple[str, str], dict[str, Any]] = {}
+    for arm, folder in evaluations.items():
+        for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines():
+            sample = json.loads(line)
+            answers.setdefault((sample["task"], sample["id"]), {})[arm] = sample
+    columns = ["task", "id", "prompt", "expected"]
+    columns += [f"{arm} {shown}" for arm in evaluations for shown in ("output", "scores")]
+    rows = []
+    for (task, item), by_arm in answers.items():
+        first = next(iter(by_arm.values()))
+        row = [task, item, _text(first["prompt"]), _text(first["expected"])]
+        for arm in evaluations:
+            sample = by_arm.get(arm, {"output": "", "scores": {}})
+            row += [sample["output"], _text(sample["scores"])]
+        rows.append(row)
+    return columns, rows
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _table(columns: list[str], rows: list[list[Any]]) -> Any:
+    import wandb
+
+    return wandb.Table(columns=[*columns], data=rows)
+
+
+def _page(report: Path) -> Any:
+    import wandb
+
+    return wandb.Html((report / "report.html").read_text(encoding="utf-8"), inject=False)
 
 
 def _last_step(path: Path, stage: str) -> tuple[int, bool]:

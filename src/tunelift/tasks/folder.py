@@ -1,23 +1,25 @@
-"""The files of a task's folder: task.yaml, the tools' schemas and the items, read and checked."""
+"""task.yaml and the tools beside it, read and checked."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, model_validator
 
-from tunelift.config.schema import Section
+from tunelift.config.load import read_yaml
+from tunelift.config.section import Section
 from tunelift.errors import UserError
-from tunelift.tasks import scorers
-from tunelift.tasks.scorers import SCORERS
-
-if TYPE_CHECKING:
-    from yaml.nodes import Node
+from tunelift.tasks.likelihood import TaskKind
+from tunelift.tasks.scorers import NotJsonError, parse_json
+from tunelift.tasks.scorers.base import read_text
+from tunelift.tasks.scorers.build import validated
+from tunelift.tasks.scorers.structured import check_schema
 
 Role = Literal["target", "guard"]
+Rendering = Literal["chat", "plain"]
+FILE = "task.yaml"
 
 
 class PromptFile(Section):
@@ -29,6 +31,29 @@ class PromptFile(Section):
     """User message of all arms."""
     instructed: str | None = None
     """System message of arms that were not tuned; without it they see the tuned arm's."""
+    choice: str = " {choice}"
+    """Of a multiple-choice task, what follows the prompt: {choice} is its text, {letter} A, B, C …"""
+
+
+class HubFile(Section):
+    """A data set of the hub."""
+
+    id: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$", examples=["owner/name"])
+    """Its id."""
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$", examples=["a full commit of 40 hex digits"])
+    """The commit, so that no item changes unnoticed."""
+    split: str = "test"
+    """The split."""
+    config: str | None = None
+    """The configuration, for a data set with several."""
+
+
+MEANINGLESS: dict[TaskKind, tuple[str, ...]] = {
+    "generate": ("rendering",),
+    "choice": ("max_tokens",),
+    "perplexity": ("max_tokens", "rendering", "prompt", "tools"),
+}
+"""Keys that nothing would read."""
 
 
 class TaskFile(Section):
@@ -40,134 +65,85 @@ class TaskFile(Section):
     """Raised with every change of the items or their answers."""
     role: Role = "target"
     """`target`: should get better; `guard`: must not get worse."""
+    kind: TaskKind = "generate"
+    """`generate`: an answer is written; `choice`: the likeliest of given answers; `perplexity`: how likely text is."""
     description: str
     """What it measures, in a sentence."""
-    licence: str
+    licence: str = Field(examples=["CC-BY-4.0"])
     """Of the items."""
     items: str = "items.jsonl"
     """One JSON object a line: `id`, `accepted` (a list), the fields of the prompt, and optionally `tags`."""
-    items_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    items_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """sha256 of the items file, so that no item changes unnoticed."""
+    hub: HubFile | None = None
+    """A data set of the hub in place of the file."""
+    fields: dict[str, str] = Field({}, examples=["{accepted: answer}"])
+    """Our names for columns of the data: {accepted: answer}; a part of a column as `answers.text`."""
     tools: str | None = None
     """JSON file with a list of tool schemas."""
     prompt: PromptFile = PromptFile()
     """How an item becomes messages."""
-    scorers: tuple[str, ...] = Field(min_length=1)
-    """What is measured."""
-    primary: str
-    """The scorer that the verdict goes by."""
+    rendering: Rendering = "chat"
+    """Of a multiple-choice task: through the model's chat template, or as plain text."""
+    scorers: tuple[Any, ...] = ()
+    """What is measured: names, or {scorer, name, options}."""
+    primary: str | None = None
+    """The metric that the verdict goes by; by default the first."""
     cluster: str | None = None
     """The item field whose equal values belong together."""
+    slices: tuple[str, ...] = ()
+    """Item fields whose values divide the items in the report."""
+    margin: float | None = Field(None, gt=0, lt=1, examples=[0.03])
+    """Of a guard: the loss in the primary metric that would still be acceptable."""
+    effect: float = Field(0.05, gt=0, lt=1)
+    """Smallest difference worth finding."""
     max_tokens: int = Field(256, ge=1)
     """Longest answer."""
 
-
-def read_description(path: Path) -> TaskFile:
-    import yaml
-
-    text = _read_text(path, "A task is a folder with a task.yaml; correct evaluate.tasks.")
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise UserError(
-            f"This is no YAML: {getattr(error, 'problem', None) or error}.",
-            where=f"{path}:{mark.line + 1}" if mark else str(path),
-            remedy="Correct the line; indentation and quotes are the usual causes.",
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(
-            "The file holds no mapping.",
-            where=str(path),
-            remedy=f"Write `name: …` and the keys {_words(TaskFile.model_fields)}.",
-        )
-    try:
-        return TaskFile.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        location = tuple(part for part in first["loc"])
-        raise UserError(
-            _explain(first, location), where=f"{path}:{_line_of(tree, location)}", remedy=_remedy(first, location)
-        ) from error
+    @model_validator(mode="after")
+    def _combinations(self) -> TaskFile:
+        unread = next((key for key in MEANINGLESS[self.kind] if key in self.model_fields_set), None)
+        if unread:
+            raise ValueError(f"`{unread}` means nothing for a task of the kind {self.kind}; remove it")
+        if self.kind == "generate" and not self.scorers:
+            raise ValueError("The task has no scorers; write `scorers: [exact_match]`, say")
+        if self.role == "guard" and self.margin is None:
+            raise ValueError("A guard needs a margin: the loss that would still be acceptable, such as `margin: 0.03`")
+        if self.role == "target" and self.margin is not None:
+            raise ValueError("`margin` belongs to guards; remove it, or set `role: guard`")
+        if self.hub and {"items", "items_sha256"} & self.model_fields_set:
+            raise ValueError("A task has either `items` or `hub`; remove one of them")
+        if not self.hub and self.items_sha256 is None:
+            raise ValueError("`items_sha256` is missing; add the sha256 of the items file (`sha256sum items.jsonl`)")
+        return self
 
 
-def _explain(problem: Mapping[str, Any], location: Sequence[Any]) -> str:
-    field = ".".join(str(part) for part in location)
-    if problem["type"] == "extra_forbidden":
-        return f"There is no key `{field}`."
-    if problem["type"] == "missing":
-        return f"The key `{field}` is missing."
-    return f"{field}={problem['input']!r}: {problem['msg']}."
+Place = Callable[[Sequence[str | int]], str]
 
 
-def _remedy(problem: Mapping[str, Any], location: Sequence[Any]) -> str:
-    if problem["type"] == "extra_forbidden":
-        known = PromptFile.model_fields if location[0] == "prompt" and len(location) > 1 else TaskFile.model_fields
-        near = difflib.get_close_matches(str(location[-1]), known, n=1)
-        return f"Did you mean `{near[0]}`?" if near else f"The keys are {_words(known)}."
-    return "Correct the value." if problem["type"] != "missing" else "Add it."
+def read_description(path: Path) -> tuple[TaskFile, Place]:
+    """task.yaml, and where each of its values stands.
 
-
-def _line_of(node: Node | None, location: Sequence[Any]) -> int:
-    """Line of the value at `location`, or of the nearest thing around it that is there."""
-    line = node.start_mark.line + 1 if node else 1
-    for part in location:
-        entries: Any = node.value if node is not None else ()
-        if isinstance(part, str) and isinstance(entries, list):
-            found = [
-                (key, value)
-                for key, value in (pair for pair in entries if isinstance(pair, tuple))
-                if key.value == part
-            ]
-            if not found:
-                break
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
-        elif isinstance(part, int) and isinstance(entries, list) and part < len(entries):
-            node = entries[part]
-            line = node.start_mark.line + 1 if node else line
-        else:
-            break
-    return line
-
-
-def _words(names: Any) -> str:
-    return ", ".join(names)
-
-
-def check_scorers(names: Sequence[str], primary: str, tools: Sequence[Any] | None, where: str) -> None:
-    for name in (*names, primary):
-        if name not in SCORERS:
-            near = difflib.get_close_matches(name, SCORERS, n=1)
-            raise UserError(
-                f"There is no scorer `{name}`.",
-                where=where,
-                remedy=f"Did you mean `{near[0]}`?" if near else f"The scorers are {_words(SCORERS)}.",
-            )
-        if SCORERS[name].needs_tools and tools is None:
-            raise UserError(
-                f"The scorer `{name}` needs the tools' schemas.",
-                where=where,
-                remedy="Name their file as `tools:`, or leave the scorer out.",
-            )
-    if primary not in names:
-        raise UserError(
-            f"primary={primary} is not among the scorers ({_words(names)}).",
-            where=where,
-            remedy="Add it to them, or choose another.",
-        )
-    if len(set(names)) != len(names):
-        raise UserError(f"A scorer stands twice in {_words(names)}.", where=where, remedy="Name each once.")
+    Raises:
+        UserError: it is missing, no YAML, or says what has no meaning; with file, line and remedy.
+    """
+    remedy = "A task is a folder with a task.yaml; correct evaluate.tasks."
+    if not read_text(path, remedy).strip():
+        raise UserError("The file is empty.", where=str(path), remedy="Write `name: …` and what a task needs beside.")
+    tree = read_yaml(path)
+    return validated(TaskFile, tree.plain(), tree.place, what="a task"), tree.place
 
 
 def read_tools(path: Path) -> tuple[Any, ...]:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
+    """The tools' schemas.
 
-    text = _read_text(path, "Correct `tools:` in task.yaml.")
+    Raises:
+        UserError: the file is missing, or is no list of tools with sound JSON schemas.
+    """
+    text = read_text(path, "Correct `tools:` in task.yaml.")
     try:
-        tools = scorers.parse_json(text)
-    except scorers.NotJsonError as error:
+        tools = parse_json(text)
+    except NotJsonError as error:
         raise UserError(f"This is no JSON: {error}.", where=str(path), remedy="Correct the file.") from error
     shape = "Write a list of objects with `name`, `description` and `parameters` (a JSON schema)."
     if not isinstance(tools, list) or not tools:
@@ -176,58 +152,6 @@ def read_tools(path: Path) -> tuple[Any, ...]:
         described = tool.get("function", tool) if isinstance(tool, dict) else None
         if not isinstance(described, dict) or not isinstance(described.get("name"), str):
             raise UserError(f"Tool {position} has no name.", where=str(path), remedy=shape)
-        try:
-            Draft202012Validator.check_schema(described.get("parameters", {}))
-        except SchemaError as error:
-            raise UserError(
-                f"The parameters of tool {described['name']!r} are no JSON schema: {error.message}.",
-                where=str(path),
-                remedy=shape,
-            ) from error
+        name = described["name"]
+        check_schema(described.get("parameters", {}), str(path), f"What tool {name!r} has as parameters")
     return tuple(tools)
-
-
-def item_lines(path: Path) -> list[tuple[int, str]]:
-    text = _read_text(path, "Correct `items:` in task.yaml.")
-    return [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-
-
-def read_row(line: str, where: str) -> dict[str, Any]:
-    import orjson
-
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise UserError(
-            f"This is no JSON: {error}.", where=where, remedy="Correct the line; each line is one whole JSON object."
-        ) from error
-    if not isinstance(row, dict):
-        raise UserError("The line is no JSON object.", where=where, remedy='Write {"id": …, "accepted": […], …}.')
-    if not isinstance(row.get("id"), str) or not row["id"]:
-        raise UserError(
-            "The item has no `id` that is a text.", where=where, remedy="Give it one that no other item has."
-        )
-    if not isinstance(row.get("accepted"), list) or not row["accepted"]:
-        near = difflib.get_close_matches("accepted", [name for name in row if name != "accepted"], n=1)
-        hint = f" Is `{near[0]}` meant to be `accepted`?" if near else ""
-        raise UserError(
-            "The item has no list `accepted` of right answers.",
-            where=where,
-            remedy=f"Add at least one right answer.{hint}",
-        )
-    tags = row.get("tags", [])
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise UserError(f"tags={tags!r} is no list of texts.", where=where, remedy='Write "tags": ["one", "two"].')
-    return row
-
-
-def _read_text(path: Path, remedy: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError("The file is missing.", where=str(path), remedy=remedy) from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError("The file is not in UTF-8.", where=f"{path}:{line}", remedy="Save it as UTF-8.") from error
-    except OSError as error:
-        raise UserError(f"The file cannot be read: {error.strerror}.", where=str(path), remedy=remedy) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,43 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from tunelift.artifacts.records import digest, file_sha256
-from tunelift.config.schema import SplitTaskConfig
+from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.errors import UserError
-from tunelift.tasks import scorers
-from tunelift.tasks.folder import (
-    PromptFile,
-    Role,
-    TaskFile,
-    check_scorers,
-    item_lines,
-    read_description,
-    read_row,
-    read_tools,
-)
+from tunelift.tasks import folder as files
+from tunelift.tasks.folder import Place, Rendering, Role, TaskFile
+from tunelift.tasks.items import Item, Message, make_item
+from tunelift.tasks.likelihood import TaskKind, likelihood_scorers
+from tunelift.tasks.rows import Row, read_rows
+from tunelift.tasks.scorers import NotJsonError, Scorer, build_scorers, parse_json
 
-Message = dict[str, Any]
+__all__ = ["DECODING", "Item", "Message", "Task", "distinct", "load_task", "task_from_split"]
 
 DECODING: dict[str, Any] = {"temperature": 0.0, "top_p": 1.0}
 """How every arm answers: greedily."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One question and its right answers."""
-
-    id: str
-    prompt: tuple[Message, ...]
-    """Messages as the tuned arm sees them."""
-    instructed: tuple[Message, ...]
-    """Messages as an untuned arm sees them."""
-    accepted: tuple[Any, ...]
-    """Right answers: parsed JSON, or a string for a textual answer."""
-    question: str
-    """What the user asks, without the fixed parts of the prompt: what must not stand in the training data."""
-    cluster: str | None = None
-    tags: tuple[str, ...] = ()
-    tools: tuple[Any, ...] | None = None
-    """Schemas that the chat template renders; a task's own tools stand in the prompt's text instead."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +34,31 @@ class Task:
     description: str
     licence: str
     items: tuple[Item, ...]
-    scorers: tuple[str, ...]
+    scorers: tuple[Scorer, ...]
     primary: str
+    """Name of the metric that the verdict goes by."""
     max_tokens: int
     tools: tuple[Any, ...] | None = None
+    kind: TaskKind = "generate"
+    margin: float | None = None
+    """Of a guard: the acceptable loss in the primary metric."""
+    effect: float = 0.05
+    """Smallest difference worth finding."""
+    rendering: Rendering = "chat"
+    """Of a multiple-choice task: through the chat template, or the prompt's contents joined as plain text."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The scorers' names."""
+        return tuple(scorer.name for scorer in self.scorers)
+
+    def scorer(self, name: str) -> Scorer:
+        """The scorer whose metric has this name.
+
+        Raises:
+            KeyError: none has.
+        """
+        return {scorer.name: scorer for scorer in self.scorers}[name]
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -70,26 +66,32 @@ class Task:
 
         Prompts are not in it: they belong to the arm.
         """
+        scorers = [[scorer.name, scorer.identity, scorer.kind] for scorer in self.scorers]
+        decoding = (
+            {**DECODING, "max_tokens": self.max_tokens}
+            if self.kind == "generate"
+            else {"kind": self.kind, "rendering": self.rendering}
+        )
         return {
-            "items": digest(
-                [
-                    [item.id, item.question, item.prompt[-1]["content"], item.accepted, item.cluster]
-                    for item in self.items
-                ]
-            ),
-            "scorers": digest([self.scorers, self.primary, self.tools, scorers.VERSION]),
-            "decoding": digest({**DECODING, "max_tokens": self.max_tokens}),
+            "items": digest([_asked(item) for item in self.items]),
+            "scorers": digest([scorers, self.primary, self.tools]),
+            "decoding": digest(decoding),
         }
 
     @cached_property
     def digest(self) -> str:
         """Of the whole task, prompts included: what an evaluation is made from."""
         prompts = [[item.prompt, item.instructed, item.tools, item.tags] for item in self.items]
-        return digest([self.name, self.version, self.role, self.digests, prompts])
+        return digest([self.name, self.version, self.role, self.margin, self.effect, self.digests, prompts])
 
     def first(self, count: int | None) -> Task:
         """The task with its first `count` items; with all for None."""
         return self if count is None or count >= len(self.items) else replace(self, items=self.items[:count])
+
+
+def _asked(item: Item) -> list[Any]:
+    spoken = item.prompt[-1]["content"] if item.prompt else item.text
+    return [item.id, item.question, spoken, item.accepted, item.cluster, item.choices]
 
 
 def distinct(tasks: Iterable[Task]) -> list[Task]:
@@ -115,18 +117,53 @@ def load_task(folder: Path) -> Task:
     Raises:
         UserError: a file that is missing, malformed or changed, with file, line and remedy.
     """
-    described = read_description(folder / "task.yaml")
-    tools = read_tools(folder / described.tools) if described.tools else None
-    check_scorers(described.scorers, described.primary, tools, where=str(folder / "task.yaml"))
-    path = folder / described.items
-    items = _read_items(path, described, tools)
-    actual = file_sha256(path)
-    if actual != described.items_sha256:
+    described, place = files.read_description(folder / files.FILE)
+    rows, problems = read_rows(folder, described)
+    if problems:
+        more = f" ({len(problems) - 1} more items have something wrong; `tunelift lint` shows all.)"
         raise UserError(
-            f"The items file changed: its sha256 is {actual}, and task.yaml says {described.items_sha256}.",
+            problems[0].message + (more if len(problems) > 1 else ""),
+            where=problems[0].where,
+            remedy=problems[0].remedy,
+        )
+    if described.items_sha256 is not None:
+        check_unchanged(folder / described.items, described.items_sha256)
+    return make_task(folder, described, place, rows)
+
+
+def check_unchanged(path: Path, expected: str) -> None:
+    """Whether the items file is the one that task.yaml was written for.
+
+    Raises:
+        UserError: it is not.
+    """
+    actual = file_sha256(path)
+    if actual != expected:
+        raise UserError(
+            f"The items file changed: its sha256 is {actual}, and task.yaml says {expected}.",
             where=str(path),
             remedy="Restore the file; or, if it is meant, raise `version` in task.yaml and put the new sha256 there.",
         )
+
+
+def make_task(folder: Path, described: TaskFile, place: Place, rows: Sequence[Row]) -> Task:
+    """The task of a description and its sound rows.
+
+    Raises:
+        UserError: the tools, the scorers or an item's fields are not as they should be.
+    """
+    tools = files.read_tools(folder / described.tools) if described.tools else None
+    known = {name for row in rows for name in row.content}
+    items = tuple(make_item(row, described, known, tools) for row in rows)
+
+    def where(path: Sequence[str | int]) -> str:
+        return place(("scorers", *path))
+
+    if described.kind == "generate":
+        has_tools = tools is not None or any(item.tools for item in items)
+        scorers = build_scorers(described.scorers, folder=folder, has_tools=has_tools, where=where)
+    else:
+        scorers = likelihood_scorers(described.kind, described.scorers, where)
     return Task(
         name=described.name,
         version=described.version,
@@ -134,81 +171,35 @@ def load_task(folder: Path) -> Task:
         description=described.description,
         licence=described.licence,
         items=items,
-        scorers=described.scorers,
-        primary=described.primary,
+        scorers=scorers,
+        primary=_primary(described.primary, scorers, place(("primary",))),
         max_tokens=described.max_tokens,
         tools=tools,
+        kind=described.kind,
+        margin=described.margin,
+        effect=described.effect,
+        rendering=described.rendering,
     )
 
 
-def _read_items(path: Path, described: TaskFile, tools: tuple[Any, ...] | None) -> tuple[Item, ...]:
-    rows = [(number, read_row(line, f"{path}:{number}")) for number, line in item_lines(path)]
-    if not rows:
+def _primary(given: str | None, scorers: Sequence[Scorer], where: str) -> str:
+    names = [scorer.name for scorer in scorers]
+    if given is not None and given not in names:
         raise UserError(
-            "The file holds no item.", where=str(path), remedy='Write one JSON object a line: {"id", "accepted", …}.'
+            f"primary={given} is not among the scorers ({', '.join(names)}).",
+            where=where,
+            remedy="Add it to them, or choose another.",
         )
-    known = {name for _, row in rows for name in row}
-    fixed = {"tools": _as_text(tools)} if tools else {}
-    seen: dict[str, int] = {}
-    items = []
-    for number, row in rows:
-        first = seen.setdefault(row["id"], number)
-        if first != number:
-            raise UserError(
-                f"The id {row['id']!r} stands on line {first} already.",
-                where=f"{path}:{number}",
-                remedy="Give each item an id of its own.",
-            )
-        items.append(_make_item(row, described, known, fixed, f"{path}:{number}"))
-    return tuple(items)
+    return given or names[0]
 
 
-def _make_item(row: dict[str, Any], described: TaskFile, known: set[str], fixed: dict[str, str], where: str) -> Item:
-    templates = described.prompt
-    needed = [name for name in _fields(templates) if name in known and name not in fixed]
-    absent = [name for name in (*needed, *([described.cluster] if described.cluster else [])) if name not in row]
-    if absent:
-        raise UserError(f"The item has no field `{absent[0]}`, which the task uses.", where=where, remedy="Add it.")
-    values = {name: _as_text(row[name]) for name in needed} | fixed
-    user = {"role": "user", "content": _fill(templates.user, values)}
-    system = templates.system
-    instructed = templates.instructed if templates.instructed is not None else system
-    asked = ["request"] if "request" in needed else [name for name in _FIELD.findall(templates.user) if name in needed]
-    return Item(
-        id=row["id"],
-        prompt=(*_system(system, values), user),
-        instructed=(*_system(instructed, values), user),
-        accepted=tuple(row["accepted"]),
-        question="\n".join(values[name] for name in asked) or user["content"],
-        cluster=_as_text(row[described.cluster]) if described.cluster else None,
-        tags=tuple(row.get("tags", ())),
-    )
-
-
-_FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-def _fields(prompt: PromptFile) -> list[str]:
-    return list(dict.fromkeys(_FIELD.findall("".join((prompt.system or "", prompt.user, prompt.instructed or "")))))
-
-
-def _fill(template: str, values: Mapping[str, str]) -> str:
-    """In one pass, so that braces inside a value stay as they are."""
-    return _FIELD.sub(lambda found: values.get(found[1], found[0]), template)
-
-
-def _system(template: str | None, values: Mapping[str, str]) -> tuple[Message, ...]:
-    return () if template is None else ({"role": "system", "content": _fill(template, values)},)
-
-
-def _as_text(value: Any) -> str:
-    import orjson
-
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
+# A split of the run's own data
 
 
 def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig) -> Task:
     """A data set's own rows as a task: asked is the conversation without its last reply, right is that reply.
+
+    Files that scorers name are relative to the working directory.
 
     Raises:
         UserError: no row, an unknown scorer, or a last message that is no reply in text.
@@ -225,10 +216,17 @@ def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig) 
     is_json = len(structured) == len(replies)
     calls = is_json and all("tool" in value for value in structured)
     automatic = ("exact_match", *(("valid_json", "field_f1") if is_json else ()), *(("right_tool",) if calls else ()))
-    chosen = automatic if config.scorers == "auto" else tuple(config.scorers)
-    primary = "exact_match" if "exact_match" in chosen else chosen[0]
     name = config.name or config.from_split
-    check_scorers(chosen, primary, None, where=f"task {name}")
+    where = f"task {name}"
+    scorers = build_scorers(
+        automatic if config.scorers == "auto" else config.scorers,
+        has_tools=any(row.get("tools") for row in rows),
+        where=lambda path: where,
+    )
+    if not scorers:
+        raise UserError("The task has no scorers.", where=where, remedy="Name one, or write `scorers: auto`.")
+    names = [scorer.name for scorer in scorers]
+    primary = config.primary or ("exact_match" if "exact_match" in names else None)
     accepted: list[Any] = list(structured) if is_json else list(replies)
     return Task(
         name=name,
@@ -237,9 +235,10 @@ def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig) 
         description=f"The data set's own {config.from_split} split, which training does not see.",
         licence="as the source data",
         items=tuple(_item_from_row(row, right, config.instruction) for row, right in zip(rows, accepted, strict=True)),
-        scorers=chosen,
-        primary=primary,
+        scorers=scorers,
+        primary=_primary(primary, scorers, where),
         max_tokens=config.max_tokens,
+        effect=config.effect,
     )
 
 
@@ -256,8 +255,8 @@ def _last_reply(row: Mapping[str, Any]) -> str:
 
 def _object_or_none(reply: str) -> dict[str, Any] | None:
     try:
-        value = scorers.parse_json(reply)
-    except scorers.NotJsonError:
+        value = parse_json(reply)
+    except NotJsonError:
         return None
     return value if isinstance(value, dict) else None
 

@@ -1,8 +1,8 @@
 """Evaluate: one arm answers the tasks' items, and each answer is scored."""
 
-from tunelift.stages.evaluate.stage import Engine, evaluate
+from tunelift.stages.evaluate.stage import check_askable, evaluate
 
-VERSION = 1
+VERSION = 2
 """Raised when the same input would give other answers or scores."""
 
-__all__ = ["VERSION", "Engine", "evaluate"]
+__all__ = ["VERSION", "check_askable", "evaluate"]

@@ -1,36 +1,110 @@
-"""samples.jsonl while it grows: one line an answer, on disk as soon as it came, so that no item is asked twice."""
+"""samples.jsonl while it grows: one line an answer, written as soon as it came, so that no item is asked twice."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tunelift.artifacts.store import write_durably
+from tunelift.engines.client import Likelihood, Reply
+from tunelift.tasks.likelihood import likeliest, score_likelihood
+from tunelift.tasks.scorers import score
+from tunelift.tasks.task import Item, Task
 
 Sample = dict[str, Any]
-Key = tuple[str, str]
-"""Task and item."""
+Key = tuple[str, str, str]
+"""Arm, task and item."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """An item of a task as an arm sees it."""
+
+    arm: str
+    task: Task
+    item: Item
+    prompt: list[dict[str, Any]]
+
+    @property
+    def key(self) -> Key:
+        """What no other question has."""
+        return self.arm, self.task.name, self.item.id
+
+    def answered(self, reply: Reply) -> Sample:
+        """The answer with its scores; a failed request scores worst everywhere."""
+        worst = {scorer.name: float(scorer.lower_is_better) for scorer in self.task.scorers}
+        return self._sample(
+            output=reply.text,
+            scores=worst if reply.error else score(reply.text, self.item, self.task),
+            tokens_in=reply.tokens_in,
+            tokens_out=reply.tokens_out,
+            seconds=reply.seconds,
+            finish_reason=reply.finish_reason,
+            error=reply.error,
+        )
+
+    def measured(self, likelihoods: Sequence[Likelihood]) -> Sample:
+        """The item's choices, or its text, with their log-probabilities.
+
+        `tokens_in` counts the tokens whose probability was asked, not those before them; `seconds` is the longest of
+        the requests, which are on their way together.
+        """
+        logprobs = [likelihood.logprob for likelihood in likelihoods]
+        chosen = likeliest(logprobs, self.item) if self.task.kind == "choice" else ""
+        choices = {"choices": list(self.item.choices)} if self.item.choices else {}
+        answer = self._sample(
+            output=chosen,
+            scores=score_likelihood(logprobs, self.item, self.task),
+            tokens_in=sum(likelihood.tokens for likelihood in likelihoods),
+            tokens_out=0,
+            seconds=max(likelihood.seconds for likelihood in likelihoods),
+            finish_reason=None,
+            error=None,
+        )
+        return answer | choices | {"logprobs": logprobs}
+
+    def _sample(self, *, seconds: float, error: str | None, **answer: Any) -> Sample:
+        return {
+            "id": self.item.id,
+            "task": self.task.name,
+            "kind": self.task.kind,
+            "arm": self.arm,
+            "prompt": self.prompt,
+            "expected": list(self.item.accepted),
+            **answer,
+            "seconds": round(seconds, 4),
+            "cluster": self.item.cluster,
+            "tags": list(self.item.tags),
+            "error": error,
+        }
 
 
 class Journal:
-    """The answers so far, by task and item; those of a killed run are read back.
+    """The answers so far; those of a killed run are read back.
 
-    Answers to other prompts than `prompts` are dropped, and so are failed requests, which are worth another try.
+    Answers to other questions than `questions` are dropped, and so are failed requests, which are worth another try.
     """
 
-    def __init__(self, path: Path, prompts: Mapping[Key, Sequence[Mapping[str, Any]]]) -> None:
+    def __init__(self, path: Path, questions: Iterable[Question]) -> None:
         self._path = path
         self.samples: dict[Key, Sample] = {}
+        prompts = {question.key: question.prompt for question in questions}
         for sample in _read(path):
-            key = sample["task"], sample["id"]
-            if sample["error"] is None and list(prompts.get(key, ())) == sample["prompt"]:
+            key = sample["arm"], sample["task"], sample["id"]
+            if sample["error"] is None and prompts.get(key) == sample["prompt"]:
                 self.samples[key] = sample
         # Written anew: a line that a kill has torn must not run into the next one.
         write_durably(path, "".join(map(_line, self.samples.values())))
         self._file = path.open("a", encoding="utf-8")
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self._path.name
 
     def __enter__(self) -> Journal:
         return self
@@ -40,16 +114,18 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def add(self, sample: Sample) -> None:
-        """Keep an answer, on disk before anything else happens."""
-        self.samples[sample["task"], sample["id"]] = sample
+    def add(self, question: Question, sample: Sample) -> None:
+        """Keep an answer; when this returns, killing the process no longer loses it."""
+        self.samples[question.key] = sample
         self._file.write(_line(sample))
         self._file.flush()
 
-    def finish(self, samples: Sequence[Sample]) -> None:
-        """Write the file in the order given, in place of the order in which the answers came."""
+    def finish(self, questions: Sequence[Question]) -> list[Sample]:
+        """Write the file in the order of the questions, in place of the order in which answers came; return it."""
+        samples = [self.samples[question.key] for question in questions]
         self._file.close()
         write_durably(self._path, "".join(map(_line, samples)))
+        return samples
 
 
 def _read(path: Path) -> list[Sample]:
@@ -67,5 +143,5 @@ def _read(path: Path) -> list[Sample]:
     return samples
 
 
-def _line(sample: Sample) -> str:
+def _line(sample: Mapping[str, Any]) -> str:
     return json.dumps(sample, ensure_ascii=False) + "\n"

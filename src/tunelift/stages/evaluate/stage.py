@@ -2,187 +2,173 @@
 
 from __future__ import annotations
 
-import re
+import json
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tunelift.artifacts.records import digest
-from tunelift.config.schema import Arm, EvaluateConfig
-from tunelift.engines.client import Client, Reply, Request
-from tunelift.errors import MachineError, UserError
+from tunelift.artifacts.store import write_durably
+from tunelift.config.evaluation import NOISE_ARM, ArmConfig, EvaluateConfig
+from tunelift.engines.protocol import Engine
+from tunelift.errors import UserError
 from tunelift.runtime import console
-from tunelift.stages.evaluate import prompts, summary
-from tunelift.stages.evaluate.samples import Journal, Key, Sample
-from tunelift.tasks.scorers import score
-from tunelift.tasks.task import DECODING, Item, Task, distinct
-
-REFUSED = re.compile(r"HTTP 4(?!08|09|29)\d\d")
-"""How the error of a request begins that is wrong in itself, whatever the engine's state."""
-
-
-class Engine(Protocol):
-    """An OpenAI-compatible endpoint that starts when it is needed."""
-
-    served_name: str
-
-    @property
-    def url(self) -> str:
-        """Base of the endpoint, ending in `/v1`; valid once started."""
-        ...
-
-    @property
-    def description(self) -> Mapping[str, Any]:
-        """What answers, as JSON."""
-        ...
-
-    def start(self) -> None:
-        """Be ready for requests."""
-        ...
-
-    def check(self) -> None:
-        """Raise MachineError, with the reason, if it was started and has ended."""
-        ...
+from tunelift.stages.evaluate.asking import Asker, Stopwatch
+from tunelift.stages.evaluate.prompts import Prompting, Row, choose_examples, shortened
+from tunelift.stages.evaluate.samples import Journal, Question
+from tunelift.stages.evaluate.search import choose_prompt
+from tunelift.stages.evaluate.summary import summarise, template_sha256
+from tunelift.tasks.task import DECODING, Task, distinct
 
 
 def evaluate(
     config: EvaluateConfig,
     *,
-    arm: Arm,
+    arm: ArmConfig,
     tasks: Sequence[Task],
-    examples: Sequence[Mapping[str, Any]],
+    examples: Sequence[Row],
     engine: Engine,
-    model_card: dict[str, Any],
+    tokenizer: Path | None,
+    model_card: Mapping[str, Any],
     seed: int,
     out: Path,
+    selection: Task | None = None,
 ) -> dict[str, Any]:
     """Ask every item that has no answer yet, and write samples.jsonl and summary.json into `out`.
 
     Args:
-        arm: Which prompt is used; the weights are the engine's.
-        examples: Training rows, for the `prompted` arm.
+        arm: How it is asked; the weights are the engine's.
+        examples: Training rows, for arms that show some.
+        tokenizer: The folder with the model's tokenizer; None where it is not known.
         model_card: Put into the summary.
+        selection: The task on which the arm's prompt is chosen, if it searches for one.
 
     Raises:
-        UserError: two tasks have one name, or the engine refused every request.
-        MachineError: the engine ended, or no request at all succeeded.
+        UserError: tasks that the arm cannot be asked, or questions that the template or the engine refuses.
+        MachineError: the engine ended, nothing that was asked for a task succeeded, or a likelihood is missing.
     """
-    tasks = distinct(task.first(config.max_items) for task in tasks)
-    shots = prompts.choose_examples(examples, config.few_shot, seed) if arm == "prompted" else []
-    if arm == "prompted" and len(shots) < config.few_shot:
-        console.warn(f"evaluate.few_shot={config.few_shot}, but the training split has {len(shots)} rows to show")
-    asked = {
-        (task.name, item.id): _Asked(task, item, prompts.build(item, arm, shots))
-        for task in tasks
-        for item in task.items
+    check_askable(arm, tasks, selection, has_tokenizer=tokenizer is not None)
+    asked = [task.first(config.max_items) for task in distinct(tasks) if _is_asked(arm, task)]
+    stopwatch = Stopwatch(out / "asking.json")
+    asker = Asker(config, engine, tokenizer, seed, stopwatch)
+    prompting, search = _prompting(arm, tasks, examples, selection, asker, seed, out)
+    questions = [Question(arm.name, task, item, prompting.build(task, item)) for task in asked for item in task.items]
+    with Journal(out / "samples.jsonl", questions) as journal:
+        asker.ask(_order(questions, arm, seed), journal, f"evaluate {arm.name}")
+        samples = journal.finish(questions)
+    described = prompting.describe()
+    if search:
+        search["asking"] = stopwatch.of("selection.jsonl", search["on"])
+        described += f", the best of {len(search['candidates'])} prompts on {search['on']}"
+    results = {
+        task.name: summarise(
+            task,
+            [sample for sample in samples if sample["task"] == task.name],
+            stopwatch.of("samples.jsonl", task.name),
+            seed,
+        )
+        for task in asked
     }
-    with Journal(out / "samples.jsonl", {key: question.prompt for key, question in asked.items()}) as journal:
-        missing = {key: question for key, question in asked.items() if key not in journal.samples}
-        resumed = len(asked) - len(missing)
-        if missing:
-            _ask(config, arm, missing, journal, engine, seed, resumed)
-        samples = [journal.samples[key] for key in asked]
-        _check_failures(samples)
-        journal.finish(samples)
-    description = prompts.describe(arm, len(shots))
-    results = summary.write(
-        out / "summary.json",
-        arm=arm,
-        model=model_card,
-        prompt=description,
-        tasks=tasks,
-        samples=samples,
-        decoding=DECODING | {"seed": seed},
-        engine=dict(engine.description),
-        seed=seed,
-    )
+    summary = {
+        "arm": arm.name,
+        "model": dict(model_card),
+        "prompt": described,
+        "prompt_example": _example(questions),
+        "prompt_search": search,
+        "template": template_sha256(tokenizer),
+        "tasks": results,
+        "decoding": DECODING | {"seed": seed},
+        "engine": dict(engine.description),
+    }
+    write_durably(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return {
         # What was said and how it was judged; a rerun differs in its latencies.
         "content": digest([[sample[key] for key in ("task", "id", "arm", "output", "scores")] for sample in samples]),
-        "prompt": description,
-        "examples": [str(shot["id"]) for shot in shots],
+        "prompt": described,
+        "prompt_search": search,
+        "examples": [str(shot["id"]) for shot in prompting.shots],
         "failed_requests": sum(1 for sample in samples if sample["error"]),
-        "primary": {task.name: results["tasks"][task.name]["metrics"][task.primary] for task in tasks},
+        "primary": {name: task["metrics"][task["primary"]] for name, task in results.items()},
     }
 
 
-class _Asked:
-    """An item of a task as this arm sees it."""
+def check_askable(arm: ArmConfig, tasks: Sequence[Task], selection: Task | None, *, has_tokenizer: bool) -> None:
+    """Refuse what would otherwise be found out only after training.
 
-    def __init__(self, task: Task, item: Item, prompt: list[dict[str, Any]]) -> None:
-        self.task, self.item, self.prompt = task, item, prompt
+    Args:
+        has_tokenizer: The arm's model lies here, so its chat template is known.
 
-    def sample(self, arm: Arm, reply: Reply) -> Sample:
-        """The answer with its scores; a failed request scores 0 everywhere."""
-        scores = dict.fromkeys(self.task.scorers, 0.0) if reply.error else score(reply.text, self.item, self.task)
-        return {
-            "id": self.item.id,
-            "task": self.task.name,
-            "arm": arm,
-            "prompt": self.prompt,
-            "expected": list(self.item.accepted),
-            "output": reply.text,
-            "scores": scores,
-            "tokens_in": reply.tokens_in,
-            "tokens_out": reply.tokens_out,
-            "seconds": round(reply.seconds, 4),
-            "finish_reason": reply.finish_reason,
-            "cluster": self.item.cluster,
-            "tags": list(self.item.tags),
-            "error": reply.error,
-        }
+    Raises:
+        UserError: no task is left for the arm, one needs a chat template that is not here, or prompts make no
+            difference to the task on which one is chosen.
+    """
+    asked = [task for task in tasks if _is_asked(arm, task)]
+    if not asked:
+        raise UserError(
+            f"Arm {arm.name} has a prompt made for target tasks, and evaluate.tasks has only guards.",
+            remedy=f"Take {arm.name} out of evaluate.arms, or add a target task.",
+        )
+    if selection and selection.kind == "perplexity":
+        raise UserError(
+            f"The prompt of arm {arm.name} would be chosen on {selection.name}, which measures texts without a prompt.",
+            remedy="Search on a task that asks something.",
+        )
+    needed = [*asked, *([selection] if selection else [])]
+    rendered = next((task.name for task in needed if task.kind == "choice" and task.rendering == "chat"), None)
+    if rendered and not has_tokenizer:
+        raise UserError(
+            f"Task {rendered} compares likelihoods after the model's chat template, and the template of arm "
+            f"{arm.name}'s endpoint is not known here.",
+            remedy=f"Set `rendering: plain` in {rendered}'s task.yaml, or leave the task or the arm out.",
+        )
 
 
-def _ask(
-    config: EvaluateConfig,
-    arm: Arm,
-    missing: Mapping[Key, _Asked],
-    journal: Journal,
-    engine: Engine,
+def _is_asked(arm: ArmConfig, task: Task) -> bool:
+    """A prompt made for the target tasks says nothing about guards."""
+    return task.role == "target" or not arm.has_own_prompt
+
+
+def _prompting(
+    arm: ArmConfig,
+    tasks: Sequence[Task],
+    examples: Sequence[Row],
+    selection: Task | None,
+    asker: Asker,
     seed: int,
-    resumed: int,
-) -> None:
-    engine.start()
-    client = Client(
-        engine.url,
-        engine.served_name,
-        concurrency=config.concurrency,
-        timeout_seconds=config.request_timeout_seconds,
-        decoding=DECODING,
-        seed=seed,
-    )
-    keys = {str(number): key for number, key in enumerate(missing)}
-    requests = [
-        Request(number, missing[key].prompt, missing[key].task.max_tokens, missing[key].item.tools)
-        for number, key in keys.items()
-    ]
-    with console.progress(f"evaluate {arm}", total=resumed + len(missing), unit="items", done=resumed) as bar:
-
-        def on_reply(reply: Reply) -> None:
-            journal.add(missing[keys[reply.id]].sample(arm, reply))
-            bar.advance()
-
-        try:
-            client.generate(requests, on_reply)
-        except MachineError:
-            engine.check()  # Raises with the engine's own last words, if it has ended.
-            raise
-
-
-def _check_failures(samples: Sequence[Sample]) -> None:
-    failures = [sample for sample in samples if sample["error"]]
-    if failures and len(failures) == len(samples):
-        first = f"the first with: {failures[0]['error']}"
-        if all(REFUSED.match(sample["error"]) for sample in failures):
-            raise UserError(
-                f"The engine refused all {len(samples)} requests, {first}",
-                remedy="If the prompts are too long, lower evaluate.few_shot or raise engine.max_model_len.",
+    out: Path,
+) -> tuple[Prompting, dict[str, Any] | None]:
+    """The arm's prompt, and how it was chosen if it was not declared."""
+    if arm.search is None:
+        shots = choose_examples(examples, arm.few_shot or 0, seed)
+        if len(shots) < (arm.few_shot or 0):
+            console.warn(
+                f"arm {arm.name} has few_shot={arm.few_shot}, but the training split has {len(shots)} rows to show"
             )
-        raise MachineError(
-            f"None of {len(samples)} requests succeeded; they failed, {first}",
-            remedy="If requests timed out, lower evaluate.concurrency or raise evaluate.request_timeout_seconds.",
-        )
-    if failures:
-        console.warn(
-            f"{len(failures)} of {len(samples)} requests failed and score 0; the first with: {failures[0]['error']}"
-        )
+        return Prompting.of(arm, shots), None
+    assert selection is not None, "an arm that searches brings the task to search on"
+    return choose_prompt(
+        arm.search,
+        arm=arm.name,
+        selection=selection,
+        tasks=tasks,
+        examples=examples,
+        asker=asker,
+        seed=seed,
+        out=out,
+    )
+
+
+def _order(questions: Sequence[Question], arm: ArmConfig, seed: int) -> list[Question]:
+    """The order of asking. Asked again for the noise, items meet other ones in the engine's batches."""
+    if arm.name != NOISE_ARM:
+        return list(questions)
+    shuffled = random.Random(seed).sample(list(questions), len(questions))
+    places = {question.task.name: place for place, question in reversed(list(enumerate(questions)))}
+    return sorted(shuffled, key=lambda question: places[question.task.name])  # Stable: shuffled within a task.
+
+
+def _example(questions: Sequence[Question]) -> list[dict[str, Any]]:
+    """What the arm was asked: the first item of a target task, or of any."""
+    first = next((question for question in questions if question.task.role == "target"), questions[0])
+    return shortened(first.prompt)

@@ -2,76 +2,65 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tunelift.artifacts.store import write_durably
+from tunelift.artifacts.records import canonical
 from tunelift.stages.evaluate.samples import Sample
-from tunelift.tasks.scorers import SCORERS
-from tunelift.tasks.statistics import bootstrap_mean, wilson
+from tunelift.tasks.scorers import Scorer
+from tunelift.tasks.statistics import mean_interval
 from tunelift.tasks.task import Task
 
 BOOTSTRAP_SAMPLES = 10_000
 
 
-def write(
-    path: Path,
-    *,
-    arm: str,
-    model: dict[str, Any],
-    prompt: str,
-    tasks: Sequence[Task],
-    samples: Sequence[Sample],
-    decoding: dict[str, Any],
-    engine: dict[str, Any],
-    seed: int,
-) -> dict[str, Any]:
-    """Summarise the samples, write and return the summary."""
-    content = {
-        "arm": arm,
-        "model": model,
-        "prompt": prompt,
-        "tasks": {
-            task.name: _summarise(task, [sample for sample in samples if sample["task"] == task.name], seed)
-            for task in tasks
-        },
-        "decoding": decoding,
-        "engine": engine,
-    }
-    write_durably(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    return content
-
-
-def _summarise(task: Task, samples: Sequence[Sample], seed: int) -> dict[str, Any]:
+def summarise(task: Task, samples: Sequence[Sample], asking: dict[str, float], seed: int) -> dict[str, Any]:
+    """One task's part: `samples` are its own, `asking` is how long asking them took."""
     answered = [sample for sample in samples if not sample["error"]]
     seconds = sorted(sample["seconds"] for sample in answered)
     return {
         "version": task.version,
         "role": task.role,
+        "kind": task.kind,
         "description": task.description,
         "licence": task.licence,
         "primary": task.primary,
+        "margin": task.margin,
+        "effect": task.effect,
         "digests": task.digests,
         "n": len(samples),
         "failed_requests": len(samples) - len(answered),
         "cut_off": sum(1 for sample in answered if sample["finish_reason"] == "length"),
-        "metrics": {name: _metric(name, [sample["scores"][name] for sample in samples], seed) for name in task.scorers},
+        "metrics": {scorer.name: _metric(scorer, samples, seed) for scorer in task.scorers},
         "tokens_in_mean": _mean([sample["tokens_in"] for sample in answered]),
         "tokens_out_mean": _mean([sample["tokens_out"] for sample in answered]),
         "seconds_p50": quantile(seconds, 0.5),
         "seconds_p95": quantile(seconds, 0.95),
+        "asking": asking,
     }
 
 
-def _metric(name: str, scores: Sequence[float], seed: int) -> dict[str, Any]:
-    kind = SCORERS[name].kind
-    if kind == "binary":
-        low, high = wilson(round(sum(scores)), len(scores))
-    else:
-        low, high = bootstrap_mean(scores, BOOTSTRAP_SAMPLES, seed)
-    return {"mean": _mean(scores), "low": low, "high": high, "kind": kind}
+def _metric(scorer: Scorer, samples: Sequence[Sample], seed: int) -> dict[str, Any]:
+    scores = [sample["scores"][scorer.name] for sample in samples]
+    low, high = mean_interval(
+        scores,
+        scorer.kind,
+        clusters=[sample["cluster"] for sample in samples],
+        samples=BOOTSTRAP_SAMPLES,
+        seed=seed,
+        bounded=scorer.bounded,
+    )
+    return {
+        "mean": _mean(scores),
+        "low": low,
+        "high": high,
+        "kind": scorer.kind,
+        "lower_is_better": scorer.lower_is_better,
+        "bounded": scorer.bounded,
+    }
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -84,3 +73,20 @@ def quantile(ordered: Sequence[float], share: float) -> float:
         return 0.0
     rank = -(-share * len(ordered) // 1)  # Rounded up.
     return ordered[max(0, int(rank) - 1)]
+
+
+def template_sha256(tokenizer: Path | None) -> str | None:
+    """sha256 of the chat template's text, wherever the tokenizer's folder keeps it; None if there is none here."""
+    if tokenizer is None:
+        return None
+    try:
+        text = (tokenizer / "chat_template.jinja").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        try:
+            template = json.loads((tokenizer / "tokenizer_config.json").read_bytes()).get("chat_template")
+        except (FileNotFoundError, ValueError):
+            return None
+        if template is None:
+            return None
+        text = template if isinstance(template, str) else canonical(template)  # Several, by name.
+    return hashlib.sha256(text.encode()).hexdigest()

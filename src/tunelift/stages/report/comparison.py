@@ -1,133 +1,152 @@
-"""The arms compared: every metric with its interval, every difference paired, one verdict."""
+"""The arms compared: every metric with its interval, every difference paired, and what may be claimed from it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from statistics import fmean
-from typing import Any, Literal
 
-from tunelift.config.schema import ReportConfig
+from tunelift.config.evaluation import BEST_UNTUNED, EndpointConfig, GateConfig, ReportConfig
+from tunelift.stages.report.claims import claims_of, verdict_of
+from tunelift.stages.report.cost import break_even, cost_of
 from tunelift.stages.report.evidence import Asked, Evidence, Json
-from tunelift.stages.report.wording import interval, label, number, percent, probability
-from tunelift.tasks.statistics import bootstrap_mean, compare, wilson
+from tunelift.stages.report.gate import hold_to
+from tunelift.stages.report.guards import guards_of
+from tunelift.stages.report.judged import judged
+from tunelift.stages.report.pairing import Pairing
+from tunelift.stages.report.slices import compare_slices, noise_floor
+from tunelift.tasks.statistics import (
+    PairedDifference,
+    holm,
+    mean_interval,
+    minimum_detectable_effect,
+    needed_items,
+    verdict,
+)
 
-FOCUS = "tuned"
-"""The arm that a claim is made about."""
-
-Verdict = Literal["improved", "regressed", "not shown"]
+Key = tuple[str, str, str]
+"""Task, metric and the arm that the focus arm is compared with."""
 
 
-def compare_arms(config: ReportConfig, evidence: Evidence, seed: int) -> Json:
-    """What comparison.json holds.
+def compare_arms(
+    config: ReportConfig,
+    evidence: Evidence,
+    *,
+    focus: str,
+    noise_arm: str | None,
+    gate: GateConfig | None,
+    prices: Mapping[str, EndpointConfig],
+    training_seconds: float | None,
+    seed: int,
+) -> Json:
+    """What comparison.json holds: numbers for every metric and pair of arms, and verdicts where a claim is made.
 
-    A gate passes when the focus arm's paired interval lies above the best untuned arm's on every target task and below
-    no untuned arm's on any guard task. Without a focus arm or a rival no claim is made, and the gate passes.
+    Args:
+        focus: The arm that claims are about.
+        noise_arm: The base asked again, which is no rival.
+        gate: What must hold; without it nothing can fail.
+        prices: The arms that endpoints answer, with what their tokens cost.
+        training_seconds: What making the focus arm took.
+        seed: Of the bootstrap.
     """
-    tasks = {task.name: compare_task(config, task, seed) for task in evidence.tasks}
-    verdicts = [found for task in evidence.tasks if task.role != "guard" and (found := _claim(task, tasks[task.name]))]
-    nothing = f"No claim is made: it takes {FOCUS} and an untuned arm, this run measured {', '.join(evidence.arms)}."
-    reasons = [_shortfall(claim) for claim in verdicts if claim["verdict"] != "improved"]
-    reasons += [
-        reason for task in evidence.tasks if task.role == "guard" for reason in _guard_reasons(task, tasks[task.name])
-    ]
+    pairing = Pairing(focus, noise_arm, config.bootstrap_samples, seed)
+    pairs = {
+        (task.name, metric, rival): pairing.pair(task, metric, rival)
+        for task in evidence.tasks
+        for metric in (task.metrics if task.ids else ())
+        for rival in pairing.rivals(task)
+    }
+    named = [key for key in _confirmatory(pairing, evidence, gate) if key in pairs]
+    adjusted = dict(zip(named, holm([pairs[key].p for key in named]), strict=True))
+    tasks = {
+        task.name: {metric: _metric(pairing, task, metric, pairs, adjusted) for metric in task.metrics}
+        for task in evidence.tasks
+    }
+    claims = claims_of(pairing, evidence, tasks)
+    guards = guards_of(pairing, evidence, tasks)
+    costs = {arm: cost_of(config, arm, evidence, prices) for arm in evidence.arms}
     return {
-        "verdict": " ".join(claim["sentence"] for claim in verdicts) or nothing,
-        "verdicts": verdicts,
-        "gate": {"passed": not reasons, "reasons": reasons},
+        "focus": focus,
+        "verdict": verdict_of(pairing, evidence, claims, guards),
+        "verdicts": claims,
+        "gate": hold_to(gate, pairing, evidence, tasks, guards),
         "tasks": tasks,
-        "cost": {arm: _cost(config, arm, evidence) for arm in evidence.arms},
+        "guards": guards,
+        "slices": [part for task in evidence.tasks for part in compare_slices(pairing, task)],
+        "noise_floor": noise_floor(pairing, evidence),
+        "judge": judged(pairing, evidence),
+        "cost": costs,
+        "break_even": break_even(config, costs, claims, training_seconds),
     }
 
 
-def compare_task(config: ReportConfig, task: Asked, seed: int) -> Json:
-    """Each metric of one task: the arms, and the focus arm less every other arm."""
-    return {metric: _compare_metric(config, task, metric, seed) for metric in task.kinds}
+def _confirmatory(pairing: Pairing, evidence: Evidence, gate: GateConfig | None) -> list[Key]:
+    """What was named before the numbers were seen, and is therefore tested with Holm's correction.
+
+    Each target task's primary metric against the best untuned arm, and what else the gate claims.
+    """
+    tasks = {task.name: task for task in evidence.tasks}
+    named = [(task.name, task.primary, BEST_UNTUNED) for task in evidence.tasks if task.role != "guard"]
+    named += [
+        (claim.task, claim.metric or tasks[claim.task].primary, claim.against)
+        for claim in (gate.improved if gate else ())
+        if claim.task in tasks
+    ]
+    resolved = [
+        (name, metric, pairing.best_untuned(tasks[name], metric) if against == BEST_UNTUNED else against)
+        for name, metric, against in named
+        if metric in tasks[name].metrics
+    ]
+    return list(dict.fromkeys((name, metric, rival) for name, metric, rival in resolved if rival))
 
 
-def _compare_metric(config: ReportConfig, task: Asked, metric: str, seed: int) -> Json:
-    kind, samples = task.kinds[metric], config.bootstrap_samples
-    scores = {arm: task.scores(arm, metric) for arm in task.samples}
+def _metric(
+    pairing: Pairing,
+    task: Asked,
+    metric: str,
+    pairs: Mapping[Key, PairedDifference],
+    adjusted: Mapping[Key, float],
+) -> Json:
+    """One metric of one task: the arms, and the focus arm less every rival."""
+    about, clusters = task.metrics[metric], task.clusters_of(task.ids)
     arms = {}
-    for arm, values in scores.items():
-        low, high = (
-            wilson(round(sum(values)), len(values)) if kind == "binary" else bootstrap_mean(values, samples, seed)
+    for arm in task.samples:
+        values = task.scores(arm, metric)
+        low, high = mean_interval(
+            values, about.kind, clusters=clusters, samples=pairing.samples, seed=pairing.seed, bounded=about.bounded
         )
         mean = fmean(values) if values else 0.0
         arms[arm] = {"n": len(values), "mean": mean, "low": low, "high": high, "failed": task.failed(arm)}
-    pairs = []
-    for rival in scores if FOCUS in scores else ():
-        if rival != FOCUS:
-            found = compare(scores[FOCUS], scores[rival], kind, samples=samples, seed=seed)
-            pair: Json = {"a": FOCUS, "b": rival, "difference": found.difference, "low": found.low, "high": found.high}
-            pairs.append(
-                pair | {"p": found.p, "discordant": found.discordant, "verdict": _verdict(found.low, found.high)}
-            )
-    return {"kind": kind, "primary": metric == task.primary, "arms": arms, "pairs": pairs}
-
-
-def _verdict(low: float, high: float) -> Verdict:
-    return "improved" if low > 0 else "regressed" if high < 0 else "not shown"
-
-
-def _claim(task: Asked, metrics: Json) -> Json | None:
-    """The focus arm against the best untuned arm, by the mean of the primary metric."""
-    shown = metrics[task.primary]
-    if not shown["pairs"] or not task.ids:
-        return None
-    pair = max(shown["pairs"], key=lambda pair: shown["arms"][pair["b"]]["mean"])
-    claim = {
-        "task": task.name,
-        "metric": task.primary,
-        "arm": FOCUS,
-        "value": shown["arms"][FOCUS]["mean"],
-        "best_untuned": pair["b"],
+    keys = [(task.name, metric, rival) for rival in pairing.rivals(task)]
+    return {
+        "kind": about.kind,
+        "primary": metric == task.primary,
+        "lower_is_better": about.lower_is_better,
+        "bounded": about.bounded,
+        "arms": arms,
+        "pairs": [_pair(pairing, task, key, pairs[key], adjusted.get(key)) for key in keys if key in pairs],
     }
-    claim |= {key: pair[key] for key in ("difference", "low", "high", "p", "verdict")}
-    return claim | {"sentence": _sentence(claim)}
 
 
-def _sentence(claim: Json) -> str:
-    value = percent(claim["value"])
-    if claim["metric"] == "exact_match":
-        does = f"{claim['arm']} answers {value} of {claim['task']} exactly"
-    else:
-        does = f"{claim['arm']} reaches {value} on {claim['task']} ({label(claim['metric'])})"
-    size = number(abs(100 * claim["difference"]))
-    than = (
-        f"{size} points {'more' if claim['difference'] > 0 else 'less'} than"
-        if float(size)
-        else "no more and no less than"
-    )
-    doubt = ", a difference that is not shown to be real" if claim["verdict"] == "not shown" and float(size) else ""
-    of = " of the difference" if claim["difference"] < 0 else ""
-    numbers = f"95% interval{of} {interval(claim['low'], claim['high'])}, {probability(claim['p'])}"
-    return f"{does}, {than} the best untuned arm{doubt} ({numbers})."
-
-
-def _shortfall(claim: Json) -> str:
-    outcome = "is worse" if claim["verdict"] == "regressed" else "is not shown to be better"
-    return f"{claim['arm']} {outcome} than the best untuned arm on {claim['task']} ({label(claim['metric'])})."
-
-
-def _guard_reasons(task: Asked, metrics: Json) -> list[str]:
-    start = f"{FOCUS} got worse on the guard task {task.name}"
-    return [
-        f"{start}: {number(100 * pair['difference'])} points against {pair['b']} "
-        f"(95% interval {interval(pair['low'], pair['high'])}, {probability(pair['p'])})."
-        for pair in metrics[task.primary]["pairs"]
-        if pair["verdict"] == "regressed"
-    ]
-
-
-def _cost(config: ReportConfig, arm: str, evidence: Evidence) -> Json:
-    """Means per answered request over all tasks; the price is for requests one at a time, an upper bound if batched."""
-    answers = (sample for task in evidence.tasks for sample in task.samples[arm].values())
-    samples = [sample for sample in answers if not sample.get("error")]
-
-    def mean(key: str) -> float | None:
-        values = [float(sample[key]) for sample in samples if sample.get(key) is not None]
-        return fmean(values) if values else None
-
-    cost: dict[str, Any] = {f"{key}_mean": mean(key) for key in ("tokens_in", "tokens_out", "seconds")}
-    if config.usd_per_hour is not None and cost["seconds_mean"] is not None:
-        cost["usd_per_1000"] = config.usd_per_hour / 3600 * cost["seconds_mean"] * 1000
-    return cost
+def _pair(pairing: Pairing, task: Asked, key: Key, pair: PairedDifference, p_adjusted: float | None) -> Json:
+    mde = minimum_detectable_effect(pair.n, pair.spread)
+    return {
+        "a": pairing.focus,
+        "b": key[2],
+        "difference": pair.difference,
+        "low": pair.low,
+        "high": pair.high,
+        "p": pair.p,
+        "p_adjusted": p_adjusted,
+        "discordant": pair.discordant,
+        "method": pair.method,
+        "clusters": pair.clusters,
+        "verdict": verdict(
+            pair,
+            p_adjusted=p_adjusted,
+            effect=task.effect,
+            mde=mde,
+            lower_is_better=task.metrics[key[1]].lower_is_better,
+        ),
+        "mde": mde,
+        "needed_n": needed_items(task.effect, pair.spread),
+    }

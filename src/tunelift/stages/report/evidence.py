@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +18,84 @@ COMPARED = ("items", "scorers", "decoding")
 
 
 @dataclass(frozen=True)
+class Metric:
+    """How a metric's scores are to be read."""
+
+    kind: Kind
+    lower_is_better: bool
+    bounded: bool
+    """Scores lie in [0, 1]: they are shown as percent, differences in points."""
+
+    def better(self, difference: float) -> float:
+        """A difference with its sign turned so that more is better."""
+        return -difference if self.lower_is_better else difference
+
+
+@dataclass(frozen=True)
 class Asked:
-    """One task, as every arm answered it."""
+    """One task, as the arms answered it that were asked."""
 
     name: str
     version: Any
     role: str
+    kind: str
+    """generate, choice or perplexity."""
+    margin: float
+    """Of a guard: how much worse is still no harm."""
+    effect: float
+    """Smallest difference worth finding."""
     primary: str
-    kinds: dict[str, Kind]
-    """By metric, the primary one first."""
+    metrics: dict[str, Metric]
+    """The primary one first."""
     ids: tuple[str, ...]
     """Every item that any arm was asked."""
     samples: dict[str, dict[str, Json]]
-    """By arm and item id; an item without an answer is missing here."""
+    """By arm and item id; an item without an answer is missing here, and so is an arm that was not asked."""
 
-    def scores(self, arm: str, metric: str) -> list[float]:
-        """One score per item, in the order of `ids`; a missing answer or score is a failure, 0."""
-        answers = self.samples[arm]
-        return [float(answers.get(item, {}).get("scores", {}).get(metric) or 0.0) for item in self.ids]
+    def scores(self, arm: str, metric: str, items: Sequence[str] | None = None) -> list[float]:
+        """One score per item, in the order of `ids`; a missing answer or score is a failure, the worst score."""
+        found = [self._score(arm, metric, item) for item in items or self.ids]
+        return [self.worst[metric] if score is None else score for score in found]
+
+    def _score(self, arm: str, metric: str, item: str) -> float | None:
+        row = self.samples[arm].get(item, {})
+        score = None if row.get("error") else row.get("scores", {}).get(metric)
+        return None if score is None else float(score)
+
+    @cached_property
+    def worst(self) -> dict[str, float]:
+        """By metric, what a failure scores: the bound, or without one the worst score that any arm has."""
+        return {name: self._worst(name, metric) for name, metric in self.metrics.items()}
+
+    def _worst(self, name: str, metric: Metric) -> float:
+        if metric.bounded:
+            return float(metric.lower_is_better)
+        known = [
+            score for arm in self.samples for item in self.ids if (score := self._score(arm, name, item)) is not None
+        ]
+        return (max if metric.lower_is_better else min)(known, default=0.0)
 
     def failed(self, arm: str) -> int:
         """Items without an answer: never asked, or the request failed."""
         answers = self.samples[arm]
         return sum(item not in answers or bool(answers[item].get("error")) for item in self.ids)
 
-    @property
-    def clusters(self) -> int:
-        """Number of distinct clusters; items without one stand alone."""
+    @cached_property
+    def items(self) -> dict[str, Json]:
+        """By id, an item as the first arm that answered it has it: its cluster and tags are every arm's."""
         first: dict[str, Json] = {}
         for answers in self.samples.values():
             first = answers | first
-        return len({sample.get("cluster") or ("alone", item) for item, sample in first.items()})
+        return first
+
+    def clusters_of(self, items: Sequence[str]) -> list[str | None]:
+        """Each item's cluster; None for one that stands alone."""
+        return [self.items[item].get("cluster") for item in items]
+
+    @property
+    def clusters(self) -> int:
+        """Number of distinct clusters; items without one stand alone."""
+        return len({sample.get("cluster") or ("alone", item) for item, sample in self.items.items()})
 
 
 @dataclass(frozen=True)
@@ -61,10 +109,16 @@ class Evidence:
     metrics: list[Json]
     preflight: Json
     parity: Json
+    judge: Json
+    judgements: list[Json]
 
 
 def read_evidence(
-    evaluations: Mapping[str, Path], dataset: Path | None, adapter: Path | None, model: Path | None
+    evaluations: Mapping[str, Path],
+    dataset: Path | None,
+    adapter: Path | None,
+    model: Path | None,
+    judge: Path | None = None,
 ) -> Evidence:
     """Read everything the report shows.
 
@@ -73,30 +127,36 @@ def read_evidence(
     """
     if not evaluations:
         raise UserError("There is no evaluation to report on.", remedy="Name one arm or more in evaluate.arms.")
-    summaries = {arm: _object(folder / "summary.json") for arm, folder in evaluations.items()}
+    summaries = {arm: read_object(folder / "summary.json") for arm, folder in evaluations.items()}
     _refuse_unlike(summaries, evaluations)
-    samples = {arm: _rows(folder / "samples.jsonl") for arm, folder in evaluations.items()}
-    first = next(iter(summaries.values()))
+    samples = {arm: read_rows(folder / "samples.jsonl") for arm, folder in evaluations.items()}
+    names = dict.fromkeys(task for summary in summaries.values() for task in summary["tasks"])
     return Evidence(
         arms=tuple(evaluations),
-        tasks=tuple(_asked(task, summaries, samples) for task in first["tasks"]),
+        tasks=tuple(asked(task, summaries, samples) for task in names),
         summaries=summaries,
         stats=_optional(dataset, "stats.json"),
-        metrics=_rows(adapter / "metrics.jsonl") if adapter and (adapter / "metrics.jsonl").exists() else [],
+        metrics=read_rows(adapter / "metrics.jsonl") if adapter and (adapter / "metrics.jsonl").exists() else [],
         preflight=_optional(adapter, "preflight.json"),
         parity=_optional(model, "parity.json"),
+        judge=read_object(judge / "judge.json") if judge else {},
+        judgements=read_rows(judge / "judgements.jsonl") if judge else [],
     )
 
 
 def _refuse_unlike(summaries: dict[str, Json], folders: Mapping[str, Path]) -> None:
-    """Evaluations compare with equal tasks, items, scorers and decoding, or not at all."""
-    (first, reference), *others = summaries.items()
-    for arm, summary in others:
-        for task in sorted(reference["tasks"].keys() ^ summary["tasks"].keys()):
-            asked, spared = (first, arm) if task in reference["tasks"] else (arm, first)
-            raise _unlike(f"{task} was asked of {asked} but not of {spared}", folders[arm])
-        for task, one in reference["tasks"].items():
-            other = summary["tasks"][task]
+    """Evaluations compare with equal tasks, items, scorers and decoding, or not at all.
+
+    Only a guard task may be missing: an arm whose prompt is made for the target tasks is not asked it.
+    """
+    names = dict.fromkeys(task for summary in summaries.values() for task in summary["tasks"])
+    for task in names:
+        about = {arm: summary["tasks"][task] for arm, summary in summaries.items() if task in summary["tasks"]}
+        (first, one), *others = about.items()
+        spared = next((arm for arm in summaries if arm not in about), None)
+        if spared and one.get("role") != "guard":
+            raise _unlike(f"{task} was asked of {first} but not of {spared}", folders[spared])
+        for arm, other in others:
             pairs = {"version": (one["version"], other["version"])}
             pairs |= {key: (one["digests"].get(key), other["digests"].get(key)) for key in COMPARED}
             for key, (left, right) in pairs.items():
@@ -118,35 +178,51 @@ def _short(value: Any) -> str:
     return str(value)[:12]
 
 
-def _asked(task: str, summaries: dict[str, Json], samples: dict[str, list[Json]]) -> Asked:
-    answers = {arm: {str(row["id"]): row for row in rows if row["task"] == task} for arm, rows in samples.items()}
-    ids = tuple(dict.fromkeys(item for by_item in answers.values() for item in by_item))
-    about = [summary["tasks"][task] for summary in summaries.values()]
-    primary = str(about[0]["primary"])
-    metrics = dict.fromkeys([primary, *(metric for one in about for metric in one["metrics"])])
+def asked(task: str, summaries: Mapping[str, Json], samples: Mapping[str, list[Json]]) -> Asked:
+    """One task out of the arms' evaluations, which are alike in it."""
+    about = {arm: summary["tasks"][task] for arm, summary in summaries.items() if task in summary["tasks"]}
+    answers = {arm: {str(row["id"]): row for row in samples[arm] if row["task"] == task} for arm in about}
+    first = next(iter(about.values()))
+    primary = str(first["primary"])
+    names = dict.fromkeys([primary, *(metric for one in about.values() for metric in one["metrics"])])
     return Asked(
         name=task,
-        version=about[0]["version"],
-        role=str(about[0].get("role", "target")),
+        version=first["version"],
+        role=str(first.get("role", "target")),
+        kind=str(first.get("kind", "generate")),
+        margin=float(first.get("margin") or 0),
+        effect=float(first.get("effect") or 0.05),
         primary=primary,
-        kinds={metric: _kind(metric, about, answers) for metric in metrics},
-        ids=ids,
+        metrics={
+            name: _metric(name, [one["metrics"].get(name, {}) for one in about.values()], answers) for name in names
+        },
+        ids=tuple(dict.fromkeys(item for by_item in answers.values() for item in by_item)),
         samples=answers,
     )
 
 
-def _kind(metric: str, about: list[Json], answers: dict[str, dict[str, Json]]) -> Kind:
+def _metric(name: str, declared: list[Json], answers: dict[str, dict[str, Json]]) -> Metric:
     """Binary only if every arm says so and every score is 0 or 1."""
-    declared = {one["metrics"].get(metric, {}).get("kind", "binary") for one in about}
-    scores = (row["scores"].get(metric) or 0 for by_item in answers.values() for row in by_item.values())
-    return "binary" if declared == {"binary"} and all(score in (0, 1) for score in scores) else "graded"
+    kinds = {one.get("kind", "binary") for one in declared}
+    scores = (row["scores"].get(name) or 0 for by_item in answers.values() for row in by_item.values())
+    kind: Kind = "binary" if kinds == {"binary"} and all(score in (0, 1) for score in scores) else "graded"
+    return Metric(
+        kind=kind,
+        lower_is_better=any(one.get("lower_is_better", False) for one in declared),
+        bounded=all(one.get("bounded", True) for one in declared),
+    )
 
 
 def _optional(folder: Path | None, name: str) -> Json:
-    return _object(folder / name) if folder and (folder / name).exists() else {}
+    return read_object(folder / name) if folder and (folder / name).exists() else {}
 
 
-def _object(path: Path) -> Json:
+def read_object(path: Path) -> Json:
+    """A file with one JSON object.
+
+    Raises:
+        UserError: it is missing, or something else.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -156,7 +232,12 @@ def _object(path: Path) -> Json:
     return value
 
 
-def _rows(path: Path) -> list[Json]:
+def read_rows(path: Path) -> list[Json]:
+    """A file with one JSON object a line.
+
+    Raises:
+        UserError: it is missing, or a line is something else.
+    """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The report's two pages from the same facts: report.html, which needs no network, and report.md."""
+"""The report's pages from the same facts: report.html, which needs no network, and report.md."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from tunelift.config.evaluation import NOISE_ARM
 from tunelift.runtime.console import clock
-from tunelift.stages.report import figures, wording
+from tunelift.stages.report import background, sections, wording
 from tunelift.stages.report.browser import embedded_items
-from tunelift.stages.report.comparison import FOCUS
-from tunelift.stages.report.evidence import Asked, Evidence, Json
+from tunelift.stages.report.evidence import Evidence, Json
+from tunelift.stages.report.forest import MARKS
 
 TEMPLATES = Path(__file__).parent / "template"
-TRAIN_FACTS = ("loss", "eval_loss", "grad_norm", "learning_rate", "tokens_per_second")
-"""Shown beside the loss curve, as logged last."""
+_HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    r"\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]+"
+)
+"""The same characters as in report.js: they show nothing, move the text about, or are no characters at all."""
 
 
 def write_pages(
@@ -33,40 +37,64 @@ def write_pages(
     environment: Json,
     command: str,
     looks: Mapping[str, int],
+    judgements: Sequence[Json] = (),
     out: Path,
 ) -> None:
-    """Write report.html and report.md into `out`."""
-    items, shown, total = embedded_items(evidence)
-    pairs = [
-        pair for metrics in comparison["tasks"].values() for metric in metrics.values() for pair in metric["pairs"]
-    ]
-    scale = figures.axis(100 * pair[end] for pair in pairs for end in ("low", "high"))
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    """Write report.html and report.md into `out`.
+
+    Args:
+        evidence: The answers, and how data and model came to be.
+        comparison: What comparison.json holds.
+        name: The run's.
+        lineage: One object an artifact.
+        environment: Packages and hardware.
+        command: What makes the report again.
+        looks: By task, how often a tuned arm was evaluated on its items.
+        judgements: Rows of judgements.jsonl; their reasons stand beside the answers.
+        out: The folder to write into.
+    """
+    items, shown, total = embedded_items(evidence, comparison.get("focus"), judgements)
     context = {
         "name": name,
-        "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
         "comparison": comparison,
-        "focus": FOCUS,
-        "arms": [_arm(arm, evidence, comparison) for arm in evidence.arms],
-        "tasks": [_task(task, evidence, comparison, looks.get(task.name)) for task in evidence.tasks],
-        "scale": scale,
-        "training": _training(evidence),
-        "data": _data(evidence.stats),
+        "focus": comparison.get("focus"),
+        "headline": sections.headline(comparison),
+        "board": sections.board(comparison),
+        "arms": [background.arm_section(arm, evidence, comparison) for arm in evidence.arms if arm != NOISE_ARM],
+        "tasks": [sections.task_section(task, evidence, comparison, looks.get(task.name)) for task in evidence.tasks],
+        "slices": sections.slice_tables(comparison),
+        "judge": sections.judge_section(comparison.get("judge"), comparison),
+        "noise": sections.noise_rows(comparison),
+        "latencies": background.latencies(evidence, comparison),
+        "break_even": background.break_even(comparison),
+        "training": background.training(evidence),
+        "data": background.data(evidence.stats),
         "lineage": lineage,
         "environment": environment,
         "command": command,
         "items_shown": shown,
         "items_total": total,
-        # Ours, not the model's: `items` is escaped for a script element, and the policy lets this one script run.
-        "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        "script": Markup(script),
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "items": Markup(items),
+        "items": Markup(items),  # Escaped for a script element by safe_json.
     }
     for page in ("report.html", "report.md"):
-        text = _environment().get_template(f"{page}.j2").render(context)
-        # A lone surrogate, which a model can write, has no UTF-8.
-        (out / page).write_bytes(text.encode("utf-8", "backslashreplace"))
+        write_page(page, context, out)
+
+
+def write_page(page: str, context: Json, out: Path) -> None:
+    """Render `page` from its template into `out`, with our own style and scripts inside."""
+    style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("base.css", "report.css"))
+    scripts = ("page.js", "fields.js", "report.js") if page == "report.html" else ("page.js",)
+    script = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in scripts)
+    ours = {
+        "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
+        # Ours, not a model's: the policy lets this one script run, whatever else gets into the page.
+        "style": Markup(style),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+    text = _environment().get_template(f"{page}.j2").render(context | ours)
+    # A lone surrogate, which a model can write, has no UTF-8.
+    (out / page).write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def _environment() -> Any:
@@ -74,16 +102,37 @@ def _environment() -> Any:
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=lambda template: template != "report.md.j2",
+        autoescape=lambda template: not (template or "").endswith(".md.j2"),
         undefined=jinja2.StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = ("label", "number", "percent", "points", "interval", "probability", "fact")
+    words = (
+        "label",
+        "number",
+        "percent",
+        "points",
+        "interval",
+        "probability",
+        "fact",
+        "score",
+        "change",
+        "span",
+        "unit",
+        "amount",
+    )
     environment.filters |= {word: getattr(wording, word) for word in words}
-    drawn = {"strip": figures.strip, "meter": figures.meter}
-    environment.filters |= {"clock": clock, "cell": markdown_cell, "pretty": _pretty, **drawn}
+    environment.filters |= {"clock": clock, "cell": markdown_cell, "pretty": _pretty}
+    environment.globals |= {"MARKS": MARKS}
     return environment
+
+
+def _visible(value: Any) -> Any:
+    """Text from elsewhere with what cannot be seen, or would move other text about, named by its code."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _HIDDEN.sub(lambda match: " ".join(f"U+{ord(character):04X}" for character in match[0]), value)
 
 
 def markdown_cell(value: Any) -> str:
@@ -94,84 +143,3 @@ def markdown_cell(value: Any) -> str:
 
 def _pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def _arm(arm: str, evidence: Evidence, comparison: Json) -> Json:
-    summary = evidence.summaries[arm]
-    model = summary.get("model", {})
-    return {
-        "name": arm,
-        "model": _scalars({"prompt": summary.get("prompt"), **model}),
-        "prompt": summary.get("prompt", ""),
-        "decoding": _scalars(summary.get("decoding", {})),
-        "engine": _scalars(summary.get("engine", {})),
-        "cost": comparison["cost"][arm],
-    }
-
-
-def _task(task: Asked, evidence: Evidence, comparison: Json, looks: int | None) -> Json:
-    about = {arm: summary["tasks"][task.name] for arm, summary in evidence.summaries.items()}
-    return {
-        "name": task.name,
-        "version": task.version,
-        "role": task.role,
-        "description": about[evidence.arms[0]].get("description", ""),
-        "n": len(task.ids),
-        "looks": looks,
-        "primary": task.primary,
-        "claim": next((claim for claim in comparison["verdicts"] if claim["task"] == task.name), None),
-        "metrics": comparison["tasks"][task.name],
-        "clusters": task.clusters,
-        "cut_off": {arm: cut for arm, one in about.items() if (cut := one.get("cut_off"))},
-        "failed": {arm: failed for arm in task.samples if (failed := task.failed(arm))},
-    }
-
-
-def _training(evidence: Evidence) -> Json:
-    training, evaluation = (figures.loss_points(evidence.metrics, key) for key in ("loss", "eval_loss"))
-    last: Json = {}
-    for row in evidence.metrics:
-        last |= {key: value for key, value in row.items() if value is not None}
-    facts = {"steps": last["step"]} if "step" in last else {}
-    return {
-        "curve": figures.loss_curve(training, evaluation) if len(training) + len(evaluation) > 1 else None,
-        "facts": facts | {key: last[key] for key in TRAIN_FACTS if key in last},
-        "preflight": _scalars(evidence.preflight),
-        "preflight_more": {key: value for key, value in evidence.preflight.items() if not _is_scalar(value) and value},
-        "parity": _scalars(evidence.parity),
-    }
-
-
-def _data(stats: Json) -> Json:
-    rows = stats.get("rows", {})
-    read = rows.get("read", 0)
-    steps = [("read", "", read)]
-    steps += [
-        (kind, reason, count) for kind in ("dropped", "quarantined") for reason, count in rows.get(kind, {}).items()
-    ]
-    steps += [("kept", "", rows.get("kept", 0))]
-    funnel = [
-        {"kind": kind, "reason": reason, "count": count, "share": count / max(read, 1)} for kind, reason, count in steps
-    ]
-    return {
-        "funnel": funnel if read else [],
-        "splits": stats.get("splits", {}),
-        "contamination": stats.get("contamination", {}),
-    }
-
-
-def _scalars(facts: Json) -> dict[str, Any]:
-    """The short facts that are known, those of an inner object under both names."""
-    flat: dict[str, Any] = {}
-    for key, value in facts.items():
-        if isinstance(value, dict) and all(_is_scalar(inner) for inner in value.values()):
-            flat |= {f"{key}: {inner}": shown for inner, shown in value.items()}
-        elif value is not None and _is_scalar(value):
-            flat[key] = value
-    return flat
-
-
-def _is_scalar(value: Any) -> bool:
-    if isinstance(value, list):
-        return len(value) <= 12 and all(isinstance(item, int | float | str) and len(str(item)) <= 60 for item in value)
-    return value is None or (isinstance(value, int | float | str) and len(str(value)) <= 400)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 MINUS = "−"
@@ -37,6 +39,52 @@ def points(difference: float) -> str:
 def interval(low: float, high: float) -> str:
     """`50.1 to 66.0`, in percentage points."""
     return f"{number(100 * low)} to {number(100 * high)}"
+
+
+def plain(value: float) -> str:
+    """A score that is no share, to about three digits: `0.962`, `17.35`."""
+    return number(value, 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1)
+
+
+def score(value: float, bounded: bool = True) -> str:
+    """A metric's value: percent if it is a share, in its own unit if it has no bounds."""
+    return percent(value) if bounded else plain(value)
+
+
+def change(difference: float, bounded: bool = True) -> str:
+    """A difference with its sign: in points of a share, or in the metric's own unit."""
+    text = plain(difference)
+    return points(difference) if bounded else text if text.startswith(MINUS) or not difference else f"+{text}"
+
+
+def span(low: float, high: float, bounded: bool = True) -> str:
+    """An interval of values or differences, in the unit of `score` and `change`."""
+    return interval(low, high) if bounded else f"{plain(low)} to {plain(high)}"
+
+
+def unit(metric: str, bounded: bool = True) -> str:
+    """What differences of a metric are counted in; empty for a metric without bounds that names no unit."""
+    return "points" if bounded else metric.replace("_", " ") if "_per_" in metric else ""
+
+
+def amount(size: float, metric: str, bounded: bool = True) -> str:
+    """How much, without a sign: `2 points`, `4.5 points`, `0.020 bits per byte`."""
+    text = number(100 * abs(size)).removesuffix(".0") if bounded else plain(abs(size))
+    words = unit(metric, bounded)
+    return f"{text} {words[:-1] if words == 'points' and text == '1' else words}".rstrip()
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def rounded(value: float, digits: int = 2) -> str:
+    """To so many significant digits, for what is only an estimate: 13,427 as `13,000`, 0.0512 as `0.051`."""
+    if not value:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return number(round(value, places), max(0, places))
 
 
 def probability(p: float) -> str:

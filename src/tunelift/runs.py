@@ -1,0 +1,77 @@
+"""A run: one config, resolved once, its folder, and the artifacts that its stages made or found."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunelift.artifacts.records import Artifact
+from tunelift.artifacts.store import Build, Plan, Store, writing
+from tunelift.config.resolve import Choice
+from tunelift.config.schema import Config, StageName
+from tunelift.runtime import console
+from tunelift.runtime.modeling import ModelFacts
+from tunelift.runtime.tracking import Tracker
+from tunelift.runtime.worker import run_isolated
+
+RUNS = Path("runs")
+
+
+@dataclass
+class Run:
+    """One config, resolved once, and the artifacts that its stages made or found."""
+
+    config: Config
+    choices: tuple[Choice, ...]
+    base: ModelFacts
+    store: Store
+    folder: Path
+    forced: frozenset[StageName]
+    tracker: Tracker
+    made: dict[str, Artifact] = field(default_factory=dict)
+
+    def lineage(self) -> list[dict[str, Any]]:
+        """Each artifact with what it was made from, down to the hashes of the data files and the base model."""
+        return [
+            {
+                "stage": name,
+                "fingerprint": artifact.fingerprint,
+                "content": artifact.content,
+                "path": os.path.relpath(artifact.path, self.folder),
+                "seconds": artifact.manifest.seconds,
+                "inputs": artifact.manifest.inputs,
+            }
+            for name, artifact in self.made.items()
+        ]
+
+    def isolated(self, plan: Plan, target: str, arguments: dict[str, Any], follow: str | None = None) -> Artifact:
+        """Find or make an artifact by a stage that runs in its own process."""
+        if plan.stage in self.made:
+            return self.made[plan.stage]
+
+        def build(out: Path) -> dict[str, Any]:
+            watch = self.tracker.follow(plan.stage, out / follow) if follow else None
+            log = self.folder / "logs" / f"{plan.stage}.log"
+            return run_isolated(target, {**arguments, "out": str(out)}, log, watch)
+
+        return self.record(plan.stage, plan, build)
+
+    def record(self, name: str, plan: Plan, build: Build, *, force: bool = False) -> Artifact:
+        """Find or make, say so, and link the artifact into the run's folder."""
+        again = self.store.find(plan) is None
+        if again:
+            console.say(f"{name}: working …")
+        artifact = self.store.make(plan, build, force=force or (plan.stage in self.forced and name not in self.made))
+        self.made[name] = artifact
+        link = self.folder / "stages" / name
+        with writing(link):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            new = link.with_name(f"{name}.{os.getpid()}.tmp")  # Replaced in one step: another run may do so as well.
+            new.unlink(missing_ok=True)
+            new.symlink_to(os.path.relpath(artifact.path, link.parent))
+            new.replace(link)
+        how = "found" if artifact.found else f"made in {console.clock(artifact.manifest.seconds)}"
+        console.say(f"{name}: {how} → {os.path.relpath(artifact.path)}")
+        return artifact

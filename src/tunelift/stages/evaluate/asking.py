@@ -1,0 +1,232 @@
+"""Putting questions to an engine: those that have no answer yet, one task after another, and how long that took."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunelift.artifacts.store import write_durably
+from tunelift.config.evaluation import EvaluateConfig
+from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
+from tunelift.engines.protocol import Engine
+from tunelift.errors import MachineError, UserError
+from tunelift.runtime import chat, console
+from tunelift.stages.evaluate.prompts import as_text
+from tunelift.stages.evaluate.samples import Journal, Question, Sample
+from tunelift.tasks.task import DECODING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+Keep = Callable[[Question, Sample], None]
+"""Told of an answer as it comes."""
+Put = Callable[[Client, Keep], None]
+"""Puts the questions of one task."""
+
+REFUSED = re.compile(r"HTTP 4(?!08|09|29)\d\d")
+"""How the error of a request begins that is wrong in itself, whatever the engine's state."""
+SAVE_SECONDS = 2.0
+"""At most so much of the time spent asking is forgotten by a kill."""
+
+
+class Stopwatch:
+    """asking.json: per journal and task, the items answered and the seconds that asking them took, over all restarts.
+
+    Both are saved together, so that a kill, which loses the last of them, does not change the rate.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._times: dict[str, dict[str, dict[str, float]]] = json.loads(path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            self._times = {}
+
+    def of(self, journal: str, task: str) -> dict[str, float]:
+        """`requests`: items answered; `seconds`: wall time while requests were on their way."""
+        return self._times.get(journal, {}).get(task, {"requests": 0, "seconds": 0.0})
+
+    @contextmanager
+    def running(self, journal: str, task: str) -> Iterator[Callable[[], None]]:
+        """Measure a block, which calls what it is given once an answer."""
+        before = self.of(journal, task)
+        started = answered = saved = time.monotonic()
+        requests = 0
+
+        def save() -> None:
+            total = {
+                "requests": before["requests"] + requests,
+                "seconds": round(before["seconds"] + answered - started, 3),
+            }
+            self._times.setdefault(journal, {})[task] = total
+            write_durably(self._path, json.dumps(self._times, indent=2) + "\n")
+
+        def count() -> None:
+            nonlocal requests, answered, saved
+            requests, answered = requests + 1, time.monotonic()
+            if answered - saved > SAVE_SECONDS:
+                saved = answered
+                save()
+
+        try:
+            yield count
+        finally:
+            save()
+
+
+class Asker:
+    """Puts one arm's questions to its engine, which starts only if there is something to ask."""
+
+    def __init__(
+        self, config: EvaluateConfig, engine: Engine, tokenizer: Path | None, seed: int, stopwatch: Stopwatch
+    ) -> None:
+        self._config, self._engine, self._folder, self._seed = config, engine, tokenizer, seed
+        self._stopwatch = stopwatch
+
+    def ask(self, questions: Sequence[Question], journal: Journal, label: str) -> None:
+        """Ask what has no answer in the journal, in the order given; a task's questions stand together.
+
+        Raises:
+            UserError: the template or the engine refuses the questions of a task.
+            MachineError: the engine ended, nothing that was asked for a task succeeded, or a likelihood is missing.
+        """
+        missing = [question for question in questions if question.key not in journal.samples]
+        if not missing:
+            return
+        groups = [list(group) for _, group in groupby(missing, key=lambda question: question.task.name)]
+        puts = [self._prepare(group) for group in groups]
+        self._engine.start()
+        client = self._engine.client(
+            concurrency=self._config.concurrency,
+            timeout_seconds=self._config.request_timeout_seconds,
+            decoding=DECODING,
+            seed=self._seed,
+        )
+        resumed = len(questions) - len(missing)
+        with console.progress(label, total=len(questions), unit="items", done=resumed) as bar:
+            for group, put in zip(groups, puts, strict=True):
+                task = group[0].task.name
+                bar.note(task)
+                self._ask(client, put, task, journal, bar)
+                # With the answers of earlier parts: a single item left over may well be one that always fails.
+                whole = [journal.samples[question.key] for question in questions if question.task.name == task]
+                _check_failures(task, whole)
+
+    def _ask(self, client: Client, put: Put, task: str, journal: Journal, bar: console.Bar) -> None:
+        with self._stopwatch.running(journal.name, task) as count:
+
+            def keep(question: Question, sample: Sample) -> None:
+                journal.add(question, sample)
+                if sample["error"] is None:
+                    count()
+                bar.advance()
+
+            try:
+                put(client, keep)
+            except MachineError:
+                self._engine.check()  # Raises with the engine's own last words, if it has ended.
+                raise
+
+    def _prepare(self, questions: Sequence[Question]) -> Put:
+        """Everything that can be refused before an engine starts."""
+        if questions[0].task.kind == "generate":
+            return partial(_generate, questions)
+        scorings = [
+            Scoring(f"{number}:{place}", *scoring)
+            for number, question in enumerate(questions)
+            for place, scoring in enumerate(self._scorings(question))
+        ]
+        return partial(_measure, questions, scorings)
+
+    def _scorings(self, question: Question) -> Iterator[tuple[str, str, bool]]:
+        """Context, continuation, and whether special tokens are still to be added: one for each choice, or the text."""
+        task, item = question.task, question.item
+        if task.kind == "perplexity":
+            yield "", item.text, True
+            return
+        if task.rendering == "chat":
+            try:
+                context = chat.render(self._tokenizer, question.prompt, item.tools, generate=True)
+            except UserError as error:
+                raise UserError(
+                    error.message, where=f"task {task.name}, item {item.id}", remedy=error.remedy
+                ) from error
+        else:
+            context = as_text(question.prompt)
+        for choice in item.choices:
+            yield context, choice, task.rendering == "plain"
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerFast:
+        assert self._folder is not None, "check_askable refuses what needs it"
+        return chat.load_tokenizer(self._folder)
+
+
+def _generate(questions: Sequence[Question], client: Client, keep: Keep) -> None:
+    requests = [
+        Request(str(number), question.prompt, question.task.max_tokens, question.item.tools)
+        for number, question in enumerate(questions)
+    ]
+
+    def on_reply(reply: Reply) -> None:
+        question = questions[int(reply.id)]
+        keep(question, question.answered(reply))
+
+    client.generate(requests, on_reply)
+
+
+def _measure(questions: Sequence[Question], scorings: Sequence[Scoring], client: Client, keep: Keep) -> None:
+    """Keep an item as soon as all its likelihoods are known; one that is missing cannot be scored at all."""
+    found: dict[int, dict[int, Likelihood]] = {number: {} for number in range(len(questions))}
+    failed: list[str] = []
+
+    def on_likelihood(likelihood: Likelihood) -> None:
+        number, place = map(int, likelihood.id.split(":"))
+        if likelihood.error or not math.isfinite(likelihood.logprob):
+            failed.append(likelihood.error or f"a log-probability of {likelihood.logprob}")
+            return
+        question, parts = questions[number], found[number]
+        parts[place] = likelihood
+        if len(parts) == max(1, len(question.item.choices)):
+            keep(question, question.measured([part for _, part in sorted(parts.items())]))
+
+    client.loglikelihoods(scorings, on_likelihood)
+    if failed:
+        what = f"{len(failed)} of {len(scorings)} log-likelihoods of task {questions[0].task.name} are missing"
+        if all(map(REFUSED.match, failed)):
+            raise UserError(
+                f"{what}: the engine refused them, the first with: {failed[0]}",
+                remedy="If texts are too long, raise engine.max_model_len, or take them out of the task.",
+            )
+        raise MachineError(
+            f"{what}; the first failed with: {failed[0]}",
+            remedy="The same command goes on with those; lower evaluate.concurrency if requests timed out.",
+        )
+
+
+def _check_failures(task: str, samples: Sequence[Sample]) -> None:
+    failures = [sample["error"] for sample in samples if sample["error"]]
+    if failures and len(failures) == len(samples):
+        first = f"the first with: {failures[0]}"
+        if all(map(REFUSED.match, failures)):
+            raise UserError(
+                f"The engine refused all {len(samples)} requests of task {task}, {first}",
+                remedy="If the prompts are too long, lower few_shot, or raise engine.max_model_len.",
+            )
+        raise MachineError(
+            f"None of {len(samples)} requests of task {task} succeeded; they failed, {first}",
+            remedy="If requests timed out, lower evaluate.concurrency or raise evaluate.request_timeout_seconds.",
+        )
+    if failures:
+        console.warn(
+            f"{len(failures)} of {len(samples)} requests of task {task} failed and score worst; "
+            f"the first with: {failures[0]}"
+        )

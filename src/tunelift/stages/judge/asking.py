@@ -1,0 +1,204 @@
+"""Asking the judge: structured replies where the endpoint can, strict reading everywhere, no question asked twice."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tunelift.artifacts.store import write_durably
+from tunelift.config.evaluation import JudgeConfig
+from tunelift.engines.client import Client, Reply, Request
+from tunelift.engines.protocol import Engine
+from tunelift.errors import MachineError, UserError
+from tunelift.runtime import console
+from tunelift.stages.judge.questions import NoVerdictError, Question
+from tunelift.tasks.task import DECODING
+
+SHOWN_REPLY = 500
+AGAIN = "That is not the one JSON object that was asked for. Reply with it, and with nothing before or after it."
+
+REFUSED = re.compile(r"HTTP 4(?!08|09|29)\d\d")
+"""How the error of a request begins that the endpoint will never answer."""
+REFUSES_SCHEMA = re.compile(r"HTTP (4(?!01|03|08|09|29)\d\d|50[01])")
+"""How it may begin when the endpoint cannot hold a reply to a schema."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge said to one question; `value` is None when it gave no verdict, and `error` says why."""
+
+    value: Any
+    reason: str
+    error: str | None
+    unreadable: bool
+    """It replied, and no verdict could be read."""
+    tokens_in: int
+    tokens_out: int
+
+
+class Judge:
+    """The endpoint, and replies.jsonl: every verdict, on disk as soon as it came.
+
+    Verdicts of a killed run are read back; requests that failed are asked again.
+    """
+
+    def __init__(self, config: JudgeConfig, endpoint: Engine, seed: int, path: Path) -> None:
+        self.verdicts: dict[str, Verdict] = {}
+        self._config, self._endpoint, self._seed, self._path = config, endpoint, seed, path
+        self._structured: bool | None = None
+        """Whether the endpoint takes the schema of a reply, once it is known."""
+        for line in _lines(path):
+            verdict = Verdict(**line["verdict"])
+            if verdict.error is None or verdict.unreadable:
+                self.verdicts[line["question"]] = verdict
+        # Written anew: a line that a kill has torn must not run into the next one.
+        write_durably(path, "".join(_line(key, verdict) for key, verdict in self.verdicts.items()))
+
+    def ask(self, questions: Sequence[Question], label: str) -> list[Verdict]:
+        """A verdict for each question, in their order.
+
+        Raises:
+            MachineError: the endpoint answers no more.
+        """
+        distinct = {question.digest: question for question in questions}
+        missing = {key: question for key, question in distinct.items() if key not in self.verdicts}
+        if missing:
+            self._endpoint.start()
+            done = len(distinct) - len(missing)
+            with (
+                console.progress(label, total=len(distinct), unit="judgements", done=done) as bar,
+                self._path.open("a", encoding="utf-8") as file,
+            ):
+
+                def keep(key: str, verdict: Verdict) -> None:
+                    self.verdicts[key] = verdict
+                    file.write(_line(key, verdict))
+                    file.flush()
+                    bar.advance()
+
+                with self._telling_why():
+                    self._ask(missing, keep)
+        return [self.verdicts[question.digest] for question in questions]
+
+    def forget(self) -> None:
+        """Remove what was said: the same command asks anew."""
+        self._path.unlink()
+
+    def _ask(self, missing: Mapping[str, Question], keep: Callable[[str, Verdict], None]) -> None:
+        client = self._endpoint.client(
+            concurrency=self._config.concurrency,
+            timeout_seconds=self._config.request_timeout_seconds,
+            decoding=DECODING,
+            seed=self._seed,
+        )
+        unreadable: dict[str, tuple[Reply, Verdict]] = {}
+
+        def on_reply(reply: Reply) -> None:
+            verdict = _verdict(missing[reply.id], reply)
+            if verdict.unreadable:
+                unreadable[reply.id] = reply, verdict
+            else:
+                keep(reply.id, verdict)
+
+        def on_second_reply(reply: Reply) -> None:
+            keep(reply.id, _both(unreadable[reply.id][1], _verdict(missing[reply.id], reply)))
+
+        keys = list(missing)
+        if self._structured is None:
+            on_reply(self._first(client, keys[0], missing[keys[0]]))
+            keys = keys[1:]
+        client.generate([self._request(key, missing[key]) for key in keys], on_reply)
+        again = [self._request(key, missing[key], said=reply.text) for key, (reply, _) in unreadable.items()]
+        client.generate(again, on_second_reply)
+
+    def _first(self, client: Client, key: str, question: Question) -> Reply:
+        """Ask one question, without the schema if the endpoint refuses it; the others are then asked alike.
+
+        Refusals that are plain enough the client sees to by itself.
+        """
+        replies: list[Reply] = []
+        for self._structured in (True, False):
+            client.generate([self._request(key, question)], replies.append)
+            if not REFUSES_SCHEMA.match(replies[-1].error or ""):
+                return replies[-1]
+        self._structured = None  # Refused either way: something else is wrong with this question.
+        return replies[-1]
+
+    def _request(self, key: str, question: Question, said: str | None = None) -> Request:
+        messages = list(question.messages)
+        if said is not None:
+            messages += [{"role": "assistant", "content": said[:SHOWN_REPLY]}, {"role": "user", "content": AGAIN}]
+        schema = None if self._structured is False else question.schema(self._config.max_tokens)
+        return Request(key, messages, self._config.max_tokens, schema=schema)
+
+    @contextmanager
+    def _telling_why(self) -> Iterator[None]:
+        try:
+            yield
+        except MachineError:
+            self._endpoint.check()  # Raises with the endpoint's own last words, if it has ended.
+            raise
+
+
+def _verdict(question: Question, reply: Reply) -> Verdict:
+    if reply.error is not None:
+        return Verdict(None, "", reply.error, False, reply.tokens_in, reply.tokens_out)
+    try:
+        value, reason = question.read(reply.text)
+    except NoVerdictError as error:
+        cut = ", which was cut off at judge.max_tokens" if reply.finish_reason == "length" else ""
+        shown = json.dumps(reply.text[:SHOWN_REPLY], ensure_ascii=False)
+        return Verdict(None, "", f"{error}{cut}: {shown}", True, reply.tokens_in, reply.tokens_out)
+    return Verdict(value, reason, None, False, reply.tokens_in, reply.tokens_out)
+
+
+def _both(first: Verdict, second: Verdict) -> Verdict:
+    """The second try's verdict, with what both have cost; a second try that failed leaves the first as it was."""
+    spoken = first if second.error is not None and not second.unreadable else second
+    tokens_in, tokens_out = first.tokens_in + second.tokens_in, first.tokens_out + second.tokens_out
+    return Verdict(spoken.value, spoken.reason, spoken.error, spoken.unreadable, tokens_in, tokens_out)
+
+
+def _line(key: str, verdict: Verdict) -> str:
+    return json.dumps({"question": key, "verdict": asdict(verdict)}, ensure_ascii=False) + "\n"
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue  # Torn by a kill; the question is asked again.
+
+
+def check_requests(verdicts: Sequence[Verdict], what: str, *, all_needed: bool) -> None:
+    """Requests got a reply: all of them, or at least one.
+
+    Raises:
+        UserError: the endpoint refuses them.
+        MachineError: they failed.
+    """
+    failed = [verdict.error for verdict in verdicts if verdict.error is not None and not verdict.unreadable]
+    if not failed or (not all_needed and len(failed) < len(verdicts)):
+        return
+    message = f"{len(failed)} of {len(verdicts)} requests for {what} got no reply; the first: {failed[0]}"
+    if all(REFUSED.match(error) for error in failed):
+        raise UserError(
+            message,
+            remedy="If they are too long for the judge, shorten the items or take another judge.endpoint; "
+            "if it refuses the key, set the variable that judge.endpoint.api_key_env names.",
+        )
+    raise MachineError(
+        message,
+        remedy="The same command asks again for what is missing; if requests timed out, lower judge.concurrency or "
+        "raise judge.request_timeout_seconds.",
+    )

@@ -1,0 +1,163 @@
+"""What the findings stand on: cost and latency, what each arm was asked, how model and data came to be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tunelift.config.evaluation import NOISE_ARM
+from tunelift.stages.report import figures
+from tunelift.stages.report.evidence import Evidence, Json
+from tunelift.stages.report.wording import fact, number
+
+TRAIN_FACTS = ("loss", "eval_loss", "grad_norm", "learning_rate", "tokens_per_second")
+"""Shown beside the loss curve, as logged last."""
+LONGEST_PROMPT = 6_000
+"""Of an arm's prompt that is shown, in characters."""
+LATENCY_TAIL = 0.99
+"""The share of requests that the axis of the latencies holds; the slowest are drawn at its end."""
+
+
+def latencies(evidence: Evidence, comparison: Json) -> list[Json]:
+    """By arm, how long an answer took under the evaluation's load, on the target tasks."""
+    found = {
+        arm: sorted(
+            float(sample["seconds"])
+            for task in evidence.tasks
+            if task.role != "guard"
+            for sample in task.samples.get(arm, {}).values()
+            if sample.get("seconds") is not None and not sample.get("error")
+        )
+        for arm in evidence.arms
+        if arm != NOISE_ARM
+    }
+    found = {arm: seconds for arm, seconds in found.items() if seconds}
+    scale = figures.axis(seconds[int(LATENCY_TAIL * (len(seconds) - 1))] for seconds in found.values())
+    rows = []
+    for arm, seconds in found.items():
+        cost = comparison["cost"].get(arm, {})
+        p50, p95 = (
+            cost.get(key) if cost.get(key) is not None else seconds[round(share * (len(seconds) - 1))]
+            for key, share in (("seconds_p50", 0.5), ("seconds_p95", 0.95))
+        )
+        text = f"{arm}: median {number(p50, 2)} s, 95% within {number(p95, 2)} s"
+        rows.append(
+            {"arm": arm, "p50": p50, "p95": p95, "drawing": figures.distribution(seconds, p50, p95, scale, text)}
+        )
+    ticks = [(f"{scale.share(tick):.2f}", figures.tick_text(tick)) for tick in scale.ticks]
+    return [row | {"ticks": ticks} for row in rows]
+
+
+def break_even(comparison: Json) -> Json | None:
+    """When tuning pays, with its drawing."""
+    found = comparison.get("break_even")
+    if not found:
+        return None
+    ours, theirs = (
+        _per_request(comparison["cost"].get(arm, {}), found["unit"]) for arm in (comparison["focus"], found["against"])
+    )
+    curve = None
+    if ours is not None and theirs is not None and found.get("training_cost"):
+        start = (float(found["training_cost"]), ours)
+        curve = figures.cost_curve(start, (0.0, theirs), found.get("requests"), found["sentence"])
+    return {**found, "curve": curve}
+
+
+def _per_request(cost: Json, unit: str) -> float | None:
+    key, size = ("usd_per_1000", 1000) if unit == "USD" else ("machine_seconds_per_1000", 3600 * 1000)
+    return float(cost[key]) / size if cost.get(key) is not None else None
+
+
+def arm_section(arm: str, evidence: Evidence, comparison: Json) -> Json:
+    """What answered, with which prompt."""
+    summary = evidence.summaries[arm]
+    return {
+        "name": arm,
+        "model": scalars({"prompt": summary.get("prompt"), **summary.get("model", {})}),
+        "prompt": summary.get("prompt", ""),
+        "template": summary.get("template"),
+        "example": _example(summary, arm, evidence),
+        "search": _search(summary.get("prompt_search")),
+        "decoding": scalars(summary.get("decoding", {})),
+        "engine": scalars(summary.get("engine", {})),
+        "cost": comparison["cost"].get(arm, {}),
+    }
+
+
+def _example(summary: Json, arm: str, evidence: Evidence) -> list[tuple[str, str]]:
+    """The first prompt of a target task, as (role, text)."""
+    found = summary.get("prompt_example")
+    if not found:
+        tasks = sorted(evidence.tasks, key=lambda task: task.role == "guard")
+        samples = (sample for task in tasks for sample in task.samples.get(arm, {}).values())
+        found = next((sample["prompt"] for sample in samples if sample.get("prompt")), None)
+    if isinstance(found, str):
+        return [("", _shortened(found))]
+    return [(str(message.get("role", "")), _shortened(fact(message.get("content")))) for message in found or ()]
+
+
+def _shortened(text: str) -> str:
+    left = len(text) - LONGEST_PROMPT
+    return text if left <= 0 else f"{text[:LONGEST_PROMPT]}\n… {left:,} more characters"
+
+
+def _search(found: Json | None) -> list[Json]:
+    """The candidates of a prompt search, the best first."""
+    if not found:
+        return []
+    candidates = [
+        {**candidate, "chosen": found.get("chosen") in (number, candidate)}
+        for number, candidate in enumerate(found.get("candidates") or ())
+    ]
+    return sorted(candidates, key=lambda candidate: -float(candidate.get("mean") or 0))
+
+
+def training(evidence: Evidence) -> Json:
+    """The learning curve, and what was checked before and after."""
+    losses, evaluation = (figures.loss_points(evidence.metrics, key) for key in ("loss", "eval_loss"))
+    last: Json = {}
+    for row in evidence.metrics:
+        last |= {key: value for key, value in row.items() if value is not None}
+    facts = {"steps": last["step"]} if "step" in last else {}
+    return {
+        "curve": figures.loss_curve(losses, evaluation) if len(losses) + len(evaluation) > 1 else None,
+        "facts": facts | {key: last[key] for key in TRAIN_FACTS if key in last},
+        "preflight": scalars(evidence.preflight),
+        "preflight_more": {key: value for key, value in evidence.preflight.items() if not _is_scalar(value) and value},
+        "parity": scalars(evidence.parity),
+    }
+
+
+def data(stats: Json) -> Json:
+    """The curation funnel: what was read, why rows left, what was kept."""
+    rows = stats.get("rows", {})
+    read = rows.get("read", 0)
+    steps = [("read", "", read)]
+    steps += [
+        (kind, reason, count) for kind in ("dropped", "quarantined") for reason, count in rows.get(kind, {}).items()
+    ]
+    steps += [("kept", "", rows.get("kept", 0))]
+    funnel = [
+        {"kind": kind, "reason": reason, "count": count, "share": count / max(read, 1)} for kind, reason, count in steps
+    ]
+    return {
+        "funnel": funnel if read else [],
+        "splits": stats.get("splits", {}),
+        "contamination": stats.get("contamination", {}),
+    }
+
+
+def scalars(facts: Json) -> dict[str, Any]:
+    """The short facts that are known, those of an inner object under both names."""
+    flat: dict[str, Any] = {}
+    for key, value in facts.items():
+        if isinstance(value, dict) and all(_is_scalar(inner) for inner in value.values()):
+            flat |= {f"{key}: {inner}": shown for inner, shown in value.items()}
+        elif value is not None and _is_scalar(value):
+            flat[key] = value
+    return flat
+
+
+def _is_scalar(value: Any) -> bool:
+    if isinstance(value, list):
+        return len(value) <= 12 and all(isinstance(item, int | float | str) and len(str(item)) <= 60 for item in value)
+    return value is None or (isinstance(value, int | float | str) and len(str(value)) <= 400)

@@ -1,0 +1,158 @@
+"""An item, and how a row of a task's data becomes one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunelift.errors import UserError
+from tunelift.tasks.folder import PromptFile, TaskFile
+from tunelift.tasks.rows import Row
+
+Message = dict[str, Any]
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+MADE = ("choice", "letter")
+"""Fields of `prompt.choice` that the task fills in for each choice."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question and its right answers."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    """Messages as the tuned arm sees them."""
+    instructed: tuple[Message, ...]
+    """Messages as an untuned arm sees them."""
+    accepted: tuple[Any, ...]
+    """Right answers: parsed JSON, or a string for a textual answer."""
+    question: str
+    """What the user asks, without the fixed parts of the prompt: what must not stand in the training data."""
+    cluster: str | None = None
+    tags: tuple[str, ...] = ()
+    """The slices that it belongs to."""
+    tools: tuple[Any, ...] | None = None
+    """Schemas that the chat template renders; a task's own tools stand in the prompt's text instead."""
+    choices: tuple[str, ...] = ()
+    """Of a multiple-choice item: the continuations, as they follow the rendered prompt."""
+    right: int | None = None
+    """Number of the right choice, from 0."""
+    text: str = ""
+    """Of a perplexity item: the text."""
+
+
+def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, ...] | None) -> Item:
+    """The item of a checked row; `known` are the fields of any row, which the templates' {fields} may mean.
+
+    Raises:
+        UserError: the row lacks a field that the task uses.
+    """
+    content = row.content
+    used = [*(described.cluster,) * bool(described.cluster), *described.slices]
+    needed = [] if described.kind == "perplexity" else needed_fields(described, known, tools)
+    absent = next((name for name in (*needed, *used) if name not in content), None)
+    if absent is not None:
+        raise UserError(f"The item has no field `{absent}`, which the task uses.", where=row.where, remedy="Add it.")
+    cluster = as_text(content[described.cluster]) if described.cluster else None
+    tags = (*content.get("tags", ()), *(tag for name in described.slices for tag in _slices(name, content[name])))
+    if described.kind == "perplexity":
+        text = content["text"]
+        return Item(row.id, (), (), (), question=text, cluster=cluster, tags=tags, text=text)
+    values = {name: as_text(content[name]) for name in needed} | ({"tools": as_text(tools)} if tools else {})
+    if described.kind == "choice":
+        values |= {"choices": listed(content["choices"])} if "choices" in needed else {}
+    templates = described.prompt
+    user: Message = {"role": "user", "content": fill(templates.user, values)}
+    instructed = templates.instructed if templates.instructed is not None else templates.system
+    choices = _continuations(row, templates) if described.kind == "choice" else ()
+    return Item(
+        id=row.id,
+        prompt=(*_system(templates.system, values), user),
+        instructed=(*_system(instructed, values), user),
+        accepted=(choices[content["right"]],) if choices else tuple(content["accepted"]),
+        question=_question(templates, needed, values) or user["content"],
+        cluster=cluster,
+        tags=tags,
+        tools=None if tools or "tools" in needed else _own_tools(content),
+        choices=choices,
+        right=content["right"] if choices else None,
+    )
+
+
+def needed_fields(described: TaskFile, known: set[str], tools: tuple[Any, ...] | None) -> list[str]:
+    """The item fields that the templates use, in their order. A {name} that no item has is literal text."""
+    return [name for name in template_fields(described) if name in known and not (name == "tools" and tools)]
+
+
+def template_fields(described: TaskFile) -> list[str]:
+    """Every {field} of the templates, in their order."""
+    prompt = described.prompt
+    parts = [prompt.system or "", prompt.user, prompt.instructed or ""]
+    fields = FIELD.findall("".join(parts))
+    if described.kind == "choice":
+        fields += [name for name in FIELD.findall(prompt.choice) if name not in MADE]
+    return list(dict.fromkeys(fields))
+
+
+def _question(templates: PromptFile, needed: Sequence[str], values: Mapping[str, str]) -> str:
+    """`request` if the prompt has it, else all fields of the user message."""
+    asked = ["request"] if "request" in needed else [name for name in FIELD.findall(templates.user) if name in needed]
+    return "\n".join(values[name] for name in dict.fromkeys(asked))
+
+
+def _continuations(row: Row, templates: PromptFile) -> tuple[str, ...]:
+    choices = row.content["choices"]
+    if "letter" in FIELD.findall(templates.choice) and len(choices) > len(LETTERS):
+        raise UserError(
+            f"The item has {len(choices)} choices, and there are {len(LETTERS)} letters.",
+            where=row.where,
+            remedy="Take choices out, or use {choice} in prompt.choice.",
+        )
+    values = {name: as_text(row.content[name]) for name in FIELD.findall(templates.choice) if name in row.content}
+    made = tuple(
+        fill(templates.choice, values | {"choice": choice, "letter": LETTERS[number % len(LETTERS)]})
+        for number, choice in enumerate(choices)
+    )
+    twice = next((choice for choice in made if made.count(choice) > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"Two choices become the same continuation, {twice!r}.",
+            where=row.where,
+            remedy="Make the choices differ, and use {choice} or {letter} in prompt.choice.",
+        )
+    return made
+
+
+def listed(choices: Sequence[str]) -> str:
+    """What {choices} becomes: one line each, lettered."""
+    return "\n".join(f"{LETTERS[number % len(LETTERS)]}. {choice}" for number, choice in enumerate(choices))
+
+
+def _own_tools(content: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """The item's own tools, for the chat template to render."""
+    tools = content.get("tools")
+    return tuple(tools) if isinstance(tools, list) and tools else None
+
+
+def _slices(name: str, value: Any) -> list[str]:
+    return [f"{name}: {as_text(one)}" for one in (value if isinstance(value, list) else [value])]
+
+
+def _system(template: str | None, values: Mapping[str, str]) -> tuple[Message, ...]:
+    return () if template is None else ({"role": "system", "content": fill(template, values)},)
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """In one pass, so that braces inside a value stay as they are."""
+    return FIELD.sub(lambda found: values.get(found[1], found[0]), template)
+
+
+def as_text(value: Any) -> str:
+    """Text as it is, anything else as compact JSON."""
+    import orjson
+
+    return value if isinstance(value, str) else orjson.dumps(value).decode()

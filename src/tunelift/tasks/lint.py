@@ -1,0 +1,260 @@
+"""Is a task fit to measure anything? Its files, its answers, its items, and the smallest difference it could show."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tunelift.errors import UserError
+from tunelift.tasks import folder as files
+from tunelift.tasks.folder import Place, TaskFile
+from tunelift.tasks.items import Item, template_fields
+from tunelift.tasks.rows import Row, read_rows
+from tunelift.tasks.scorers import canonical_json, canonical_text
+from tunelift.tasks.task import Task, check_unchanged, make_task
+
+SHOWN = 20
+"""Findings of one sort that are listed one by one."""
+BYTES_PER_TOKEN = 4
+"""Rough: English prose has about 4, JSON and other languages fewer, so that fewer bytes fit than this says."""
+MAJORITY = 0.5
+"""One constant answer that is right more often than this leaves little to measure."""
+SMALL_CLUSTERS = 30
+"""With fewer clusters, intervals are wide."""
+MISSING_LICENCES = {"", "?", "-", "none", "unknown", "todo", "tbd", "n/a"}
+READ = {"id", "accepted", "tags", "tools"}
+"""Item fields that are read without a template that names them."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about a task. Errors make its results wrong, warnings weaken them, notes are facts."""
+
+    level: Literal["error", "warning", "note"]
+    message: str
+    where: str = ""
+    """File and line, as far as it has one."""
+
+
+def lint(folder: Path) -> list[Finding]:
+    """Everything that is to be said about the task in `folder`, errors first."""
+    findings = list(_findings(folder))
+    levels = ("error", "warning", "note")
+    return sorted(findings, key=lambda finding: levels.index(finding.level))
+
+
+def _findings(folder: Path) -> Iterator[Finding]:
+    try:
+        described, place = files.read_description(folder / files.FILE)
+        rows, problems = read_rows(folder, described)
+    except UserError as error:
+        yield _error(error)
+        return
+    yield from _limited([_error(problem) for problem in problems])
+    try:
+        if described.items_sha256 is not None:
+            check_unchanged(folder / described.items, described.items_sha256)
+    except UserError as error:
+        yield _error(error)
+    if not rows:
+        return
+    try:
+        task = make_task(folder, described, place, rows)
+    except UserError as error:
+        yield _error(error)
+        return
+    places = {row.id: row.where for row in rows}
+    if task.kind == "generate":
+        yield from _limited(list(_imperfect_answers(task, places)))
+        yield from _limited(list(_too_long(task, places)))
+    yield from _limited(list(_repeated(task, places)))
+    yield from _constant(task, described, str(folder))
+    yield from _fields(described, rows, task, place)
+    yield from _size(task, described, place)
+    if described.licence.strip().lower() in MISSING_LICENCES:
+        yield Finding("warning", "The licence of the items is not stated.", place(("licence",)))
+
+
+def _error(error: UserError) -> Finding:
+    return Finding("error", f"{error.message} {error.remedy}".strip(), error.where)
+
+
+def _limited(findings: Sequence[Finding]) -> list[Finding]:
+    """The first of one sort, and how many more there are."""
+    if len(findings) <= SHOWN:
+        return list(findings)
+    rest = Finding(findings[SHOWN].level, f"{len(findings) - SHOWN} more like the ones before.")
+    return [*findings[:SHOWN], rest]
+
+
+# Answers
+
+
+def _imperfect_answers(task: Task, places: dict[str, str]) -> Iterator[Finding]:
+    """The answer key against the scorers: a right answer that cannot win measures nothing."""
+    best = {scorer.name: 0.0 if scorer.lower_is_better else 1.0 for scorer in task.scorers if scorer.bounded}
+    short: dict[str, list[str]] = defaultdict(list)
+    for item in task.items:
+        for answer in item.accepted:
+            for scorer in task.scorers:
+                if scorer.name not in best:
+                    continue
+                output = task.scorer(task.primary).written(answer)
+                try:
+                    value = scorer.function(output, item, task)
+                except UserError as error:
+                    yield _error(error)
+                    return
+                if abs(value - best[scorer.name]) <= 1e-9:
+                    continue
+                if scorer.name != task.primary:
+                    short[scorer.name].append(item.id)
+                    continue
+                yield Finding(
+                    "error",
+                    f"The accepted answer {_shown(output)} of item {item.id!r} scores {value:g} by {scorer.name}, "
+                    f"the primary metric, instead of {best[scorer.name]:g}.",
+                    places[item.id],
+                )
+    for name, ids in short.items():
+        first = ids[0]
+        yield Finding(
+            "warning",
+            f"{len(ids)} accepted answers, the first of item {first!r}, do not get full marks by {name}.",
+            places[first],
+        )
+
+
+def _too_long(task: Task, places: dict[str, str]) -> Iterator[Finding]:
+    write = task.scorer(task.primary).written
+    for item in task.items:
+        size = min(len(write(answer).encode("utf-8", "replace")) for answer in item.accepted)
+        if size > task.max_tokens * BYTES_PER_TOKEN:
+            yield Finding(
+                "warning",
+                f"The shortest accepted answer of item {item.id!r} has {size} bytes, more than max_tokens="
+                f"{task.max_tokens} can hold (about {BYTES_PER_TOKEN} bytes a token): every model will be cut off.",
+                places[item.id],
+            )
+
+
+# Items
+
+
+def _repeated(task: Task, places: dict[str, str]) -> Iterator[Finding]:
+    first: dict[str, Item] = {}
+    for item in task.items:
+        spoken = [canonical_text(str(message["content"])) for message in item.instructed] or [item.text]
+        key = canonical_json([spoken, sorted(item.choices), item.tools])
+        earlier = first.setdefault(key, item)
+        if earlier is item:
+            continue
+        if _answers(earlier) == _answers(item):
+            yield Finding(
+                "warning",
+                f"Item {item.id!r} asks what {earlier.id!r} asks, so that the question counts twice.",
+                places[item.id],
+            )
+        else:
+            yield Finding(
+                "error",
+                f"Item {item.id!r} asks what {earlier.id!r} ({places[earlier.id]}) asks, and other answers are right.",
+                places[item.id],
+            )
+
+
+def _answers(item: Item) -> set[str]:
+    return {canonical_json(answer) for answer in item.accepted}
+
+
+def _constant(task: Task, described: TaskFile, where: str) -> Iterator[Finding]:
+    """What always giving one answer would score."""
+    if task.kind == "perplexity":
+        return
+    if task.kind == "choice":
+        counted = Counter(f"choice number {item.right}" for item in task.items)
+        # Each choice is judged by itself: its number can only tell a model something where the prompt shows numbers.
+        weighs = "choices" in template_fields(described) or "{letter}" in described.prompt.choice
+    else:
+        counted = Counter(answer for item in task.items for answer in _answers(item))
+        weighs = True
+    answer, count = counted.most_common(1)[0]
+    share = count / len(task.items)
+    yield Finding(
+        "warning" if weighs and share > MAJORITY and len(task.items) > 1 else "note",
+        f"Always answering {_shown(answer)} is right for {share:.0%} of the items: compare with that, not with 0.",
+        where,
+    )
+
+
+def _fields(described: TaskFile, rows: Sequence[Row], task: Task, place: Place) -> Iterator[Finding]:
+    known = {name for row in rows for name in row.content}
+    named = set(template_fields(described)) if task.kind != "perplexity" else set()
+    used = named | READ | set(described.slices) | set(described.fields) | set(described.fields.values())
+    used |= {described.cluster} if described.cluster else set()
+    used |= {"choice": {"choices", "right"}, "perplexity": {"text"}}.get(task.kind, set())
+    unused = sorted(known - used)
+    if unused:
+        yield Finding("note", f"No part of the task reads the item fields {', '.join(unused)}.", rows[0].where)
+    unfilled = sorted(named - known - ({"tools"} if described.tools else set()))
+    if unfilled:
+        braced = ", ".join(f"{{{name}}}" for name in unfilled)
+        yield Finding(
+            "warning", f"No item has a field for {braced}, so that it stays in the prompt as it is.", place(("prompt",))
+        )
+
+
+# Size
+
+
+def _size(task: Task, described: TaskFile, place: Place) -> Iterator[Finding]:
+    from tunelift.tasks.statistics import MIN_CLUSTERS, Spread, minimum_detectable_effect, needed_items
+
+    clusters = [item.cluster for item in task.items]
+    groups = len(set(clusters)) if described.cluster else 0
+    scorer = task.scorer(task.primary)
+    yield Finding(
+        "note",
+        f"{len(task.items)} items of the kind {task.kind}, judged by {task.primary}"
+        + (f" (beside {', '.join(name for name in task.metrics if name != task.primary)})" if task.metrics[1:] else "")
+        + (f", in {groups} clusters." if groups else ", each on its own: no cluster field."),
+        place(()),
+    )
+    if groups and groups < len(task.items):
+        if groups < MIN_CLUSTERS:
+            message = f"{groups} clusters are too few for any verdict but `underpowered`; {MIN_CLUSTERS} are the least."
+            yield Finding("warning", message, place(("cluster",)))
+        elif groups < SMALL_CLUSTERS:
+            message = f"{groups} clusters make wide intervals; {SMALL_CLUSTERS} or more are better."
+            yield Finding("warning", message, place(("cluster",)))
+    if not scorer.bounded:
+        yield Finding(
+            "note", f"What {task.primary} can show depends on how much it varies: see the report.", place(("primary",))
+        )
+        return
+    spread = Spread.assumed(scorer.kind, clusters=clusters if described.cluster else None)
+    smallest = minimum_detectable_effect(len(task.items), spread)
+    key, aim = ("margin", task.margin) if task.role == "guard" and task.margin else ("effect", task.effect)
+    can = "no difference at all" if smallest is None else f"a difference of {100 * smallest:.1f} points or more"
+    enough = smallest is not None and smallest <= aim
+    yield Finding(
+        "note" if enough else "warning",
+        f"{len(task.items)} items show {can} in 80% of runs ({_assumption(scorer.kind)}); {key}={aim:g} "
+        + ("is within that." if enough else f"takes about {needed_items(aim, spread):,} items."),
+        place((key,)),
+    )
+
+
+def _assumption(kind: str) -> str:
+    from tunelift.tasks.statistics.power import ASSUMED_DISCORDANCE, ASSUMED_SD
+
+    if kind == "binary":
+        return f"if the arms differ on {ASSUMED_DISCORDANCE:.0%} of them"
+    return f"if differences have a standard deviation of {ASSUMED_SD:g}"
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

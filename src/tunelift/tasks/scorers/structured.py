@@ -1,0 +1,202 @@
+"""Rules on answers in JSON, format and content apart: is it JSON, does a schema allow it, which values are right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict, Field
+
+from tunelift.errors import UserError
+from tunelift.tasks.scorers.base import Bound, Place, read_text
+from tunelift.tasks.scorers.json_values import JsonOptions, NotJsonError, canonical_json, parse_json
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+
+    from tunelift.tasks.task import Item, Task
+
+
+def valid_json(output: str, item: Item, task: Task) -> float:
+    """The output is one JSON value and nothing else."""
+    try:
+        parse_json(output)
+    except NotJsonError:
+        return 0.0
+    return 1.0
+
+
+class SchemaOptions(JsonOptions):
+    """Options of `schema_valid`."""
+
+    model_config = ConfigDict(validate_by_alias=True, validate_by_name=False)
+
+    schema_file: str | None = Field(None, alias="schema", examples=["answer.schema.json"])
+    """JSON file with a JSON Schema (draft 2020-12), relative to the task; without it, the tools' schemas."""
+
+
+def schema_valid(options: SchemaOptions, place: Place) -> Bound:
+    """A JSON schema allows the output: that of the option, or the task's tools (or it is {"tool": null})."""
+    if options.schema_file is None:
+        return Bound("binary", lambda output, item, task: _valid_call(_parsed(output, options), item, task))
+    path = place.folder / options.schema_file
+    schema = _read_schema(path, place)
+    check_schema(schema, str(path))
+    validator = _validator(schema)
+
+    def function(output: str, item: Item, task: Task) -> float:
+        value = _parsed(output, options)
+        return float(value is not None and _allows(validator, value[0]))
+
+    return Bound("binary", function, identity={"schema": schema})
+
+
+def _parsed(output: str, options: JsonOptions) -> tuple[Any] | None:
+    """The output's value, wrapped since it may be null."""
+    try:
+        return (parse_json(output, options.find),)
+    except NotJsonError:
+        return None
+
+
+def _valid_call(parsed: tuple[Any] | None, item: Item, task: Task) -> float:
+    """It calls a known tool with arguments that its schema allows, or is {"tool": null}."""
+    call = parsed[0] if parsed else None
+    if not isinstance(call, dict) or "tool" not in call:
+        return 0.0
+    if call["tool"] is None:
+        return float(call == {"tool": None})
+    schema = argument_schema(item.tools or task.tools or (), call["tool"])
+    if schema is None or set(call) != {"tool", "arguments"}:
+        return 0.0
+    return float(_allows(_validator(schema), call["arguments"]))
+
+
+def argument_schema(tools: tuple[Any, ...], name: Any) -> dict[str, Any] | None:
+    """The JSON schema of a tool's arguments; None for a tool that is not there."""
+    for tool in tools:
+        described = tool.get("function", tool)
+        if described.get("name") == name:
+            return dict(described.get("parameters", {}))
+    return None
+
+
+def _validator(schema: Any) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
+
+    # An empty registry: a schema fetches nothing from the network.
+    return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER, registry=Registry())
+
+
+def _allows(validator: Draft202012Validator, value: Any) -> bool:
+    from jsonschema.exceptions import ValidationError
+
+    try:
+        validator.validate(value)
+    except (ValidationError, ArithmeticError, RecursionError):
+        return False  # Arithmetic: numbers so large that a rule such as multipleOf cannot be computed.
+    return True
+
+
+def _read_schema(path: Any, place: Place) -> Any:
+    try:
+        return parse_json(read_text(path, f"Correct `schema:` at {place.where}."))
+    except NotJsonError as error:
+        raise UserError(f"This is no JSON: {error}.", where=str(path), remedy="Correct the file.") from error
+
+
+def check_schema(schema: Any, where: str, what: str = "The file") -> None:
+    """Whether a JSON schema can judge any value without failing itself.
+
+    Raises:
+        UserError: it is no schema of draft 2020-12, or refers to what is not in it.
+    """
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
+
+    try:
+        Draft202012Validator.check_schema(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    except SchemaError as error:
+        raise UserError(
+            f"{what} is no JSON schema: {error.message}.",
+            where=where,
+            remedy="Correct it as https://json-schema.org/draft/2020-12 says.",
+        ) from error
+    resource = DRAFT202012.create_resource(schema)
+    resolver = Registry().with_resource("", resource).resolver()
+    for reference in _references(schema):
+        try:
+            resolver.lookup(reference)
+        except (Unresolvable, ValueError) as error:
+            raise UserError(
+                f"{what} refers to {reference!r}, which is not in it.",
+                where=where,
+                remedy="Put it under $defs; nothing is fetched from elsewhere.",
+            ) from error
+
+
+def _references(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        if isinstance(schema.get("$ref"), str):
+            yield schema["$ref"]
+        for entry in schema.values():
+            yield from _references(entry)
+    elif isinstance(schema, list):
+        for entry in schema:
+            yield from _references(entry)
+
+
+Pair = tuple[tuple[str | int, ...], str]
+
+
+def _field_scorer(measure: Callable[[set[Pair], set[Pair]], float]) -> Callable[[JsonOptions, Place], Bound]:
+    def bind(options: JsonOptions, place: Place) -> Bound:
+        def function(output: str, item: Item, task: Task) -> float:
+            parsed = _parsed(output, options)
+            given = set(_pairs(parsed[0])) if parsed else None
+            text = set(_pairs(output))
+            compared = [(text if isinstance(right, str) else given, set(_pairs(right))) for right in item.accepted]
+            readable = [(pairs, right) for pairs, right in compared if pairs is not None]
+            best = max(readable, key=lambda both: _f1(*both), default=None)
+            return measure(*best) if best else 0.0
+
+        return Bound("graded", function)
+
+    return bind
+
+
+def _f1(given: set[Pair], expected: set[Pair]) -> float:
+    if not given and not expected:
+        return 1.0
+    return 2 * len(given & expected) / (len(given) + len(expected))
+
+
+def _precision(given: set[Pair], expected: set[Pair]) -> float:
+    return len(given & expected) / len(given) if given else float(not expected)
+
+
+def _recall(given: set[Pair], expected: set[Pair]) -> float:
+    return len(given & expected) / len(expected) if expected else float(not given)
+
+
+field_f1 = _field_scorer(_f1)
+"""F1 over (path, value) pairs, against the accepted answer that it fits best. Two empty objects fit."""
+field_precision = _field_scorer(_precision)
+"""Share of the output's (path, value) pairs that are right, against the accepted answer that fits best by F1."""
+field_recall = _field_scorer(_recall)
+"""Share of the accepted answer's (path, value) pairs that the output has, likewise."""
+
+
+def _pairs(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[Pair]:
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _pairs(entry, (*path, key))
+    elif isinstance(value, list):
+        for position, entry in enumerate(value):
+            yield from _pairs(entry, (*path, position))
+    else:
+        yield path, canonical_json(value)

@@ -1,0 +1,137 @@
+"""An endpoint of somebody else's: found, let in, and asked; or one clear message before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.endpoint import Stub, answer
+from tunelift.config.evaluation import EndpointConfig
+from tunelift.engines import endpoint as module
+from tunelift.engines.client import Reply, Request
+from tunelift.engines.endpoint import Endpoint
+from tunelift.engines.protocol import Engine
+from tunelift.errors import MachineError, UserError
+
+
+@pytest.fixture
+def stub() -> Iterator[Callable[..., Stub]]:
+    made: list[Stub] = []
+
+    def make(**options: Any) -> Stub:
+        made.append(Stub(lambda body, number: (200, answer("x")), **options))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+
+
+def test_it_answers_like_any_engine_with_its_key(stub: Callable[..., Stub], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", " secret\n")
+    server = stub(models=("other", "m"), key="secret")
+    config = EndpointConfig(url=server.url + "/", model="m", api_key_env="JUDGE_KEY", requests_per_minute=6000)
+    replies: list[Reply] = []
+    with Endpoint(config) as made:
+        engine: Engine = made
+        engine.start()
+        client = engine.client(concurrency=2, timeout_seconds=5, decoding={"temperature": 0.0}, seed=3)
+        client.generate([Request("q", [{"role": "user", "content": "q"}], 9, tools=[{}])], replies.append)
+        engine.check()
+    assert replies[0].text == "x"
+    assert server.headers[0]["Authorization"] == "Bearer secret"
+    assert (server.bodies[0]["model"], server.bodies[0]["seed"], server.bodies[0]["tool_choice"]) == ("m", 3, "auto")
+    assert (engine.url, engine.requests_per_minute) == (server.url, 6000)
+    assert engine.description == {"kind": "endpoint", "url": server.url, "model": "m", "substituted": []}
+
+
+def message(config: EndpointConfig) -> str:
+    with pytest.raises(UserError) as caught:
+        Endpoint(config).start()
+    return str(caught.value)
+
+
+def test_a_missing_key_is_told_before_anything_is_asked(
+    stub: Callable[..., Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    config = EndpointConfig(url=stub().url, model="m", api_key_env="JUDGE_KEY")
+    assert "JUDGE_KEY" in message(config)
+    with pytest.raises(UserError, match="is not set"):
+        module.read_key(config)
+
+
+def test_a_wrong_key_names_the_variable_and_not_the_key(
+    stub: Callable[..., Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sk-wrong")
+    server = stub(key="secret")
+    said = message(EndpointConfig(url=server.url, model="m", api_key_env="JUDGE_KEY"))
+    assert "the API key in JUDGE_KEY (HTTP 401)" in said
+    assert "sk-wrong" not in said
+    assert "api_key_env" in message(EndpointConfig(url=server.url, model="m"))
+
+
+def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
+    said = message(EndpointConfig(url="https://me:hunter2@api.example.com/v1", model="m"))
+    assert "holds a user name or a password" in said
+    assert "hunter2" not in said
+
+
+def test_a_model_that_is_not_served_names_the_near_ones(stub: Callable[..., Stub]) -> None:
+    server = stub(models=("qwen3-8b-instruct", "mixtral", "models/gem-2"))
+    said = message(EndpointConfig(url=server.url, model="qwen3-8b"))
+    assert "serves no model qwen3-8b" in said
+    assert "such as qwen3-8b-instruct" in said
+    Endpoint(EndpointConfig(url=server.url, model="gem-2")).start()
+
+
+def test_a_url_without_its_end_is_told(stub: Callable[..., Stub]) -> None:
+    server = stub()
+    said = message(EndpointConfig(url=server.url.removesuffix("/v1"), model="m"))
+    assert f"Set url to {server.url}." in said
+
+
+def test_what_does_not_answer_is_told(stub: Callable[..., Stub]) -> None:
+    server = stub()
+    server.close()
+    assert "Nothing answers at" in message(EndpointConfig(url=server.url, model="m"))
+
+
+def test_an_endpoint_that_lists_no_models_is_taken_at_its_word(
+    stub: Callable[..., Stub], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Endpoint(EndpointConfig(url=stub().url + "/else/v1", model="m")).start()
+    assert "does not list its models" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("status", "content", "kind"), [(500, {}, MachineError), (200, b"<html>", UserError)])
+def test_a_strange_answer_is_told(
+    status: int, content: Any, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import httpx
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, content=content if isinstance(content, bytes) else b"{}")
+
+    real = httpx.Client
+
+    def client(**options: Any) -> httpx.Client:
+        return real(**{**options, "proxy": None, "transport": httpx.MockTransport(respond)})
+
+    monkeypatch.setattr(httpx, "Client", client)
+    with pytest.raises(kind):
+        Endpoint(EndpointConfig(url="https://api.example.com/v1", model="m")).start()
+
+
+def test_a_key_over_plain_http_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "secret")
+    engine = Endpoint(EndpointConfig(url="http://api.example.com/v1", model="m", api_key_env="JUDGE_KEY"))
+    monkeypatch.setattr(engine, "_served", lambda key: ["m"])
+    engine.start()
+    engine.start()
+    assert capsys.readouterr().err.count("travels unencrypted") == 1

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.scripts.loading import load_script
+
+simulate = load_script("simulate_verdicts")
+
+
+@pytest.mark.parametrize("metric", simulate.METRICS, ids=lambda metric: metric.name)
+def test_the_truth_is_what_many_items_come_to(metric):
+    generator = np.random.default_rng(0)
+    first, second = simulate.arms(metric, 200_000, None, simulate.SHIFT, generator)
+    for scores, shift in ((first, simulate.SHIFT), (second, 0.0)):
+        assert scores.mean() == pytest.approx(simulate.true_mean(metric, shift), abs=4 * scores.std() / 447)
+    assert np.corrcoef(first, second)[0, 1] > 0.3, "the arms must be correlated"
+
+
+def test_clusters_are_unequal_and_agree_on_the_difference():
+    generator = np.random.default_rng(1)
+    clusters = simulate.labels(1000, 20, generator)
+    sizes = np.unique(clusters, return_counts=True)[1]
+    assert (sizes.sum(), sizes.size) == (1000, 20) and sizes.max() > 2 * sizes.min()
+    first, second = simulate.arms(simulate.METRICS[0], 1000, clusters, 0.0, generator)
+    differences, group = first - second, np.asarray(clusters, dtype=int)
+    between = np.var([differences[group == each].mean() for each in range(20)])
+    assert between > 2 * differences.var() / 50
+
+
+@pytest.mark.parametrize("groups", [None, 10])
+@pytest.mark.parametrize("metric", simulate.METRICS, ids=lambda metric: metric.name)
+def test_verdicts_keep_their_bounds(metric, groups):
+    row = simulate.scenario(metric, 50, groups, 100, seed=0)
+    assert row.holds, str(row)
+    assert str(row).startswith(f"✓ {metric.name}, n=50, {groups or 'no'} clusters")
+
+
+def test_pairs_see_what_an_unpaired_test_does_not():
+    paired, unpaired = simulate.power(400, seed=0)
+    assert paired.holds and paired.rates[0].value > 2 * unpaired.rates[0].value, (paired, unpaired)
+
+
+def test_a_broken_bound_fails_the_command(monkeypatch, capsys):
+    kept = simulate.Row("kept", (simulate.Rate(0.06, most=0.06), simulate.Rate(0.93, least=0.93)), 2000)
+    broken = simulate.Row("broken", (simulate.Rate(0.061, most=0.06),), 2000)
+    shown = simulate.Row("only shown", (simulate.Rate(0.5),), 2000)
+    monkeypatch.setattr("sys.argv", ["simulate_verdicts.py"])
+    for made, code in (([kept, shown], 0), ([kept, broken], 1)):
+        monkeypatch.setattr(simulate, "rows", lambda repetitions, seed, made=made: iter(made))
+        assert simulate.main() == code
+    printed = capsys.readouterr().out
+    assert "✓ kept" in printed and "✗ broken" in printed and "  only shown" in printed
+    assert simulate.Row("few repetitions", broken.rates, 100).holds

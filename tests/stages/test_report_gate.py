@@ -1,0 +1,168 @@
+"""The gate: claims that no evidence could support are refused beforehand, the others are held to the evidence."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stages.report_fixture import build, make_evaluations, make_whole_run
+from tunelift.config.evaluation import NOISE_ARM, EvaluateConfig, GateConfig, SplitTaskConfig
+from tunelift.errors import UserError
+from tunelift.stages.report import check_declared
+from tunelift.tasks.task import Task, task_from_split
+
+ROWS = [
+    {"id": str(number), "messages": [{"role": "user", "content": "on or off?"}, {"role": "assistant", "content": "on"}]}
+    for number in range(3)
+]
+ARMS = EvaluateConfig(noise_floor=True).resolved_arms()
+
+
+def target(split: str = "test") -> Task:
+    return task_from_split(ROWS, SplitTaskConfig.model_validate({"from_split": split, "name": "asked"}))
+
+
+def guard(margin: float | None = 0.02) -> Task:
+    return replace(target(), name="general", role="guard", margin=margin)
+
+
+def improved(**claim: Any) -> GateConfig:
+    return GateConfig.model_validate({"improved": [{"task": "asked"} | claim]})
+
+
+# --- before the run -------------------------------------------------------------------------------------------------
+
+
+def test_what_can_be_shown_may_be_claimed():
+    check_declared(None, [], ARMS)
+    check_declared(improved(metric="exact_match", against="base", at_least=0.1), [target()], ARMS)
+    check_declared(GateConfig(improved=("asked",), not_worse=("general",)), [target(), guard()], ARMS)
+
+
+@pytest.mark.parametrize(
+    ("gate", "message", "remedy"),
+    [
+        (improved(task="aksed"), "claims something of 'aksed', which is no task", "Did you mean 'asked'?"),
+        (
+            GateConfig(not_worse=("nothing",)),
+            "gate.not_worse claims something of 'nothing'",
+            "There is asked, general.",
+        ),
+        (improved(task="general"), "gate.improved claims general, which is a guard task", "gate.not_worse"),
+        (GateConfig(not_worse=("asked",)), "gate.not_worse claims asked, which is a target task", "gate.improved"),
+        (improved(metric="exact_mach"), "claims 'exact_mach' of asked, which has no such metric", "'exact_match'?"),
+        (improved(against="promted"), "compares tuned with 'promted' on asked, which is no other arm", "'prompted'?"),
+        (improved(against="tuned"), "compares tuned with 'tuned' on asked", "best_untuned"),
+        (improved(against=NOISE_ARM), "compares tuned with 'base-again' on asked", "base"),
+    ],
+)
+def test_a_claim_about_what_does_not_exist_is_refused(gate, message, remedy):
+    with pytest.raises(UserError) as caught:
+        check_declared(gate, [target(), guard()], ARMS)
+    assert message in caught.value.message and remedy in caught.value.remedy
+
+
+def test_a_guard_without_a_margin_guards_nothing():
+    with pytest.raises(UserError, match="claims general, which has no margin"):
+        check_declared(GateConfig(not_worse=("general",)), [guard(margin=None)], ARMS)
+
+
+@pytest.mark.parametrize("arms", [("tuned", "prompted"), ("base", "prompted")])
+def test_a_guard_that_only_one_side_is_asked_shows_nothing(arms):
+    resolved = EvaluateConfig.model_validate({"arms": arms}).resolved_arms()
+    with pytest.raises(UserError, match="is not asked guard tasks"):
+        check_declared(GateConfig(not_worse=("general",)), [guard()], resolved)
+
+
+def test_a_lone_arm_cannot_be_better():
+    resolved = EvaluateConfig.model_validate({"arms": ["tuned"]}).resolved_arms()
+    with pytest.raises(UserError, match="but tuned is the only arm"):
+        check_declared(improved(), [target()], resolved)
+
+
+# --- after it -------------------------------------------------------------------------------------------------------
+
+
+def test_claims_that_hold_pass_the_gate(tmp_path):
+    gate = GateConfig.model_validate(
+        {"improved": ["tool_calls_golden", {"task": "tool_calls_heldout", "metric": "field_f1", "at_least": 0.2}]}
+    )
+    out, comparison = build(tmp_path, make_evaluations(tmp_path / "e"), gate=gate)
+    found = comparison["gate"]
+    assert (found["declared"], found["passed"], found["reasons"]) == (True, True, [])
+    assert [claim["text"] for claim in found["claims"]] == [
+        "tuned is better than the best untuned arm on tool_calls_golden (Exact match)",
+        "tuned is better than the best untuned arm on tool_calls_heldout (Field F1) by more than 20 points",
+    ]
+    assert all(claim["held"] for claim in found["claims"])
+    text = (out / "gate.md").read_text()
+    assert text.startswith("### ✅ quickstart: all declared claims hold\n")
+    assert text.count("| ✅ |") == 2 and "](report.html)" in text
+
+
+def test_no_gain_fails_the_gate_with_the_reason(tmp_path):
+    evaluations = make_evaluations(tmp_path / "e", items=40)
+    shutil.copy(evaluations["prompted"] / "samples.jsonl", evaluations["tuned"] / "samples.jsonl")
+    out, comparison = build(tmp_path, evaluations, gate=GateConfig(improved=("tool_calls_golden",)))
+    assert comparison["gate"]["passed"] is False
+    (reason,) = comparison["gate"]["reasons"]
+    text = "tuned is better than the best untuned arm on tool_calls_golden (Exact match)"
+    assert reason.startswith(
+        f"Not held: {text}. Too few items to tell, no more and no less than prompted: 95% interval"
+    )
+    assert f"- ❌ {text}." in (out / "report.md").read_text()
+    assert (out / "gate.md").read_text().startswith("### ❌ quickstart: the evidence does not support")
+
+
+def test_at_least_is_held_to_the_intervals_lower_bound(tmp_path):
+    evaluations = make_evaluations(tmp_path / "e")
+    _, comparison = build(tmp_path / "first", evaluations)
+    claim = comparison["verdicts"][0]
+    assert claim["low"] < claim["difference"] - 0.02
+    for at_least, held in ((claim["low"] - 0.01, True), (claim["low"] + 0.01, False)):
+        gate = improved(task="tool_calls_heldout", at_least=at_least)
+        _, found = build(tmp_path / str(held), evaluations, gate=gate)
+        assert found["gate"]["passed"] is held
+
+
+def test_a_claim_may_name_its_rival(tmp_path):
+    gate = improved(task="tool_calls_golden", against="base")
+    _, comparison = build(tmp_path, make_evaluations(tmp_path / "e"), gate=gate)
+    (claim,) = comparison["gate"]["claims"]
+    assert claim["held"] and claim["text"] == "tuned is better than base on tool_calls_golden (Exact match)"
+    assert "points more than base: 95% interval" in claim["reason"]
+
+
+def test_a_claimed_task_that_was_not_measured_does_not_hold(tmp_path):
+    gate = GateConfig(improved=("elsewhere",), not_worse=("nowhere",))
+    _, comparison = build(tmp_path, make_evaluations(tmp_path / "e", items=8), gate=gate)
+    assert comparison["gate"]["passed"] is False
+    assert [claim["reason"] for claim in comparison["gate"]["claims"]] == ["It was not measured."] * 2
+
+
+def test_an_inconclusive_guard_is_no_pass(tmp_path):
+    out, comparison = build(tmp_path, **make_whole_run(tmp_path / "whole", items=24))
+    guards = {guard["task"]: guard["verdict"] for guard in comparison["guards"]}
+    claims = {claim["text"]: claim["held"] for claim in comparison["gate"]["claims"]}
+    assert guards["general_knowledge"] == "inconclusive"
+    assert claims["tuned is no worse than base on general_knowledge, within 4 points"] is False
+    assert comparison["gate"]["passed"] is False
+    assert "| ❔ not shown |" in (out / "gate.md").read_text()
+
+
+def test_without_declared_claims_nothing_fails(tmp_path):
+    evaluations = make_evaluations(tmp_path / "e", items=8)
+    shutil.copy(evaluations["base"] / "samples.jsonl", evaluations["tuned"] / "samples.jsonl")
+    out, comparison = build(tmp_path, evaluations)
+    assert comparison["gate"] == {"declared": False, "passed": True, "reasons": [], "claims": []}
+    assert (out / "gate.md").read_text().startswith("### ℹ️ quickstart: no claims are declared")
+
+
+def test_the_comment_for_ci_holds_no_markup_of_a_models_making(tmp_path):
+    out, comparison = build(tmp_path, **make_whole_run(tmp_path / "whole", items=24))
+    comment = Path(out / "gate.md").read_text()
+    assert "<script" not in comment and comparison["verdict"].split(" (")[0] in comment.replace("\\", "")

@@ -1,0 +1,220 @@
+"""Tool calls: the ways models write them, and when they are the same."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tasks.scorers.making import REMIND, anything, item, json_values, one, scorer, task
+from tunelift.tasks.scorers.tool_calls import Call, parse_calls
+
+A, B = Call("f", {"a": 1}), Call("g.h", {"b": ["x", None, True]})
+B_JSON = '{"name": "g.h", "arguments": {"b": ["x", null, true]}}'
+OPENAI = {
+    "tool_calls": [
+        {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}},
+        {"id": "2", "type": "function", "function": json.loads(B_JSON)},
+    ]
+}
+
+
+def test_right_tool_looks_at_the_name_alone() -> None:
+    assert one("right_tool", '{"tool": "remind", "arguments": 3}', REMIND) == 1
+    assert one("right_tool", '{"tool": "ping"}', REMIND) == 0
+    assert one("right_tool", '{"tool": null}', {"tool": None}) == 1
+    assert one("right_tool", "{}", {"tool": None}) == 0, "a missing key is not null"
+    assert one("right_tool", "remind", REMIND) == 0
+
+
+@pytest.mark.parametrize(
+    ("output", "calls"),
+    [
+        ('{"tool": "f", "arguments": {"a": 1}}', [A]),
+        ('{"name": "f", "parameters": {"a": 1}}', [A]),
+        ('<|python_tag|>{"name": "f", "parameters": {"a": 1}}', [A]),
+        ('[TOOL_CALLS] [{"name": "f", "arguments": {"a": 1}}]', [A]),
+        ('{"type": "function", "function": {"name": "f", "arguments": "{\\"a\\": 1}"}}', [A]),
+        (json.dumps(OPENAI), [A, B]),
+        (json.dumps(OPENAI["tool_calls"]), [A, B]),
+        (f'[{{"name": "f", "arguments": {{"a": 1}}}}, {B_JSON}]', [A, B]),
+        (f'{{"name": "f", "parameters": {{"a": 1}}}}; {B_JSON}', [A, B]),
+        (f'{{"name": "f", "parameters": {{"a": 1}}}}\n{B_JSON}', [A, B]),
+        (
+            f'<tool_call>\n{{"name": "f", "arguments": {{"a": 1}}}}\n</tool_call>\n<tool_call>{B_JSON}</tool_call>',
+            [A, B],
+        ),
+        ("[f(a=1), g.h(b=['x', None, True])]", [A, B]),
+        ("f(a=1)", [A]),
+        ("g.h(b=('x', null, true))", [B]),
+        ("f(a=-1.5, b={'c': [2]})", [Call("f", {"a": -1.5, "b": {"c": [2]}})]),
+        ('{"name": "f"}', [Call("f", {})]),
+        ('{"tool": null}', []),
+        ("[]", []),
+        ('{"tool_calls": []}', []),
+    ],
+)
+def test_the_usual_spellings_are_read(output: str, calls: list[Call]) -> None:
+    assert parse_calls(output) == calls
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "Sure, I can do that.",
+        "42",
+        "{}",
+        '{"name": "f", "tool": "g"}',
+        '{"name": "f", "arguments": [1]}',
+        '{"name": "f", "arguments": "{"}',
+        '{"name": ["f"]}',
+        'I call {"name": "f", "arguments": {}}',
+        "f(1)",
+        "f(a=1, a=2)",
+        "f(**{'a': 1})",
+        "f(a=b)",
+        "f(a=__import__('os').system('true'))",
+        "f(a=2**99999)",
+        "f(a=1e999)",
+        "(lambda: 1)(a=1)",
+        "f(a=0x" + "f" * 5000 + ")",
+        "f(a=" + "-" * 19000 + "1)",
+        "f(a=" + "[" * 250 + "]" * 250 + ")",
+        "f(a='\\d')x",
+        "\0",
+        "<tool_call>{</tool_call>",
+    ],
+)
+def test_what_is_no_call_is_none(output: str) -> None:
+    assert parse_calls(output) is None
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        'I call {"name": "f", "arguments": {"a": 1}}',
+        '```json\n{"name": "f", "arguments": {"a": 1}}\n```',
+        '<think>hm</think><tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>',
+        "The call is [f(a=1)].",
+    ],
+)
+def test_calls_inside_text_count_only_where_that_is_asked_for(output: str) -> None:
+    accepted = {"tool": "f", "arguments": {"a": 1}}
+    assert one("tool_call", output, accepted) == 0
+    assert one("tool_call", output, accepted, find="anywhere") == 1
+
+
+@pytest.mark.parametrize("part", ["<tool_call>", "</tool_call><tool_call>", "[a(", '{"a":', "[", "f(a=", "; {"])
+def test_hostile_repetition_costs_no_quadratic_time(part: str) -> None:
+    start = time.process_time()
+    assert one("tool_call", part * (300_000 // len(part)), REMIND, find="anywhere") == 0
+    assert time.process_time() - start < 2, "CPU seconds"
+
+
+def test_several_calls_match_in_any_order_and_none_counts_twice() -> None:
+    accepted = [{"name": "f", "arguments": {"a": 1}}, {"name": "f", "arguments": {"a": 2}}]
+    assert one("tool_call", "[f(a=2), f(a=1)]", accepted) == 1
+    assert one("tool_call", "[f(a=1), f(a=1)]", accepted) == 0
+    assert one("tool_call", "[f(a=1)]", accepted) == 0
+    assert one("tool_call", "[f(a=1), f(a=2), f(a=2)]", accepted) == 0
+    assert one("tool_call", "[f(a=3), f(b=1)]", accepted, check="names") == 1
+    assert one("tool_call", "[f(a=3), g(b=1)]", accepted, check="names") == 0
+
+
+def test_a_call_that_fits_two_leaves_the_right_one_to_the_other() -> None:
+    accepted = [{"f": {"a": [1, 2]}}, {"f": {"a": [1]}}]
+    assert one("tool_call", "[f(a=1), f(a=2)]", accepted, values="possible") == 1
+    assert one("tool_call", "[f(a=2), f(a=2)]", accepted, values="possible") == 0
+
+
+def test_arguments_are_compared_canonically() -> None:
+    accepted = {"tool": "f", "arguments": {"city": "Milan", "n": 5}}
+    assert one("tool_call", 'f(n=5.0, city=" milan. ")', accepted) == 1
+    assert one("tool_call", 'f(n="5", city="Milan")', accepted) == 0
+    assert one("tool_call", 'f(city="Milan")', accepted) == 0
+    assert one("tool_call", 'f(n=5, city="Milan", x=1)', accepted) == 0
+    loose = {"tool": "f", "arguments": {"day": "2026-03-11"}}
+    assert one("tool_call", 'f(day="2026/03/11")', loose) == 0
+    assert one("tool_call", 'f(day="2026/03/11")', loose, text="loose") == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ('f(city="NYC")', 1),
+        ('f(city="New York", unit="km")', 1),
+        ('f(city="Rome")', 0),
+        ('f(city="NYC", unit="mi")', 0),
+        ('f(city="NYC", more=1)', 0),
+        ('f(unit="km")', 0),
+        ('f(city="NYC", where={"lat": 1})', 1),
+        ('f(city="NYC", where={"lat": 1, "lon": 2})', 1),
+        ('f(city="NYC", where={"lon": 2})', 0),
+        ('f(city="NYC", stops=[{"at": "a"}, {"at": "c"}])', 1),
+        ('f(city="NYC", stops=[{"at": "a"}])', 0),
+        ('f(city="NYC", ids=[1, 2])', 1),
+        ('f(city="NYC", ids=[2, 1])', 0),
+        ('g(city="NYC")', 0),
+    ],
+)
+def test_possible_values_work_as_in_bfcl(output: str, expected: float) -> None:
+    possible = {
+        "city": ["New York", "NYC"],
+        "unit": ["km", ""],
+        "where": [{"lat": [1], "lon": [2, ""]}, ""],
+        "stops": [[{"at": ["a", "b"]}, {"at": ["c"]}], ""],
+        "ids": [[1, 2], [3], ""],
+    }
+    for accepted in ({"f": possible}, [{"f": possible}], {"name": "f", "arguments": possible}):
+        assert one("tool_call", output, accepted, values="possible") == expected
+    rule = scorer("tool_call", values="possible")
+    assert rule.function(rule.written({"f": possible}), item({"f": possible}), task()) == 1
+
+
+def test_no_call_is_asked_for_in_two_ways() -> None:
+    for output, null, nothing in [
+        ('{"tool": null}', 1, 1),
+        ("[]", 1, 1),
+        ("I cannot do that.", 0, 1),
+        ("f(a=1)", 0, 0),
+        ("I call [f(a=1)] now", 0, 0),
+    ]:
+        assert one("tool_call", output, {"tool": None}) == null, output
+        assert one("tool_call", output, []) == nothing, output
+
+
+arguments = st.dictionaries(st.from_regex(r"[a-z]{1,5}", fullmatch=True), json_values, max_size=4)
+calls = st.lists(st.tuples(st.sampled_from(["f", "g", "a.b"]), arguments), min_size=1, max_size=4)
+
+
+@settings(max_examples=40)
+@given(calls, st.randoms())
+def test_any_spelling_and_order_of_the_right_calls_is_right(made: list[tuple[str, dict[str, object]]], rng) -> None:
+    accepted = [{"tool": name, "arguments": given} for name, given in made]
+    rng.shuffle(made)
+    spelled = [{"name": name, "parameters": given} for name, given in made]
+    tags = "".join(f"<tool_call>{json.dumps(call)}</tool_call>" for call in spelled)
+    wrapped = [{"function": {"name": name, "arguments": json.dumps(given)}} for name, given in made]
+    for output in (json.dumps(spelled), tags, ";".join(map(json.dumps, spelled)), json.dumps({"tool_calls": wrapped})):
+        if "</tool_call>" not in json.dumps(spelled):
+            assert one("tool_call", output, accepted) == 1, output
+
+
+@given(arguments.filter(lambda given: not any(isinstance(value, float) for value in given.values())))
+def test_pythonic_calls_are_read_as_the_values_that_they_are(given: dict[str, object]) -> None:
+    names = {name: value for name, value in given.items() if name not in {"as", "if", "in", "is", "or", "and", "not"}}
+    output = f"[f({', '.join(f'{name}_={value!r}' for name, value in names.items())})]"
+    wanted = {"tool": "f", "arguments": {f"{name}_": value for name, value in names.items()}}
+    assert one("tool_call", output, wanted) == 1, output
+
+
+@given(anything | st.text(alphabet="f(a=1)[]{},'\":; name<tool_call>/", max_size=60), json_values)
+def test_no_output_makes_a_tool_call_rule_raise(output: str, accepted: object) -> None:
+    for options in ({}, {"find": "anywhere", "text": "loose"}, {"values": "possible"}, {"check": "names"}):
+        rule = scorer("tool_call", **options)
+        assert rule.function(output, item(accepted, REMIND, []), task()) in {0, 1}
+        rule.written(accepted)
+    assert one("right_tool", output, accepted) in {0, 1}

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from tunelift.tasks.statistics import compare, mcnemar_midp, newcombe_paired, paired_bootstrap, wilson
+
+counts = st.integers(0, 80)
+pairs = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30)
+outcomes = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60)
+SETTINGS = {"samples": 200, "seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        # The R package contingencytables, Newcombe_square_and_add_CI_paired_2x2, and Fagerland et al. 2014.
+        ((59, 6, 16, 80), (-0.0621, -0.1186, -0.0046)),
+        ((1, 1, 7, 12), (-0.2857, -0.5069, -0.0256)),
+    ],
+)
+def test_newcombe_agrees_with_published_intervals(table, expected):
+    assert newcombe_paired(*table) == pytest.approx(expected, abs=6e-5)
+
+
+@given(a=counts, b=counts, c=counts, d=counts, share=st.floats(0.05, 1))
+def test_newcombe_is_antisymmetric_and_bounded(a, b, c, d, share):
+    table = [share * count for count in (a, b, c, d)]
+    difference, low, high = newcombe_paired(*table)
+    assert -1 <= low <= difference <= high <= 1
+    mirrored = newcombe_paired(table[0], table[2], table[1], table[3])
+    assert mirrored == pytest.approx((-difference, -high, -low), abs=1e-9)
+
+
+@given(outcomes)
+def test_binary_comparison_counts_the_four_cells(outcomes):
+    first, second = [float(x) for x, _ in outcomes], [float(y) for _, y in outcomes]
+    found = compare(first, second, "binary", **SETTINGS)
+    b, c = sum(x and not y for x, y in outcomes), sum(y and not x for x, y in outcomes)
+    assert (found.n, found.discordant, found.p) == (len(outcomes), b + c, mcnemar_midp(b, c))
+    assert found.difference == pytest.approx((b - c) / max(len(outcomes), 1))
+    mirrored = compare(second, first, "binary", **SETTINGS)
+    assert (mirrored.difference, mirrored.low, mirrored.high) == pytest.approx(
+        (-found.difference, -found.high, -found.low)
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(pairs=pairs, clusters=st.booleans(), bounded=st.booleans())
+def test_graded_comparison_is_bounded_and_antisymmetric(pairs, clusters, bounded):
+    first, second = zip(*pairs, strict=True)
+    options = SETTINGS | {
+        "bounded": bounded,
+        "clusters": [str(i // 3) for i in range(len(pairs))] if clusters else None,
+    }
+    one, other = compare(first, second, "graded", **options), compare(second, first, "graded", **options)
+    assert one.low <= one.difference + 1e-9 and one.difference - 1e-9 <= one.high
+    assert not bounded or (one.low >= -1 and one.high <= 1)
+    assert 0 < one.p <= 1
+    # The bootstrap's quantiles are those of one stream of draws, not mirrored ones.
+    tolerance = 1e-9 if clusters else 0.1
+    assert (other.difference, other.p) == pytest.approx((-one.difference, one.p), abs=1e-9)
+    assert (other.low, other.high) == pytest.approx((-one.high, -one.low), abs=tolerance)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    pairs=st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0])), max_size=40),
+    kind=st.sampled_from(["binary", "graded"]),
+    per_cluster=st.integers(1, 4),
+)
+def test_an_interval_holds_zero_wherever_p_is_above_five_percent(pairs, kind, per_cluster):
+    first, second = (
+        ([float(s == 1) if kind == "binary" else s for s in side] for side in zip(*pairs, strict=True))
+        if pairs
+        else ([], [])
+    )
+    found = compare(first, second, kind, clusters=[str(i // per_cluster) for i in range(len(pairs))], **SETTINGS)
+    assert found.p <= 0.05 or found.low <= 0 <= found.high, found
+
+
+def test_clusters_of_single_items_change_nothing():
+    generator = np.random.default_rng(2)
+    first, second = generator.random(40), generator.random(40)
+    for clusters in ([None] * 40, [str(i) for i in range(40)]):
+        assert compare(first, second, "graded", clusters=clusters, **SETTINGS) == compare(
+            first, second, "graded", **SETTINGS
+        )
+
+
+def test_graded_differences_by_cluster_are_a_t_test_of_cluster_means():
+    generator = np.random.default_rng(3)
+    first, second = generator.random(60), generator.random(60)
+    found = compare(first, second, "graded", clusters=[str(i // 5) for i in range(60)], samples=500, seed=0)
+    means = (first - second).reshape(12, 5).mean(axis=1)
+    expected = stats.ttest_1samp(means, 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx(tuple(expected))
+    exact = stats.permutation_test((means,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
+    assert found.p == pytest.approx(exact)
+    assert (found.clusters, found.method) == (12, "jackknife t by cluster, sign-flip by cluster")
+
+
+def test_binary_differences_by_cluster_count_for_fewer_items():
+    """16 clusters of 5 items; within a cluster all say the same."""
+    first = [1.0] * 45 + [0.0] * 35
+    second = [1.0] * 20 + [0.0] * 20 + [1.0] * 5 + [0.0] * 35
+    clusters = [str(i // 5) for i in range(80)]
+    alone, found = (compare(first, second, "binary", clusters=given, **SETTINGS) for given in (None, clusters))
+    assert alone.p < 1e-5 and found.p == pytest.approx(mcnemar_midp(4, 0)) == 0.0625
+    assert found.low < 0 < alone.low and found.high > alone.high
+    # A t test's variance of 16 means, against that of 80 items.
+    assert found.spread.design_effect == pytest.approx(79 / 15)
+    quantile = stats.t.ppf(0.975, 15)
+    assert found.high == pytest.approx(newcombe_paired(*(n * 15 / 79 for n in (25, 20, 0, 35)), quantile)[2])
+
+
+def test_arms_that_never_differ_are_not_certain_to_be_equal():
+    same = [0.5] * 60
+    assert paired_bootstrap([], 100, 0) == (-1.0, 1.0)
+    found = compare(same, same, "graded", **SETTINGS)
+    unlike = wilson(0, 60)[1]
+    assert (found.low, found.high, found.p) == (pytest.approx(-unlike), pytest.approx(unlike), 1.0)
+    per_byte = compare([1.2] * 60, [1.2] * 60, "graded", bounded=False, **SETTINGS)
+    assert (per_byte.low, per_byte.high) == pytest.approx((-1.2 * unlike, 1.2 * unlike))
+    by_cluster = compare(same, same, "graded", clusters=[str(i // 6) for i in range(60)], **SETTINGS)
+    assert by_cluster.high == pytest.approx(wilson(0, 60 / 1.5)[1]), "six to a cluster, assumed to correlate by 0.1"
+
+
+def test_five_differences_of_one_sign_do_not_exclude_zero():
+    found = compare([0.0] * 5 + [0.5] * 15, [0.5] * 20, "graded", samples=1000, seed=0)
+    assert (found.high >= 0, found.p) == (True, 2 / 2**5)
+    found = compare([1.0] * 100, [0.5] * 100, "graded", samples=1000, seed=0)
+    assert 0.4 < found.low < 0.5 < found.high < 0.6 and found.p == 1 / 1001
+
+
+def test_bits_per_byte_may_lie_above_one():
+    generator = np.random.default_rng(6)
+    first = generator.gamma(4, 0.3, 200)
+    second = first + generator.normal(0.1, 0.1, 200)
+    found = compare(first, second, "graded", bounded=False, samples=1000, seed=0)
+    assert -0.12 < found.low < -0.1 < found.high < -0.08 and found.p < 0.002
+
+
+def test_scores_that_are_no_scores_are_refused():
+    with pytest.raises(ValueError, match="differ in number: 2 and 1"):
+        compare([1, 0], [1], "binary", **SETTINGS)
+    with pytest.raises(ValueError, match=r"0 or 1, got \[0.5\]"):
+        compare([1, 0.5], [1, 0], "binary", **SETTINGS)
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        compare([1.5, 0], [1, 0], "graded", **SETTINGS)
+
+
+@pytest.mark.parametrize(("p_both", "p_first", "p_second"), [(0.5, 0.2, 0.1), (0.02, 0.6, 0.01), (0.9, 0.05, 0.02)])
+def test_newcombe_covers_what_it_claims(p_both, p_first, p_second):
+    """2,000 simulated evaluations of 100 items; the standard error of the coverage is 0.5 points."""
+    cells = np.array([p_both, p_first, p_second, 1 - p_both - p_first - p_second])
+    tables = np.random.default_rng(11).multinomial(100, cells, 2000)
+    intervals = [newcombe_paired(*(int(count) for count in table)) for table in tables]
+    coverage = np.mean([low <= p_first - p_second <= high for _, low, high in intervals])
+    assert 0.93 <= coverage <= 0.985, coverage
+
+
+def test_a_thousand_graded_items_take_well_under_a_second():
+    generator = np.random.default_rng(8)
+    first, second = generator.random(1000).tolist(), generator.random(1000).tolist()
+    started = time.process_time()
+    compare(first, second, "graded", samples=10_000, seed=0)
+    assert time.process_time() - started < 1.0
