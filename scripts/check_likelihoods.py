@@ -146,8 +146,7 @@ def theirs(task: Task, model: Path, dtype: str, folder: Path) -> list[list[float
         "dtype": dtype,
         "kind": "loglikelihood",
         "requests": pairs,
-        "batch_sizes": [BATCH_SIZE],
-        "trial": BATCH_SIZE,
+        "batch_size": BATCH_SIZE,
     }
     answers = iter(lm_eval(folder, job)["answers"])
     return [[next(answers)[0] for _ in item.choices] for item in task.items]

@@ -23,13 +23,13 @@ from tunelift.artifacts.store import Plan, Store, write_durably, writing
 from tunelift.config.evaluation import NOISE_ARM, ArmConfig, JudgeConfig, SplitTaskConfig
 from tunelift.config.load import load_config
 from tunelift.config.resolve import Facts, resolve
-from tunelift.config.schema import Config, StageName
+from tunelift.config.schema import StageName
 from tunelift.config.section import ModelConfig
 from tunelift.engines.endpoint import Endpoint, read_key
 from tunelift.engines.protocol import Engine
 from tunelift.engines.vllm import VllmEngine
 from tunelift.errors import UserError
-from tunelift.runs import RUNS, Run
+from tunelift.runs import RUNS, Run, as_yaml, hash_some, read_rows
 from tunelift.runtime import hardware
 from tunelift.runtime.modeling import ModelFacts, inspect
 from tunelift.runtime.tracking import Tracker
@@ -63,7 +63,7 @@ class Pipeline(Run):
             f"source:{source.path}": curate.source_fingerprint(source, self.store.hashes)
             for source in self.config.curate.sources
         }
-        inputs["tokenizer"] = digest(_hash_some(self.base.path, TOKENIZER_FILES, self.store))
+        inputs["tokenizer"] = digest(hash_some(self.base.path, TOKENIZER_FILES, self.store))
         inputs["questions"] = digest(self.questions)
         return Plan("curate", curate.VERSION, section, inputs)
 
@@ -212,7 +212,7 @@ class Pipeline(Run):
                 self.config.evaluate,
                 arm=arm,
                 tasks=tasks,
-                examples=_read_rows(dataset.path / "train.jsonl") if arm.few_shot or arm.search else [],
+                examples=read_rows(dataset.path / "train.jsonl") if arm.few_shot or arm.search else [],
                 engine=engine,
                 tokenizer=folder,
                 model_card=card,
@@ -230,7 +230,7 @@ class Pipeline(Run):
         """The tasks in the config's order; those from a split are read from the data set."""
         folders = iter(self.folder_tasks)
         return distinct(
-            task_from_split(_read_rows(dataset.path / f"{task.from_split}.jsonl"), task)
+            task_from_split(read_rows(dataset.path / f"{task.from_split}.jsonl"), task)
             if isinstance(task, SplitTaskConfig)
             else next(folders)
             for task in self.config.evaluate.tasks
@@ -248,7 +248,7 @@ class Pipeline(Run):
             if first
             else None
         )
-        rows = _read_rows(dataset.path / "validation.jsonl")
+        rows = read_rows(dataset.path / "validation.jsonl")
         return task_from_split(
             rows,
             SplitTaskConfig(
@@ -375,7 +375,7 @@ def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageNa
         folder = RUNS / f"{config.name}-{digest(resolved.config.identity())[:8]}"
         folder.mkdir(parents=True, exist_ok=True)
         description = resolved.config.model_dump(mode="json")
-        write_durably(folder / "config.yaml", _as_yaml(config))
+        write_durably(folder / "config.yaml", as_yaml(config))
         write_durably(folder / "resolved.json", json.dumps(description, indent=2) + "\n")
     tracker = Tracker(resolved.config.tracking, folder, description)
     return Pipeline(resolved.config, resolved.choices, base, store, folder, frozenset(forced), tracker)
@@ -388,23 +388,3 @@ def make(run: Pipeline, through: StageName) -> Artifact | dict[str, Artifact]:
             return getattr(run, f"make_{through}")()  # type: ignore[no-any-return]
     finally:
         run.tracker.close(exit_code=1 if sys.exception() else 0)
-
-
-def _as_yaml(config: Config) -> str:
-    import yaml
-
-    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-
-
-def _hash_some(folder: Path, patterns: Sequence[str], store: Store) -> dict[str, str]:
-    return {path.name: store.hashes.sha256(path) for pattern in patterns for path in sorted(folder.glob(pattern))}
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"The file cannot be read: {error}.", where=str(path), remedy="Run the command again with --force."
-        ) from error

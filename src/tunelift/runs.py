@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from tunelift.artifacts.records import Artifact
 from tunelift.artifacts.store import Build, Plan, Store, writing
 from tunelift.config.resolve import Choice
 from tunelift.config.schema import Config, StageName
+from tunelift.errors import UserError
 from tunelift.runtime import console
 from tunelift.runtime.modeling import ModelFacts
 from tunelift.runtime.tracking import Tracker
@@ -75,3 +78,30 @@ class Run:
         how = "found" if artifact.found else f"made in {console.clock(artifact.manifest.seconds)}"
         console.say(f"{name}: {how} → {os.path.relpath(artifact.path)}")
         return artifact
+
+
+def as_yaml(config: Config) -> str:
+    """The config as a file that reads back as itself."""
+    import yaml
+
+    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def hash_some(folder: Path, patterns: Sequence[str], store: Store) -> dict[str, str]:
+    """By name, sha256 of the files in a folder that match any of the patterns."""
+    return {path.name: store.hashes.sha256(path) for pattern in patterns for path in sorted(folder.glob(pattern))}
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of an artifact's JSON Lines file.
+
+    Raises:
+        UserError: the file is missing or torn.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"The file cannot be read: {error}.", where=str(path), remedy="Run the command again with --force."
+        ) from error

@@ -128,13 +128,15 @@ def test_an_offline_run_can_be_read_back_and_holds_samples_only_if_asked(tmp_pat
     inputs = tmp_path / "inputs"
     inputs.mkdir()
     finished_run(inputs)
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(inputs), log_samples],
         check=True,
         timeout=120,
         capture_output=True,
+        text=True,
         env={"PATH": "/usr/bin", "HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path), "HF_TOKEN": secret},
     )
+    assert done.stderr == ""
     (written,) = inputs.glob("wandb/offline-run-*/*.wandb")
     everything = b"".join(path.read_bytes() for path in (inputs / "wandb").rglob("*") if path.is_file())
     records = _records(written)

@@ -147,6 +147,7 @@ def _numbers(comparison: Mapping[str, Any]) -> dict[str, Any]:
 def _log_reference(name: str, made: Mapping[str, Any], run: Any) -> None:
     """An artifact that holds no file, only digests: its own and those of what it was made from."""
     import wandb
+    from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 
     kind = str(made["stage"]).split("-")[0]
     artifact = wandb.Artifact(
@@ -154,8 +155,10 @@ def _log_reference(name: str, made: Mapping[str, Any], run: Any) -> None:
         type=TYPES.get(kind, kind),
         metadata={"fingerprint": made["fingerprint"], "content": made["content"], "made_from": dict(made["inputs"])},
     )
-    # Not a path of this machine: the name under which any store of tunelift holds it.
-    artifact.add_reference(f"tunelift://{kind}/{made['fingerprint']}", name=made["stage"], checksum=False)
+    # Not a path of this machine: the name under which any store of tunelift holds it. `add_reference` would warn that
+    # it cannot read such an address, and hash the address; the digest of what the artifact holds is known.
+    uri = f"tunelift://{kind}/{made['fingerprint']}"
+    artifact.manifest.add_entry(ArtifactManifestEntry(path=made["stage"], ref=uri, digest=made["content"]))
     run.log_artifact(artifact)
 
 
