@@ -12,6 +12,7 @@ from tunelift.stages.report.browser import LONGEST_TAG
 from tunelift.stages.report.evidence import Asked, Evidence, Json
 from tunelift.stages.report.forest import Measure, Row, drawing, forests
 from tunelift.stages.report.wording import amount, label, rounded
+from tunelift.tasks.statistics import ALPHA
 
 
 def headline(comparison: Json) -> Json:
@@ -153,10 +154,15 @@ def slice_tables(comparison: Json) -> list[Json]:
                 "metric": rows[0]["metric"],
                 "arms": list(dict.fromkeys(arm for one in rows for arm in one["arms"] if arm != NOISE_ARM)),
                 "rows": [_slice(one, measure, scale) for one in rows],
-                "found": sum(one["q"] < 0.05 for one in rows if one.get("q") is not None),
+                "found": sum(map(is_shown, rows)),
             }
         )
     return tables
+
+
+def is_shown(one: Json) -> bool:
+    """As for a verdict: q and the interval must both say so."""
+    return one.get("q") is not None and one["q"] <= ALPHA and (one["low"] > 0 or one["high"] < 0)
 
 
 def _slice(one: Json, measure: Measure, scale: figures.Axis) -> Json:
@@ -170,7 +176,7 @@ def _slice(one: Json, measure: Measure, scale: figures.Axis) -> Json:
         "difference": difference,
         "interval": interval,
         "q": one.get("q"),
-        "sure": one.get("q") is not None and one["q"] < 0.05,
+        "sure": is_shown(one),
         "drawing": drawing(one, measure, scale, shown),
     }
 
