@@ -1,7 +1,7 @@
 # Every target makes what it needs first: `make quickstart` and `make test` work right after `git clone`.
 .DEFAULT_GOAL := help
 VERBS := curate train merge evaluate judge report run plan serve
-.PHONY: help setup quickstart $(VERBS) compare test check format lock schema clean
+.PHONY: help setup quickstart $(VERBS) compare test test-slow test-gpu simulate bench check format lock schema clean
 
 ifneq ($(filter $(VERBS),$(MAKECMDGOALS)),)
 ifndef CONFIG
@@ -49,6 +49,14 @@ test-slow: setup ## The heavy tests: faults and kills with real engines, minutes
 
 test-gpu: setup ## What only a GPU shows
 	@$(BIN)/python -m pytest -q -m gpu -rs $(TESTS)
+
+simulate: setup ## Do the verdicts err as rarely as they say? Minutes
+	@$(BIN)/python scripts/simulate_verdicts.py
+
+bench: setup ## The client and the evaluation against other tools; the machine should be idle
+	@$(BIN)/python scripts/bench_client.py
+	@$(BIN)/python scripts/fetch_assets.py
+	@$(BIN)/python scripts/bench_evaluate.py --model runs/models/smollm2-135m-instruct
 
 check: setup ## Lint, format, types, import direction
 	$(BIN)/ruff check .

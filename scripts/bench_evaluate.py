@@ -3,10 +3,12 @@
     python scripts/bench_evaluate.py --model runs/store/merge/<fingerprint> [--items 300]
 
 Items per second of both, engine start included: of the evaluate stage from its first line to its last, of lm-eval from
-its import to its last answer, with the fastest of the batch sizes given, each in a process of its own: oneDNN prepares
-every new shape once, so that what ran before in a process would change what is measured. Then the outputs, item by item: where they
-differ, the difference between the log-probabilities of the first two tokens that differ, of the same weights in
-float32. Greedy decoding in bf16 may take either of two tokens that are nearly as likely.
+its import to its last answer, with the fastest of the batch sizes given. Each is tried in a process of its own: oneDNN
+prepares every new shape once, so that what ran before in a process would change what is measured.
+
+Then the outputs, item by item: where they differ, the difference between the log-probabilities of the first two tokens
+that differ, of the same weights in float32. Greedy decoding in bf16 may take either of two tokens that are nearly as
+likely.
 
 The prompts are those of evals/tool_calls_heldout and of rows of data/tool_calls. lm-eval gets an environment of its own
 in runs/bench, which shares torch and transformers with this one.
@@ -60,6 +62,16 @@ max_tokens: {max_tokens}
 
 
 @dataclass(frozen=True)
+class Timing:
+    """Of the evaluate stage, in seconds."""
+
+    whole: float
+    """From its first line to its last."""
+    asking: float
+    """While requests were on their way."""
+
+
+@dataclass(frozen=True)
 class Difference:
     """An item whose outputs differ."""
 
@@ -81,7 +93,7 @@ def main() -> int:
     try:
         folder, model = arguments.folder.resolve(), arguments.model.resolve()
         task = load_task(write_task(folder / "task", arguments.items))
-        samples, seconds = ours(task, model, folder / "evaluation")
+        samples, timing = ours(task, model, folder / "evaluation")
         prompts = rendered(task, model)
         runs = {size: lm_eval(folder, job(prompts, model, size)) for size in arguments.batch_sizes}
         best = min(runs, key=lambda size: runs[size]["seconds"])
@@ -89,7 +101,7 @@ def main() -> int:
     except TuneliftError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    report(task, samples, seconds, runs, best, differences)
+    report(task, samples, timing, runs, best, differences)
     return 0 if all(difference.gap <= NEAR_TIE_NATS for difference in differences) else 1
 
 
@@ -127,8 +139,8 @@ def training_items(text: str) -> list[dict[str, Any]]:
     return list(items.values())
 
 
-def ours(task: Task, model: Path, out: Path) -> tuple[list[dict[str, Any]], float]:
-    """The evaluate stage's samples, and the seconds from its first line to its last."""
+def ours(task: Task, model: Path, out: Path) -> tuple[list[dict[str, Any]], Timing]:
+    """The evaluate stage's samples, and what they took."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     started = time.perf_counter()
@@ -147,7 +159,9 @@ def ours(task: Task, model: Path, out: Path) -> tuple[list[dict[str, Any]], floa
             out=out,
         )
         seconds = time.perf_counter() - started
-    return [json.loads(line) for line in (out / "samples.jsonl").read_text(encoding="utf-8").splitlines()], seconds
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    samples = [json.loads(line) for line in (out / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    return samples, Timing(seconds, summary["tasks"][task.name]["asking"]["seconds"])
 
 
 def rendered(task: Task, model: Path) -> list[str]:
@@ -210,20 +224,24 @@ def first_difference(first: Sequence[int], second: Sequence[int]) -> int:
 def report(
     task: Task,
     samples: Sequence[dict[str, Any]],
-    seconds: float,
+    timing: Timing,
     runs: Mapping[int, dict[str, Any]],
     best: int,
     differences: Sequence[Difference],
 ) -> None:
     """Print what was found."""
     theirs = runs[best]
-    n, asking, total = len(samples), theirs["seconds"], theirs["start_seconds"] + theirs["seconds"]
+    n, total = len(samples), theirs["start_seconds"] + theirs["seconds"]
     others_tried = ", ".join(f"{size}: {run['seconds']:.1f} s" for size, run in runs.items())
     print(f"{n} items, at most {MAX_TOKENS} tokens each, {detect().cores} cores, {detect().name}")
-    print(f"evaluate stage, with engine start    {seconds:7.1f} s {n / seconds:6.2f} items/s")
-    print(f"lm-eval, with import and model load  {total:7.1f} s {n / total:6.2f} items/s")
-    print(f"lm-eval, asking alone                {asking:7.1f} s {n / asking:6.2f} items/s")
-    print(f"ratio {total / seconds:.2f}; {asking / seconds:.2f} even if lm-eval's start were free")
+    for what, took in {
+        "evaluate stage, with engine start": timing.whole,
+        "evaluate stage, asking alone": timing.asking,
+        "lm-eval, with import and model load": total,
+        "lm-eval, asking alone": theirs["seconds"],
+    }.items():
+        print(f"{what:36} {took:7.1f} s {n / took:6.2f} items/s")
+    print(f"ratio {total / timing.whole:.2f}; asking alone {theirs['seconds'] / timing.asking:.2f}")
     print(f"lm-eval's batch size {best}, the fastest ({others_tried})")
     by_id = {item.id: item for item in task.items}
     others = {
