@@ -1,6 +1,6 @@
 """Compare the evaluate stage with lm-eval's HF backend: the same 300 prompts, weights, precision and cores, greedy.
 
-    python scripts/bench_evaluate.py --model runs/store/merge/<fingerprint> [--items 300]
+    python scripts/bench_evaluate.py --model runs/store/merge/<fingerprint> [--items 300] [--prompt instructed]
 
 Items per second of both, engine start included: of the evaluate stage from its first line to its last, of lm-eval from
 its import to its last answer, with the fastest of the batch sizes given. Each is tried in a process of its own: oneDNN
@@ -53,7 +53,7 @@ description: Prompts of the tool-call task.
 licence: Apache-2.0
 items_sha256: {sha256}
 prompt:
-  system: Answer with one JSON tool call.
+  system: {system}
   user: "{{text}}"
 scorers: [exact_match, valid_json, field_f1]
 primary: exact_match
@@ -87,12 +87,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compare the evaluate stage with lm-eval's HF backend.")
     parser.add_argument("--model", type=Path, required=True, help="a merged model's folder")
     parser.add_argument("--items", type=int, default=300, help="prompts")
+    parser.add_argument(
+        "--prompt",
+        choices=("trained", "instructed"),
+        default="trained",
+        help="the short prompt of a tuned model, or the whole instruction with all tools that an untuned one needs",
+    )
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16, 32, 64, 128], help="of lm-eval, to try")
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "runs" / "bench", help="for all that is made")
     arguments = parser.parse_args()
     try:
         folder, model = arguments.folder.resolve(), arguments.model.resolve()
-        task = load_task(write_task(folder / "task", arguments.items))
+        task = load_task(write_task(folder / "task", arguments.items, arguments.prompt))
         samples, timing = ours(task, model, folder / "evaluation")
         prompts = rendered(task, model)
         runs = {size: lm_eval(folder, job(prompts, model, size)) for size in arguments.batch_sizes}
@@ -105,7 +111,7 @@ def main() -> int:
     return 0 if all(difference.gap <= NEAR_TIE_NATS for difference in differences) else 1
 
 
-def write_task(folder: Path, count: int) -> Path:
+def write_task(folder: Path, count: int, prompt: str) -> Path:
     """A task of `count` prompts: half of them held out, the rest from the training rows."""
     held_out = [json.loads(line) for line in (HELDOUT / "items.jsonl").read_text(encoding="utf-8").splitlines()]
     items = [
@@ -119,7 +125,11 @@ def write_task(folder: Path, count: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "items.jsonl").write_text(content, encoding="utf-8")
     sha256 = hashlib.sha256(content.encode()).hexdigest()
-    (folder / "task.yaml").write_text(TASK.format(sha256=sha256, max_tokens=MAX_TOKENS))
+    first = load_task(HELDOUT).items[0]
+    system = (first.instructed if prompt == "instructed" else first.prompt)[0]["content"]
+    (folder / "task.yaml").write_text(
+        TASK.format(sha256=sha256, max_tokens=MAX_TOKENS, system=json.dumps(system)), encoding="utf-8"
+    )
     return folder
 
 

@@ -17,7 +17,7 @@ check_likelihoods = load_script("check_likelihoods")
 
 
 def test_the_task_has_as_many_distinct_prompts_as_asked_for_and_none_of_the_golden_set(tmp_path: Path) -> None:
-    task = load_task(bench_evaluate.write_task(tmp_path, 300))
+    task = load_task(bench_evaluate.write_task(tmp_path, 300, "trained"))
     assert len({item.question for item in task.items}) == len(task.items) == 300
     assert [item.id.partition("-")[0] for item in task.items] == ["heldout"] * 150 + ["row"] * 150
     assert all(item.prompt[0]["content"] == "Answer with one JSON tool call." for item in task.items)
