@@ -138,7 +138,7 @@ class Pipeline(Run):
             "engine": None if arm.endpoint else self.config.engine.identity(),
             "seed": self.config.seed,
         }
-        asked = [task for task in self.tasks(dataset) if task.role == "target" or not arm.has_own_prompt]
+        asked = [task for task in self.tasks(dataset) if evaluate.is_asked(arm, task)]
         inputs = {"model": weights} | {f"task:{task.name}": task.digest for task in asked}
         if arm.few_shot or arm.search:
             inputs["examples"] = dataset.content
@@ -226,15 +226,22 @@ class Pipeline(Run):
 
         return self.record(f"evaluate-{arm.name}", self.evaluate_plan(arm, weights, dataset), build)
 
+    @cached_property
+    def _tasks(self) -> dict[str, list[Task]]:
+        """By a data set's content: reading a split and hashing its items is worth doing once."""
+        return {}
+
     def tasks(self, dataset: Artifact) -> list[Task]:
         """The tasks in the config's order; those from a split are read from the data set."""
-        folders = iter(self.folder_tasks)
-        return distinct(
-            task_from_split(read_rows(dataset.path / f"{task.from_split}.jsonl"), task)
-            if isinstance(task, SplitTaskConfig)
-            else next(folders)
-            for task in self.config.evaluate.tasks
-        )
+        if dataset.content not in self._tasks:
+            folders = iter(self.folder_tasks)
+            self._tasks[dataset.content] = distinct(
+                task_from_split(read_rows(dataset.path / f"{task.from_split}.jsonl"), task)
+                if isinstance(task, SplitTaskConfig)
+                else next(folders)
+                for task in self.config.evaluate.tasks
+            )
+        return self._tasks[dataset.content]
 
     def _selection(self, arm: ArmConfig, dataset: Artifact) -> Task | None:
         """The task on which an arm's prompt is chosen; no claim rests on it."""

@@ -1,8 +1,8 @@
 """Evaluate: one arm answers the tasks' items, and each answer is scored."""
 
-from tunelift.stages.evaluate.stage import check_askable, evaluate
+from tunelift.stages.evaluate.stage import check_askable, evaluate, is_asked
 
 VERSION = 2
 """Raised when the same input would give other answers or scores."""
 
-__all__ = ["VERSION", "check_askable", "evaluate"]
+__all__ = ["VERSION", "check_askable", "evaluate", "is_asked"]

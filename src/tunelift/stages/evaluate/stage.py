@@ -49,7 +49,7 @@ def evaluate(
         MachineError: the engine ended, nothing that was asked for a task succeeded, or a likelihood is missing.
     """
     check_askable(arm, tasks, selection, has_tokenizer=tokenizer is not None)
-    asked = [task.first(config.max_items) for task in distinct(tasks) if _is_asked(arm, task)]
+    asked = [task.first(config.max_items) for task in distinct(tasks) if is_asked(arm, task)]
     stopwatch = Stopwatch(out / "asking.json")
     asker = Asker(config, engine, tokenizer, seed, stopwatch)
     prompting, search = _prompting(arm, tasks, examples, selection, asker, seed, out)
@@ -103,7 +103,7 @@ def check_askable(arm: ArmConfig, tasks: Sequence[Task], selection: Task | None,
         UserError: no task is left for the arm, one needs a chat template that is not here, or prompts make no
             difference to the task on which one is chosen.
     """
-    asked = [task for task in tasks if _is_asked(arm, task)]
+    asked = [task for task in tasks if is_asked(arm, task)]
     if not asked:
         raise UserError(
             f"Arm {arm.name} has a prompt made for target tasks, and evaluate.tasks has only guards.",
@@ -124,7 +124,7 @@ def check_askable(arm: ArmConfig, tasks: Sequence[Task], selection: Task | None,
         )
 
 
-def _is_asked(arm: ArmConfig, task: Task) -> bool:
+def is_asked(arm: ArmConfig, task: Task) -> bool:
     """A prompt made for the target tasks says nothing about guards."""
     return task.role == "target" or not arm.has_own_prompt
 
