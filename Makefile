@@ -11,6 +11,8 @@ endif
 
 PYTHON3 ?= python3
 BIN := .venv/bin
+# Imports take several times as long where this is set, as it is in many container images.
+unexport PYTHONDONTWRITEBYTECODE
 # Two processes suit two cores and the memory of a small machine.
 JOBS ?= 2
 

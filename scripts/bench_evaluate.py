@@ -25,7 +25,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -44,6 +44,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 HELDOUT = REPOSITORY / "evals" / "tool_calls_heldout"
 ROWS = REPOSITORY / "data" / "tool_calls" / "raw" / "messages.jsonl"
 MAX_TOKENS, SEED = 96, 17
+DTYPE: Literal["bfloat16", "float32"] = "bfloat16" if detect().native_bf16 else "float32"
+"""As a run on this machine has it."""
 NEAR_TIE_NATS = 0.25
 """bf16 has 8 significant bits, so logits from 16 to 32 are multiples of 0.125: two of them, for two roundings."""
 TASK = """\
@@ -155,7 +157,7 @@ def ours(task: Task, model: Path, out: Path) -> tuple[list[dict[str, Any]], Timi
     out.mkdir(parents=True)
     started = time.perf_counter()
     with VllmEngine(
-        model, EngineConfig(), device=detect().device, seed=SEED, served_name="bench", log=out / "vllm.log"
+        model, EngineConfig(dtype=DTYPE), device=detect().device, seed=SEED, served_name="bench", log=out / "vllm.log"
     ) as engine:
         evaluate(
             EvaluateConfig(),
@@ -185,7 +187,7 @@ def job(prompts: Sequence[str], model: Path, batch_size: int) -> dict[str, Any]:
     how = {"until": [], "max_gen_toks": MAX_TOKENS, "do_sample": False}
     return {
         "model": str(model),
-        "dtype": "bfloat16",
+        "dtype": DTYPE,
         "kind": "generate_until",
         "requests": [[prompt, how] for prompt in prompts],
         "batch_size": batch_size,
@@ -243,7 +245,7 @@ def report(
     theirs = runs[best]
     n, total = len(samples), theirs["start_seconds"] + theirs["seconds"]
     others_tried = ", ".join(f"{size}: {run['seconds']:.1f} s" for size, run in runs.items())
-    print(f"{n} items, at most {MAX_TOKENS} tokens each, {detect().cores} cores, {detect().name}")
+    print(f"{n} items, at most {MAX_TOKENS} tokens each, {detect().cores} cores, {detect().name}, {DTYPE}")
     for what, took in {
         "evaluate stage, with engine start": timing.whole,
         "evaluate stage, asking alone": timing.asking,

@@ -107,7 +107,12 @@ class Pipeline(Run):
     # --- merge: adapter -> model --------------------------------------------------------------------------------
 
     def merge_plan(self, dataset: Artifact, adapter: Artifact) -> Plan:
-        section = {"merge": self.config.merge.identity(), "kind": self.config.train.adapter.kind}
+        trained = self.config.train
+        section = {
+            "merge": self.config.merge.identity(),
+            "kind": trained.adapter.kind,
+            "precision": trained.precision,
+        }
         inputs = {"model": self.base.fingerprint, "adapter": adapter.content, "dataset": dataset.content}
         return Plan("merge", merge.VERSION, section, inputs)
 
@@ -116,6 +121,7 @@ class Pipeline(Run):
         arguments = {
             "config": self.config.merge.model_dump(mode="json"),
             "kind": self.config.train.adapter.kind,
+            "precision": self.config.train.precision,
             "model": str(self.base.path),
             "adapter": str(adapter.path),
             "dataset": str(dataset.path),
@@ -377,7 +383,12 @@ def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageNa
     store = Store(RUNS / "store", lambda: environment(machine.to_json()))
     with writing(RUNS):
         base = inspect(config.model, store.hashes)
-        facts = Facts(device=machine.device, context=base.context, wandb_key=bool(os.environ.get("WANDB_API_KEY")))
+        facts = Facts(
+            device=machine.device,
+            context=base.context,
+            wandb_key=bool(os.environ.get("WANDB_API_KEY")),
+            native_bf16=machine.native_bf16,
+        )
         resolved = resolve(config, facts)
         folder = RUNS / f"{config.name}-{digest(resolved.config.identity())[:8]}"
         folder.mkdir(parents=True, exist_ok=True)

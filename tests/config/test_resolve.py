@@ -49,6 +49,12 @@ def test_a_gpu_gets_other_choices() -> None:
     assert resolved.tracking.wandb == "online"
 
 
+@pytest.mark.parametrize(("native", "training", "engine"), [(True, "bf16", "bfloat16"), (False, "fp32", "float32")])
+def test_bf16_is_chosen_where_the_hardware_multiplies_it(native: bool, training: str, engine: str) -> None:
+    resolved = resolve(config(), Facts(device="cpu", context=8192, wandb_key=False, native_bf16=native)).config
+    assert (resolved.train.precision, resolved.engine.dtype) == (training, engine)
+
+
 def test_what_the_user_set_is_kept_and_not_listed_as_a_choice() -> None:
     resolved = resolve(config(train={"micro_batch_size": 2, "global_batch_size": 6}), CPU)
     assert resolved.config.train.micro_batch_size == 2

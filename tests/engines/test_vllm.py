@@ -21,7 +21,7 @@ from tunelift.engines.vllm import VllmEngine, meaningful_lines, vllm_arguments, 
 from tunelift.errors import MachineError
 from tunelift.runtime.hardware import Hardware
 
-SMALL = EngineConfig(max_model_len=512, cpu_kv_cache_gib=1, max_num_seqs=8, enforce_eager=True)
+SMALL = EngineConfig(dtype="bfloat16", max_model_len=512, cpu_kv_cache_gib=1, max_num_seqs=8, enforce_eager=True)
 
 
 def arguments(engine: EngineConfig, device: module.Device = "cpu") -> list[str]:

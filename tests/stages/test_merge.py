@@ -48,11 +48,14 @@ def merged(
     return out, run(tiny_model, dataset, adapters["qlora"], out)
 
 
-def run(model: Path, dataset: Path, adapter: Path, out: Path, *, kind: str = "qlora", **limits) -> dict:
+def run(
+    model: Path, dataset: Path, adapter: Path, out: Path, *, kind: str = "qlora", precision: str = "bf16", **limits
+) -> dict:
     out.mkdir(exist_ok=True)
     return merge(
         MergeConfig(parity_rows=8, **limits),
         kind=kind,
+        precision=precision,
         model=model,
         adapter=adapter,
         dataset=dataset,
@@ -71,6 +74,18 @@ def test_the_merged_model_says_what_the_trained_one_says(merged: tuple[Path, dic
     assert found["limits"] == {"kl_mean": 0.02, "top1_agreement": 0.95}
 
 
+def test_what_was_trained_in_fp32_is_merged_and_written_in_bf16(
+    tiny_model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    config = train_config(adapter={"kind": "qlora", "rank": 8, "alpha": 16}, max_steps=40, precision="fp32")
+    trained, merged = tmp_path / "trained", tmp_path / "merged"
+    trained.mkdir()
+    train(config, model=tiny_model, dataset=dataset, seed=1, device="cpu", out=trained)
+    found = run(tiny_model, dataset, trained, merged, precision="fp32")
+    assert found["kl_mean"] < 1e-3 and found["top1_agreement"] > 0.97
+    assert {tensor.dtype for tensor in load_file(merged / "model.safetensors").values()} == {torch.bfloat16}
+
+
 def test_a_bf16_adapter_is_merged_into_the_bf16_base(
     tiny_model: Path, dataset: Path, adapters: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -83,7 +98,7 @@ def test_weights_are_dequantized_added_in_fp32_and_rounded_once(
 ) -> None:
     from bitsandbytes.functional import dequantize_4bit
 
-    quantized = load_base(tiny_model, kind="qlora", device="cpu").get_submodule(LAYER).weight
+    quantized = load_base(tiny_model, kind="qlora", device="cpu", precision="bf16").get_submodule(LAYER).weight
     weight = dequantize_4bit(quantized.data, quantized.quant_state)
     adapter = load_file(adapters["qlora"] / "adapter/adapter_model.safetensors")
     a, b = (adapter[f"base_model.model.{LAYER}.lora_{part}.weight"] for part in "AB")
@@ -98,7 +113,7 @@ def test_the_folder_is_a_plain_model_with_tied_embeddings(merged: tuple[Path, di
     assert "quantization_config" not in described and described["tie_word_embeddings"]
     ours, theirs = (set(load_file(folder / "model.safetensors")) for folder in (merged[0], tiny_model))
     assert ours == theirs
-    model = load_base(merged[0], kind="lora", device="cpu")
+    model = load_base(merged[0], kind="lora", device="cpu", precision="bf16")
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert not list(merged[0].glob("*.bin")) and not list(merged[0].glob("adapter*"))
 
@@ -138,9 +153,11 @@ def test_the_base_that_was_trained_fits_better_than_the_original(
 ) -> None:
     adapter = adapters["qlora"] / "adapter"
     rows = read_encoded(load_tokenizer(tiny_model), dataset, "validation")
-    said = reference(load_trained("qlora", tiny_model, adapter, "cpu"), rows, 0, "cpu")
+    said = reference(load_trained("qlora", tiny_model, adapter, "cpu", "bf16"), rows, 0, "cpu", "bf16")
     right, wrong = (
-        compare(fold(load_trained(kind, tiny_model, adapter, "cpu"), kind), said, rows, 0, "cpu").kl_mean
+        compare(
+            fold(load_trained(kind, tiny_model, adapter, "cpu", "bf16"), kind), said, rows, 0, "cpu", "bf16"
+        ).kl_mean
         for kind in ("qlora", "lora")
     )
     assert wrong > 10 * right

@@ -94,6 +94,17 @@ def test_the_learnt_end_of_turn_stops_generation(trained: tuple[Path, dict], tin
 
 
 @pytest.mark.parametrize("kind", ["qlora", "lora"])
+def test_fp32_learns_what_bf16_learns(kind: str, tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
+    adapter = {"kind": kind, "rank": 4, "alpha": 8}
+    losses = []
+    for precision in ("bf16", "fp32"):
+        run(tiny_model, dataset, tmp_path / precision, adapter=adapter, precision=precision)
+        losses.append([line["loss"] for line in metrics(tmp_path / precision) if "loss" in line])
+    assert losses[0] != losses[1], "the two differ by rounding"
+    assert losses[0] == pytest.approx(losses[1], rel=2e-2)
+
+
+@pytest.mark.parametrize("kind", ["qlora", "lora"])
 def test_two_runs_with_one_seed_give_the_same_bytes(kind: str, tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
     adapter = {"kind": kind, "rank": 4, "alpha": 8, "dropout": 0.1}
     first, second = (run(tiny_model, dataset, tmp_path / name, adapter=adapter, max_steps=4) for name in "ab")
@@ -117,7 +128,7 @@ def test_a_data_set_without_validation_rows_trains(tiny_model: Path, tmp_path: P
 def test_scoring_only_what_is_supervised_is_the_loss_over_all_logits(tiny_model: Path, dataset: Path) -> None:
     tokenizer = load_tokenizer(tiny_model)
     batch = collate(read_encoded(tokenizer, dataset, "train", 6), tokenizer.pad_token_id, "cpu")
-    model = load_base(tiny_model, kind="lora", device="cpu").float()
+    model = load_base(tiny_model, kind="lora", device="cpu", precision="fp32")
     logits, targets = supervised_logits(model, batch)
     full = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     expected = cross_entropy(full[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=IGNORED)
@@ -143,7 +154,9 @@ def test_gradients_through_4_bit_layers_survive_an_evaluation(tiny_model: Path, 
     tokenizer = load_tokenizer(tiny_model)
     batch = collate(read_encoded(tokenizer, dataset, "train", 4), tokenizer.pad_token_id, "cpu")
     torch.manual_seed(0)
-    model = get_peft_model(load_base(tiny_model, kind="qlora", device="cpu"), lora_config(train_config()))
+    model = get_peft_model(
+        load_base(tiny_model, kind="qlora", device="cpu", precision="bf16"), lora_config(train_config())
+    )
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)
@@ -367,6 +380,12 @@ def test_the_4_bit_base_is_nf4_with_double_quantization_and_bf16_compute() -> No
     assert (quantized.bnb_4bit_quant_type, quantized.bnb_4bit_use_double_quant) == ("nf4", True)
     assert (quantized.bnb_4bit_compute_dtype, quantized.bnb_4bit_quant_storage) == (torch.bfloat16, torch.uint8)
     assert quantization(train_config(adapter={"kind": "lora"})) is None
+
+
+def test_without_native_bf16_everything_is_computed_in_fp32(tmp_path: Path) -> None:
+    config = train_config(precision="fp32")
+    assert quantization(config).bnb_4bit_compute_dtype == torch.float32
+    assert not sft_config(config, device="cpu", steps=1, seed=1, checkpoints=tmp_path).bf16
 
 
 def test_an_unresolved_config_does_not_train(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ class Facts:
     """The base model's longest sequence in tokens."""
     wandb_key: bool
     """A W&B API key is set."""
+    native_bf16: bool = True
+    """The device multiplies bf16 matrices in hardware."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,10 @@ def resolve(config: Config, facts: Facts) -> Resolved:
         choices.append(Choice(field, value, why))
         return value
 
-    train, engine, on_gpu = config.train, config.engine, facts.device == "cuda"
+    train, engine, on_gpu, native = config.train, config.engine, facts.device == "cuda", facts.native_bf16
+    why_precision = (
+        f"this {facts.device} multiplies bf16 in hardware" if native else "bf16 would be emulated here, slowly"
+    )
     micro = _largest_divisor(train.global_batch_size, LARGEST_GPU_MICRO_BATCH if on_gpu else LARGEST_CPU_MICRO_BATCH)
     updates: dict[str, dict[str, Any]] = {
         "train": {
@@ -74,8 +79,10 @@ def resolve(config: Config, facts: Facts) -> Resolved:
                 "GPU memory is scarce" if on_gpu else "memory is no issue on the CPU, time is",
             ),
             "attention": choose("train.attention", train.attention, *_attention(train.max_length, on_gpu)),
+            "precision": choose("train.precision", train.precision, "bf16" if native else "fp32", why_precision),
         },
         "engine": {
+            "dtype": choose("engine.dtype", engine.dtype, "bfloat16" if native else "float32", why_precision),
             "max_model_len": choose(
                 "engine.max_model_len",
                 engine.max_model_len,

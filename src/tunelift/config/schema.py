@@ -104,6 +104,8 @@ class TrainConfig(Section):
     """Rows per forward pass; the accumulation is derived, so that the global batch stays."""
     max_length: int = Field(1024, ge=8)
     """Longest row in tokens; curation drops longer rows, nothing is cut."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """What training computes in; `auto`: bf16 where the hardware multiplies it, fp32 where it is emulated."""
     gradient_checkpointing: bool | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)
     """Recompute activations in the backward pass: less memory, more time. `auto`: on a GPU only."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field("auto", json_schema_extra=RUNTIME)
@@ -130,8 +132,8 @@ class MergeConfig(Section):
 class EngineConfig(Section):
     """vLLM: evaluation and `tunelift serve` start the very same process."""
 
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """Compute precision."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Compute precision; `auto`: bfloat16 where the hardware multiplies it, float32 where it is emulated."""
     max_model_len: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Longest prompt plus answer in tokens; `auto`: the model's context, at most 4,096."""
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, json_schema_extra=RUNTIME)

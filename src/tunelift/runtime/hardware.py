@@ -12,6 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+BF16_COMPUTE_CAPABILITY = 8.0
+"""Ampere, NVIDIA's first architecture with bf16 tensor cores (CUDA C++ Programming Guide)."""
+BF16_CPU_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
+"""As Linux names the instructions: Intel's matrix unit, AVX-512's dot product, ARMv8.6."""
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -22,6 +27,8 @@ class Hardware:
     memory_gib: float
     """Of the GPU if there is one, of the machine otherwise."""
     cores: int
+    native_bf16: bool = True
+    """It multiplies bf16 matrices in hardware; emulated, they cost many times what fp32 does."""
 
     def to_json(self) -> dict[str, Any]:
         """For manifests and reports."""
@@ -34,15 +41,19 @@ def detect() -> Hardware:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = _first_gpu()
     if gpu is not None:
-        return Hardware("cuda", gpu[0], gpu[1], cores)
+        return Hardware("cuda", gpu[0], gpu[1], cores, native_bf16=gpu[2] >= BF16_COMPUTE_CAPABILITY)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return Hardware("cpu", _cpu_name(), round(memory, 1), cores)
+    described = _cpu_description()
+    name = described.get("model name") or platform.processor() or platform.machine()
+    flags = {*described.get("flags", "").split(), *described.get("Features", "").split()}
+    return Hardware("cpu", name, round(memory, 1), cores, native_bf16=bool(flags & BF16_CPU_FLAGS))
 
 
-def _first_gpu() -> tuple[str, float] | None:
+def _first_gpu() -> tuple[str, float, float] | None:
+    """Name, memory in GiB, compute capability."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"} or not shutil.which("nvidia-smi"):
         return None
-    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -50,18 +61,18 @@ def _first_gpu() -> tuple[str, float] | None:
     lines = result.stdout.strip().splitlines()
     if result.returncode or not lines:
         return None
-    name, memory = lines[0].rsplit(",", 1)
-    return name.strip(), round(float(memory) / 1024, 1)
+    name, memory, capability = lines[0].rsplit(",", 2)
+    return name.strip(), round(float(memory) / 1024, 1), float(capability)
 
 
-def _cpu_name() -> str:
+def _cpu_description() -> dict[str, str]:
+    """What Linux says of the first core; empty elsewhere."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def openmp_environment() -> dict[str, str]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Device = Literal["cpu", "cuda"]
 Kind = Literal["qlora", "lora"]
+Precision = Literal["bf16", "fp32"]
+"""What is computed in. Adapters are fp32 in either."""
 
 MEMORY_REMEDY = (
     "Lower train.micro_batch_size or train.max_length, set train.gradient_checkpointing to true, "
@@ -26,8 +28,15 @@ MEMORY_REMEDY = (
 )
 
 
-def nf4() -> BitsAndBytesConfig:
-    """QLoRA's base (arXiv 2305.14314): NF4, double quantization, bf16 compute; the library defaults to FP4."""
+def torch_dtype(precision: Precision) -> torch.dtype:
+    """PyTorch's name of it."""
+    import torch
+
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+
+
+def nf4(precision: Precision) -> BitsAndBytesConfig:
+    """QLoRA's base (arXiv 2305.14314): NF4, double quantization, computed in `precision`; FP4 is the default."""
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -35,26 +44,27 @@ def nf4() -> BitsAndBytesConfig:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=torch_dtype(precision),
         bnb_4bit_quant_storage=torch.uint8,
     )
 
 
-def load_base(folder: Path, *, kind: Kind, device: Device, attention: str = "sdpa") -> PreTrainedModel:
-    """The base model: linear layers in NF4 for `qlora`, everything in bf16 for `lora`.
+def load_base(
+    folder: Path, *, kind: Kind, device: Device, precision: Precision, attention: str = "sdpa"
+) -> PreTrainedModel:
+    """The base model: linear layers in NF4 for `qlora`, all else (everything for `lora`) in `precision`.
 
     Raises:
         UserError: the folder's weights cannot be loaded.
     """
-    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=torch.bfloat16,
-            quantization_config=nf4() if kind == "qlora" else None,
+            dtype=torch_dtype(precision),
+            quantization_config=nf4(precision) if kind == "qlora" else None,
             attn_implementation=attention,
             device_map={"": 0} if device == "cuda" else None,
             local_files_only=True,

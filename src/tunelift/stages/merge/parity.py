@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunelift.runtime import console
 from tunelift.runtime.encoded import Row, collate
-from tunelift.runtime.weights import Device, supervised_logits
+from tunelift.runtime.weights import Device, Precision, supervised_logits
 
 if TYPE_CHECKING:
     import torch
@@ -37,17 +37,27 @@ class Parity:
         return asdict(self)
 
 
-def reference(model: Any, rows: Sequence[Row], padding: int, device: Device) -> list[torch.Tensor]:
+def reference(
+    model: Any, rows: Sequence[Row], padding: int, device: Device, precision: Precision
+) -> list[torch.Tensor]:
     """Log-probabilities [positions, vocabulary] of the trained model by batch, in fp32 on the CPU."""
-    return [scores.cpu() for scores, _ in _log_probabilities("trained", model, rows, padding, device)]
+    return [scores.cpu() for scores, _ in _log_probabilities("trained", model, rows, padding, device, precision)]
 
 
-def compare(model: Any, trained: Sequence[torch.Tensor], rows: Sequence[Row], padding: int, device: Device) -> Parity:
+def compare(
+    model: Any,
+    trained: Sequence[torch.Tensor],
+    rows: Sequence[Row],
+    padding: int,
+    device: Device,
+    precision: Precision,
+) -> Parity:
     """Hold the merged model's distributions against the trained model's at the same positions."""
     import torch
 
     divergences, agreements, losses = [], [], []
-    for p, (q, targets) in zip(trained, _log_probabilities("merged", model, rows, padding, device), strict=True):
+    merged = _log_probabilities("merged", model, rows, padding, device, precision)
+    for p, (q, targets) in zip(trained, merged, strict=True):
         p = p.to(q.device)
         divergences.append((p.exp() * (p - q)).sum(-1).clamp(min=0))
         agreements.append(p.argmax(-1) == q.argmax(-1))
@@ -65,7 +75,7 @@ def compare(model: Any, trained: Sequence[torch.Tensor], rows: Sequence[Row], pa
 
 
 def _log_probabilities(
-    name: str, model: Any, rows: Sequence[Row], padding: int, device: Device
+    name: str, model: Any, rows: Sequence[Row], padding: int, device: Device, precision: Precision
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Log-probabilities and the tokens that follow, by batch, in the precision that training computes with."""
     import torch
@@ -76,7 +86,7 @@ def _log_probabilities(
     with (
         console.progress(f"parity, {name} model", total=len(rows), unit="rows") as bar,
         torch.no_grad(),
-        torch.autocast(device, dtype=torch.bfloat16),
+        torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"),
         disable_input_dtype_casting(model),
     ):
         for start in range(0, len(rows), ROWS_AT_ONCE):

@@ -13,7 +13,7 @@ from tunelift.errors import GateError, UserError
 from tunelift.runtime import console
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import Row, read_encoded
-from tunelift.runtime.weights import Device, Kind, load_base, machine_trouble, one_gpu
+from tunelift.runtime.weights import Device, Kind, Precision, load_base, machine_trouble, one_gpu
 from tunelift.stages.merge.parity import Parity, compare, reference
 
 if TYPE_CHECKING:
@@ -25,12 +25,21 @@ WEIGHTS_ONLY = {"adapter_model.safetensors", "adapter_config.json"}
 
 
 def merge(
-    config: MergeConfig, *, kind: Kind, model: Path, adapter: Path, dataset: Path, device: Device, out: Path
+    config: MergeConfig,
+    *,
+    kind: Kind,
+    precision: Precision,
+    model: Path,
+    adapter: Path,
+    dataset: Path,
+    device: Device,
+    out: Path,
 ) -> dict[str, Any]:
     """Write a Hugging Face folder into `out`: bf16 safetensors, what the adapter was trained with, and parity.json.
 
     Args:
         kind: What the adapter was trained on: `qlora` is a base in NF4, which is dequantized, `lora` one in bf16.
+        precision: What training computed in; the two models are compared in it.
         model: The base model's folder.
         adapter: The train artifact; the adapter lies in its folder `adapter`.
         dataset: The data set whose validation rows the two models are compared on.
@@ -48,11 +57,12 @@ def merge(
     with machine_trouble(out, MEMORY_REMEDY):
         _empty(out)
         rows, padding = _parity_rows(config, model, adapter / "adapter", dataset)
-        trained = load_trained(kind, model, adapter / "adapter", device)
-        said = reference(trained, rows, padding, device)
+        trained = load_trained(kind, model, adapter / "adapter", device, precision)
+        said = reference(trained, rows, padding, device, precision)
         write_model(fold(trained, kind), adapter / "adapter", out)
         del trained
-        parity = compare(load_base(out, kind="lora", device=device), said, rows, padding, device)
+        written = load_base(out, kind="lora", device=device, precision=precision)
+        parity = compare(written, said, rows, padding, device, precision)
         found = parity.to_json() | {
             "rows": len(rows),
             "limits": {"kl_mean": config.max_kl, "top1_agreement": config.min_top1_agreement},
@@ -83,11 +93,11 @@ def _parity_rows(config: MergeConfig, model: Path, adapter: Path, dataset: Path)
     return rows, tokenizer.pad_token_id or 0
 
 
-def load_trained(kind: Kind, model: Path, adapter: Path, device: Device) -> Any:
+def load_trained(kind: Kind, model: Path, adapter: Path, device: Device, precision: Precision) -> Any:
     """The model as it was trained: base in its training precision, adapter in fp32."""
     from peft import PeftModel
 
-    base = load_base(model, kind=kind, device=device)
+    base = load_base(model, kind=kind, device=device, precision=precision)
     try:
         return PeftModel.from_pretrained(base, str(adapter)).eval()
     except (RuntimeError, ValueError, OSError) as error:
@@ -115,21 +125,23 @@ def fold(trained: Any, kind: Kind) -> PreTrainedModel:
             with torch.no_grad():
                 weight = linear.weight.float()
                 weight += layer.get_delta_weight("default")
-                linear.weight.copy_(weight)  # Rounds to the nearest bf16.
+                linear.weight.copy_(weight)  # Rounds to the nearest bf16, unless the base is in fp32.
             trained.set_submodule(name, linear)
     merged: PreTrainedModel = trained.get_base_model()
+    for parameter in merged.parameters():  # Not `to`, which would round the rotary frequencies as well.
+        parameter.data = parameter.data.to(torch.bfloat16)
     return merged
 
 
 def _dequantize(trained: Any) -> None:
-    """Every 4-bit layer becomes the bf16 linear layer that it computed with, one at a time."""
+    """Every 4-bit layer becomes the linear layer that it computed with, one at a time."""
     import torch
     from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit
 
     for name, layer in list(trained.named_modules()):
         if isinstance(layer, Linear4bit):
-            weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(torch.bfloat16)
+            weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(layer.compute_dtype)
             linear = torch.nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
             linear.weight = torch.nn.Parameter(weight, requires_grad=False)
             linear.bias = layer.bias

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tunelift.config.schema import TrainConfig
-from tunelift.runtime.weights import Device, nf4
+from tunelift.runtime.weights import Device, Precision, nf4
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -18,8 +18,8 @@ KEPT_CHECKPOINTS = 2
 
 
 def quantization(config: TrainConfig) -> BitsAndBytesConfig | None:
-    """How the base is held in memory; none for bf16."""
-    return nf4() if config.adapter.kind == "qlora" else None
+    """How the base is held in memory; none for plain weights."""
+    return nf4(precision(config)) if config.adapter.kind == "qlora" else None
 
 
 def lora_config(config: TrainConfig) -> LoraConfig:
@@ -54,7 +54,7 @@ def sft_config(config: TrainConfig, *, device: Device, steps: int, seed: int, ch
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         optim=config.optimizer,
-        bf16=True,
+        bf16=precision(config) == "bf16",
         use_cpu=device == "cpu",
         gradient_checkpointing=recompute,
         gradient_checkpointing_kwargs={"use_reentrant": False} if recompute else None,
@@ -74,6 +74,11 @@ def sft_config(config: TrainConfig, *, device: Device, steps: int, seed: int, ch
         disable_tqdm=True,
         dataloader_pin_memory=device == "cuda",
     )
+
+
+def precision(config: TrainConfig) -> Precision:
+    """What training computes in."""
+    return cast("Precision", resolved("precision", config.precision))
 
 
 def micro_batch_size(config: TrainConfig) -> int:

@@ -17,7 +17,14 @@ from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import Row, read_encoded
 from tunelift.runtime.weights import Device, load_base, machine_trouble, one_gpu, peak_memory_gib
 from tunelift.stages.train import checkpoints, preflight
-from tunelift.stages.train.settings import lora_config, micro_batch_size, resolved, sft_config, total_steps
+from tunelift.stages.train.settings import (
+    lora_config,
+    micro_batch_size,
+    precision,
+    resolved,
+    sft_config,
+    total_steps,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -64,7 +71,9 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
             config, device=device, steps=total_steps(config, len(rows)), seed=seed, checkpoints=out / "checkpoints"
         )
         attention = str(resolved("attention", config.attention))
-        base = load_base(model, kind=config.adapter.kind, device=device, attention=attention)
+        base = load_base(
+            model, kind=config.adapter.kind, device=device, precision=precision(config), attention=attention
+        )
         trainer = _build_trainer(config, base, settings, tokenizer, rows, eval_rows)
         _fit(trainer, out, started)
         _write_adapter(out, model, found["end_of_turn"]["ids"])
