@@ -57,6 +57,7 @@ class Pipeline(Run):
         section = {
             "curate": self.config.curate.identity(),
             "max_length": self.config.train.max_length,
+            "max_truncated_ratio": self.config.train.max_truncated_ratio,
             "seed": self.config.seed,
         }
         inputs = {
@@ -72,6 +73,7 @@ class Pipeline(Run):
             "config": self.config.curate.model_dump(mode="json"),
             "tokenizer_folder": str(self.base.path),
             "max_length": self.config.train.max_length,
+            "max_truncated_ratio": self.config.train.max_truncated_ratio,
             "questions": self.questions,
             "seed": self.config.seed,
         }

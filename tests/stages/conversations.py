@@ -47,6 +47,7 @@ def train_config(**changes: Any) -> TrainConfig:
         "gradient_checkpointing": False,
         "attention": "sdpa",
         "precision": "bf16",
+        "packing": False,
         "eval_steps": 4,
         "save_steps": 3,
         "eval_rows": 8,

@@ -64,6 +64,7 @@ def resolve(config: Config, facts: Facts) -> Resolved:
         f"this {facts.device} multiplies bf16 in hardware" if native else "bf16 would be emulated here, slowly"
     )
     micro = _largest_divisor(train.global_batch_size, LARGEST_GPU_MICRO_BATCH if on_gpu else LARGEST_CPU_MICRO_BATCH)
+    attention = choose("train.attention", train.attention, *_attention(train.max_length, on_gpu))
     updates: dict[str, dict[str, Any]] = {
         "train": {
             "micro_batch_size": choose(
@@ -78,8 +79,9 @@ def resolve(config: Config, facts: Facts) -> Resolved:
                 on_gpu,
                 "GPU memory is scarce" if on_gpu else "memory is no issue on the CPU, time is",
             ),
-            "attention": choose("train.attention", train.attention, *_attention(train.max_length, on_gpu)),
             "precision": choose("train.precision", train.precision, "bf16" if native else "fp32", why_precision),
+            "attention": attention,
+            "packing": choose("train.packing", train.packing, *_packing(attention)),
         },
         "engine": {
             "dtype": choose("engine.dtype", engine.dtype, "bfloat16" if native else "float32", why_precision),
@@ -113,6 +115,13 @@ def _attention(max_length: int, on_gpu: bool) -> tuple[str, str]:
     if not on_gpu and max_length <= LONGEST_EAGER:
         return "eager", f"on a CPU the faster one for rows of up to {LONGEST_EAGER} tokens"
     return "sdpa", "PyTorch's own fused attention"
+
+
+def _packing(attention: str) -> tuple[bool, str]:
+    """Only a kernel for rows of unequal length skips what lies between rows; others compute it and mask it out."""
+    if attention == "flash_attention_2":
+        return True, "FlashAttention takes rows of unequal length, so nothing is padded"
+    return False, f"{attention} attention would also compute what a row must not see of the others"
 
 
 def _check_limits(config: Config, facts: Facts) -> None:

@@ -103,7 +103,14 @@ class TrainConfig(Section):
     micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)
     """Rows per forward pass; the accumulation is derived, so that the global batch stays."""
     max_length: int = Field(1024, ge=8)
-    """Longest row in tokens; curation drops longer rows, nothing is cut."""
+    """Longest row in tokens; longer rows are dropped whole, none is cut."""
+    max_truncated_ratio: float = Field(0.0, ge=0, le=1, json_schema_extra=RUNTIME)
+    """Share of the supervised tokens that may be lost with rows longer than `max_length`. If more would be, curation
+    fails and lists the rows."""
+    packing: bool | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)
+    """Lay a micro-batch's rows end to end instead of padding them; no row sees another, and each step has the same
+    rows. `auto`: where the attention kernel takes rows of unequal length (FlashAttention); otherwise the rows of a
+    micro-batch are chosen for like length."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """What training computes in; `auto`: bf16 where the hardware multiplies it, fp32 where it is emulated."""
     gradient_checkpointing: bool | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)

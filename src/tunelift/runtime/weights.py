@@ -102,7 +102,8 @@ def supervised_logits(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torc
 
     Args:
         model: A causal language model, bare or with an adapter.
-        inputs: `input_ids`, `attention_mask` and `labels`, each [rows, tokens].
+        inputs: `input_ids`, `labels`, and `attention_mask` or, of rows that are packed into one, `position_ids`; each
+            [rows, tokens].
 
     Returns:
         Logits [positions, vocabulary] and the token ids to predict [positions].
@@ -115,7 +116,8 @@ def supervised_logits(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torc
     head = model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _module, hidden: (hidden[0][scored],))
     try:
-        output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+        # Without a cache: with one, transformers would take packed rows for a single row.
+        output = model(**{name: value for name, value in inputs.items() if name != "labels"}, use_cache=False)
     finally:
         hook.remove()
     return output.logits, following[supervised]

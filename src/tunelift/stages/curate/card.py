@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from tunelift.config.schema import CurateConfig
+from tunelift.runtime.lengths import percent
 from tunelift.stages.curate.contamination import WHOLE_INSIDE_WORDS
 
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
@@ -22,13 +23,23 @@ def funnel(stats: dict[str, Any]) -> list[str]:
     rows = stats["rows"]
     lines = [f"  {'rows read':34} {rows['read']:>9,}"]
     lines += [f"  {'  quarantined: ' + reason:34} {-count:>9,}" for reason, count in rows["quarantined"].items()]
-    lines += [f"  {'  dropped: ' + reason:34} {-count:>9,}" for reason, count in rows["dropped"].items()]
+    unlearnt = stats["dropped_supervised_tokens"]
+    lines += [
+        f"  {'  dropped: ' + reason:34} {-count:>9,}   {unlearnt[reason]:,} supervised tokens"
+        for reason, count in rows["dropped"].items()
+    ]
     lines += [f"  {'rows kept':34} {rows['kept']:>9,}"]
     lines += [
         f"  {'  ' + split:34} {counts['rows']:>9,}   {counts['tokens']:,} tokens, "
         f"{counts['supervised_tokens']:,} supervised"
         for split, counts in stats["splits"].items()
     ]
+    lost = stats["truncation"]
+    if lost["rows"]:
+        lines.append(
+            f"  lost to train.max_length={lost['max_length']}: {lost['rows']:,} rows, {lost['supervised_tokens']:,} "
+            f"supervised tokens, {percent(lost['ratio'])} of what could be learnt; longest row {lost['longest_row']:,}"
+        )
     lines += [
         f"  contamination: {rate:.1%} of the items of {task} stood in the raw rows"
         for task, rate in stats["contamination"].items()

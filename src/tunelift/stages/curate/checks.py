@@ -56,8 +56,9 @@ def measure(
 ) -> Measured | Fault:
     """Render with the model's own template and count, or say why the row cannot be trained on.
 
-    The reasons are those of `supervise`, and `template_ignores_tool_calls`, `too_long`, `reply_too_short`. Lengths are
-    in tokens; the end-of-turn token counts as supervised.
+    The reasons are those of `supervise`, and `template_ignores_tool_calls`, `reply_too_short`, `too_long`; the last is
+    asked last, so that what the limit on length costs is what would be kept without it. Lengths are in tokens; the
+    end-of-turn token counts as supervised.
     """
     try:
         row = supervise(tokenizer, example.messages, example.tools)
@@ -68,12 +69,20 @@ def measure(
     if missing:
         return Fault("template_ignores_tool_calls", {"calls": missing})
     tokens, supervised = len(row.input_ids), row.supervised_tokens
-    if tokens > max_length:
-        return Fault("too_long", {"tokens": tokens, "limit": max_length})
     if supervised < min_reply_tokens:
         return Fault("reply_too_short", {"supervised_tokens": supervised, "limit": min_reply_tokens})
+    if tokens > max_length:
+        return Fault("too_long", {"tokens": tokens, "limit": max_length, "supervised_tokens": supervised})
     names = [tool_name(tool) for tool in example.tools or ()]
     return Measured(tokens, supervised, all(name in row.text for name in names))
+
+
+def learnable(example: Example, tokenizer: PreTrainedTokenizerFast) -> int:
+    """Supervised tokens of an example that is dropped; 0 where the template cannot render it."""
+    try:
+        return supervise(tokenizer, example.messages, example.tools).supervised_tokens
+    except UnusableRow:
+        return 0
 
 
 def tool_name(tool: dict[str, Any]) -> str:

@@ -75,6 +75,8 @@ class Dropped:
 
     example: Example
     fault: Fault
+    supervised_tokens: int
+    """What could have been learnt from it; 0 where the template cannot render it."""
 
 
 @dataclass(frozen=True)

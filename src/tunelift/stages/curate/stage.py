@@ -17,8 +17,9 @@ from tunelift.config.schema import CurateConfig, SourceConfig, SourceFormat
 from tunelift.errors import UserError
 from tunelift.runtime import console
 from tunelift.runtime.chat import load_tokenizer
+from tunelift.runtime.lengths import Lost
 from tunelift.stages.curate.card import data_set_card, funnel
-from tunelift.stages.curate.checks import measure, structure_fault
+from tunelift.stages.curate.checks import learnable, measure, structure_fault
 from tunelift.stages.curate.contamination import Contamination, Questions
 from tunelift.stages.curate.documents import kind
 from tunelift.stages.curate.duplicates import ExactDuplicates, normalised
@@ -37,6 +38,7 @@ def curate(
     *,
     tokenizer_folder: Path,
     max_length: int,
+    max_truncated_ratio: float = 0.0,
     questions: dict[str, list[str]],
     seed: int,
     out: Path,
@@ -46,16 +48,18 @@ def curate(
     Args:
         config: Sources and rules.
         tokenizer_folder: The model folder whose tokenizer and chat template measure the rows.
-        max_length: Longest row in tokens.
+        max_length: Longest row in tokens; longer ones are dropped whole.
+        max_truncated_ratio: Share of the supervised tokens that may be lost in this way.
         questions: By task name, what each of its items asks (the request alone, without the prompt around it).
         seed: Decides the split together with a row's group.
         out: Folder to fill; files of an earlier attempt are overwritten.
 
     Returns:
-        `content` (sha256 over the split files), `rows`, `splits`, `contamination` and `formats`.
+        `content` (sha256 over the split files), `rows`, `splits`, `contamination`, `truncation` and `formats`.
 
     Raises:
-        UserError: a source cannot be read, too many rows are broken, or a split that is needed came out empty.
+        UserError: a source cannot be read, too many rows are broken, more is lost to `max_length` than allowed, or a
+            split that is needed came out empty.
         CountError: the counts do not add up, which is a bug.
     """
     tokenizer = load_tokenizer(tokenizer_folder)
@@ -67,9 +71,9 @@ def curate(
             for row in reading.rows():
                 ledger.record(judge.outcome(row))
                 bar.advance()
-        stats = ledger.stats(reading.read, reading.formats, contamination.rates())
+        stats = ledger.stats(reading.read, reading.formats, contamination.rates(), max_length)
         check_counts(stats, out)
-        _check_usable(config, stats, ledger)
+        _check_usable(config, stats, ledger, ledger.lost(max_length), max_truncated_ratio)
         content = digest({split: file_sha256(out / f"{split}.jsonl") for split in SPLITS})
         hashes = {source.path: source_fingerprint(source) for source in config.sources}
         (out / "stats.json").write_bytes(orjson.dumps(stats, option=orjson.OPT_INDENT_2) + b"\n")
@@ -84,6 +88,7 @@ def curate(
         "rows": stats["rows"],
         "splits": stats["splits"],
         "contamination": stats["contamination"],
+        "truncation": stats["truncation"],
         "formats": reading.formats,
     }
 
@@ -156,11 +161,9 @@ class Judge:
         if isinstance(row, Quarantined):
             return row
         fault = structure_fault(row) or self.duplicates.fault(row) or self.contamination.fault(row)
-        if fault:
-            return Dropped(row, fault)
-        measured = measure(row, self.tokenizer, self.max_length, self.config.min_reply_tokens)
+        measured = fault or measure(row, self.tokenizer, self.max_length, self.config.min_reply_tokens)
         if isinstance(measured, Fault):
-            return Dropped(row, measured)
+            return Dropped(row, measured, learnable(row, self.tokenizer))
         self.tools_unseen += not measured.shows_tools
         return Kept(row, split_of(row.group, self.config.split, self.seed), measured.tokens, measured.supervised_tokens)
 
@@ -175,7 +178,9 @@ REMEDIES = {
 """What to do when this is the commonest reason why rows cannot be read or are not kept."""
 
 
-def _check_usable(config: CurateConfig, stats: dict[str, Any], ledger: Ledger) -> None:
+def _check_usable(
+    config: CurateConfig, stats: dict[str, Any], ledger: Ledger, lost: Lost, max_truncated_ratio: float
+) -> None:
     rows = stats["rows"]
     quarantined = sum(rows["quarantined"].values())
     if quarantined / rows["read"] > config.max_quarantine_ratio:
@@ -191,6 +196,7 @@ def _check_usable(config: CurateConfig, stats: dict[str, Any], ledger: Ledger) -
             remedy=f"{REMEDIES.get(next(iter(rows['dropped']), ''), 'Correct the rows, or the rules that drop them.')} "
             f"All of them are in {ledger.out / 'dropped.jsonl'}, with the reason.",
         )
+    lost.refuse_above(max_truncated_ratio, str(ledger.out / "dropped.jsonl"))
     for split in ("validation", "train"):
         if not stats["splits"][split]["rows"]:
             raise UserError(

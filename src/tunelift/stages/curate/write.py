@@ -11,7 +11,8 @@ from typing import IO, Any
 
 import orjson
 
-from tunelift.stages.curate.rows import Dropped, Kept, Outcome, Quarantined
+from tunelift.runtime.lengths import LongRow, Lost
+from tunelift.stages.curate.rows import Dropped, Example, Kept, Outcome, Quarantined
 from tunelift.stages.curate.split import SPLITS, short_hash
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
@@ -28,6 +29,10 @@ class Ledger:
         self.out = out
         self.dropped: dict[str, Counter[str]] = {}
         self.quarantined: dict[str, Counter[str]] = {}
+        self.unlearnt: Counter[str] = Counter()
+        """By reason, supervised tokens of the rows dropped."""
+        self.long: list[LongRow] = []
+        """The rows that are dropped for their length alone."""
         self.kept: Counter[str] = Counter()
         self.tokens: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS}
         """By split, tokens and supervised tokens of each row."""
@@ -51,8 +56,12 @@ class Ledger:
         match outcome:
             case Kept():
                 self._keep(outcome)
-            case Dropped(example=example, fault=fault):
+            case Dropped(example=example, fault=fault, supervised_tokens=supervised):
                 self.dropped.setdefault(example.file, Counter())[fault.reason] += 1
+                self.unlearnt[fault.reason] += supervised
+                if fault.reason == "too_long":
+                    row_id = _id(_conversation(example))
+                    self.long.append(LongRow(row_id, example.place, fault.evidence["tokens"], supervised))
                 self.first.setdefault(fault.reason, (example.place, _in_words(fault.evidence)))
                 entry = {
                     "source": example.place,
@@ -71,11 +80,9 @@ class Ledger:
         example = kept.example
         self.kept[example.file] += 1
         self.tokens[kept.split].append((kept.tokens, kept.supervised_tokens))
-        conversation: dict[str, Any] = {"messages": example.messages}
-        if example.tools:
-            conversation["tools"] = example.tools
+        conversation = _conversation(example)
         entry = {
-            "id": short_hash(as_json(conversation).decode()),
+            "id": _id(conversation),
             **conversation,
             "source": example.place,
             "group": short_hash(example.group),
@@ -87,8 +94,13 @@ class Ledger:
     def _write(self, name: str, entry: dict[str, Any]) -> None:
         self._files[name].write(as_json(entry) + b"\n")
 
+    def lost(self, max_length: int) -> Lost:
+        """What the limit on length costs, over all splits."""
+        left = sum(learnt for rows in self.tokens.values() for _, learnt in rows)
+        return Lost(max_length, tuple(self.long), left)
+
     def stats(
-        self, read: Counter[str], formats: dict[str, str | None], contamination: dict[str, float]
+        self, read: Counter[str], formats: dict[str, str | None], contamination: dict[str, float], max_length: int
     ) -> dict[str, Any]:
         """The content of stats.json; `read` and `formats` are by source."""
         return {
@@ -106,6 +118,8 @@ class Ledger:
                 }
                 for split, rows in self.tokens.items()
             },
+            "dropped_supervised_tokens": _sorted(self.unlearnt),
+            "truncation": self.lost(max_length).as_json(),
             "contamination": contamination,
             "sources": {
                 file: {
@@ -125,6 +139,14 @@ class Ledger:
                 for split, rows in self.tokens.items()
             },
         }
+
+
+def _conversation(example: Example) -> dict[str, Any]:
+    return {"messages": example.messages, **({"tools": example.tools} if example.tools else {})}
+
+
+def _id(conversation: dict[str, Any]) -> str:
+    return short_hash(as_json(conversation).decode())
 
 
 def _in_words(evidence: dict[str, Any]) -> str:

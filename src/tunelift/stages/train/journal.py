@@ -51,7 +51,7 @@ class Journal(TrainerCallback):
     Args:
         path: The metrics file.
         bar: Shows the steps.
-        trainer: Knows how many tokens a step had.
+        trainer: Knows how many tokens and positions a step had.
         started: `time.monotonic()` at which training began, moved back by what earlier, killed runs took.
     """
 
@@ -101,7 +101,8 @@ class Journal(TrainerCallback):
         self._write(
             state,
             {key: logs[key] for key in ("loss", "learning_rate", "grad_norm")}
-            | {"supervised_tokens": tokens, "tokens_per_second": round(tokens / seconds, 1)},
+            | {"supervised_tokens": tokens, "tokens_per_second": round(tokens / seconds, 1)}
+            | self.trainer.step_positions.as_json(),
         )
         self.bar.note(
             f"loss {logs['loss']:.3f}{self.eval_note} · lr {logs['learning_rate']:.1e}"

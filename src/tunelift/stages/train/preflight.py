@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunelift.config.schema import TrainConfig
 from tunelift.errors import UserError
 from tunelift.runtime import console
 from tunelift.runtime.chat import mark_supervised
 from tunelift.runtime.encoded import Row
+from tunelift.runtime.lengths import LongRow, Lost, percent
+from tunelift.stages.train.settings import micro_batch_size, packing, total_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -63,13 +66,45 @@ def _refuse_unsupervised(rows: Sequence[Row]) -> None:
 
 
 def _refuse_too_long(rows: Sequence[Row], max_length: int) -> None:
-    long = [row for row in rows if len(row) > max_length]
+    """Curation has dropped, and told, what is too long for it: here nothing is left to lose."""
+    long = tuple(LongRow(row.id, "", len(row), row.rendered.supervised_tokens) for row in rows if len(row) > max_length)
     if long:
+        left = sum(row.rendered.supervised_tokens for row in rows if len(row) <= max_length)
+        lost = Lost(max_length, long, left)
         raise UserError(
-            f"{len(long)} rows are longer than train.max_length={max_length} tokens and nothing is ever cut; "
-            f"the longest, {max(long, key=len).id}, has {max(map(len, long))}.",
-            remedy="Run curate with the same train.max_length, which drops them, or raise it.",
+            f"{len(long)} rows are longer than train.max_length={max_length} tokens and nothing is ever cut. They hold "
+            f"{percent(lost.ratio)} of the supervised tokens.\n{lost.account()}",
+            remedy=f"Set train.max_length to {lost.longest}, or run curate with the same train.max_length.",
         )
+
+
+def truncation(dataset: Path) -> dict[str, Any] | None:
+    """What curation lost to the limit on length, by its own account; none for a data set without one."""
+    path = dataset / "stats.json"
+    stats = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return stats.get("truncation")
+
+
+def plan_batches(config: TrainConfig, rows: Sequence[Row], seed: int) -> dict[str, Any]:
+    """What the run will compute: `padding_share` of all positions, and `batches` with the layout not chosen beside it.
+
+    The order of the rows is a pure function of the seed, so this is known before the first step.
+    """
+    from tunelift.stages.train.order import Positions, RandomOrder, padded_positions
+
+    lengths = [len(row) for row in rows]
+    steps = list(RandomOrder(lengths, config.global_batch_size, seed).steps(total_steps(config, len(rows))))
+    padded = padded_positions(lengths, steps, micro_batch_size(config))
+    packed = Positions(padded.computed - padded.padding, 0)
+    return {
+        "padding_share": (packed if packing(config) else padded).padding_share,
+        "batches": {
+            "packing": packing(config),
+            "micro_batch_size": micro_batch_size(config),
+            "padded": padded.as_json(),
+            "packed": packed.as_json(),
+        },
+    }
 
 
 def turn_ends(row: Row) -> list[int]:
@@ -107,6 +142,13 @@ def show(found: dict[str, Any]) -> None:
         f"train: {found['rows']:,} rows, {found['supervised_tokens']:,} of {found['tokens']:,} tokens are learnt; "
         f"longest row {found['longest_row']} of {found['max_length']} tokens, none is cut"
     )
+    if found["truncation"]:
+        lost = found["truncation"]
+        console.say(
+            f"train: curation dropped {lost['rows']:,} rows over {lost['max_length']} tokens, with "
+            f"{lost['supervised_tokens']:,} supervised tokens, {percent(lost['ratio'])} of what could be learnt"
+        )
+    console.say(f"train: {_layout(found['batches'])}")
     console.say(f"train: every reply ends with {learnt}, which is learnt; rows are padded with {found['padding']}")
     if not found["end_of_turn"]["stops_generation"]:
         console.say(f"train: {learnt} did not end generation in the base; in the tuned model it does")
@@ -114,3 +156,14 @@ def show(found: dict[str, Any]) -> None:
         console.say(f"train: row {sample['id']}, learnt part in ⟦ ⟧:")
         for line in sample["text"].rstrip("\n").split("\n"):
             console.say(f"    {line}")
+
+
+def _layout(batches: dict[str, Any]) -> str:
+    padded = batches["padded"]
+    more = padded["positions"] / batches["packed"]["positions"] - 1
+    if batches["packing"]:
+        return f"rows are packed, no computed position is padding; padded they would compute {percent(more)} more"
+    return (
+        f"{percent(padded['padding_share'])} of the computed positions are padding, with rows of like length together; "
+        "packed, none would be"
+    )

@@ -86,6 +86,11 @@ def micro_batch_size(config: TrainConfig) -> int:
     return int(resolved("micro_batch_size", config.micro_batch_size))
 
 
+def packing(config: TrainConfig) -> bool:
+    """Whether the rows of a micro-batch are laid end to end instead of padded."""
+    return bool(resolved("packing", config.packing))
+
+
 def resolved(field: str, value: bool | int | str) -> bool | int | str:
     """`value`, which must not be `auto` any more.
 

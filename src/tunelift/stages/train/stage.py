@@ -17,9 +17,11 @@ from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import Row, read_encoded
 from tunelift.runtime.weights import Device, load_base, machine_trouble, one_gpu, peak_memory_gib
 from tunelift.stages.train import checkpoints, preflight
+from tunelift.stages.train.packing import refuse_leaks
 from tunelift.stages.train.settings import (
     lora_config,
     micro_batch_size,
+    packing,
     precision,
     resolved,
     sft_config,
@@ -45,9 +47,9 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
 
     Returns:
         `steps`, `epochs`, `train_loss` (mean over all steps, nats per supervised token), `eval_loss` (the last),
-        `seconds` and `first_step_seconds` (with loading), `supervised_tokens` (seen in all epochs),
-        `micro_batch_size`, `accumulation`, `trainable_parameters`, `peak_memory_gib`, and `content`, the sha256 of
-        the adapter's weights.
+        `seconds` and `first_step_seconds` (with loading), `supervised_tokens` (seen in all epochs), `padding_share`
+        (of the positions computed), `micro_batch_size`, `accumulation`, `trainable_parameters`, `peak_memory_gib`, and
+        `content`, the sha256 of the adapter's weights.
 
     Raises:
         UserError: the data set, the model or the config cannot be trained on.
@@ -64,6 +66,8 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
         rows = read_encoded(tokenizer, dataset, "train")
         eval_rows = read_encoded(tokenizer, dataset, "validation", config.eval_rows)
         found = preflight.check(tokenizer, model, rows, eval_rows, config.max_length)
+        found |= preflight.plan_batches(config, rows, seed)
+        found["truncation"] = preflight.truncation(dataset)
         _write_json(out / "preflight.json", found)
         preflight.show(found)
         tokenizer.pad_token = found["padding"]
@@ -74,6 +78,8 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
         base = load_base(
             model, kind=config.adapter.kind, device=device, precision=precision(config), attention=attention
         )
+        if packing(config):
+            refuse_leaks(base, rows)
         trainer = _build_trainer(config, base, settings, tokenizer, rows, eval_rows)
         _fit(trainer, out, started)
         _write_adapter(out, model, found["end_of_turn"]["ids"])
@@ -107,7 +113,13 @@ def _build_trainer(
 
     try:
         trainer = SupervisedTrainer(
-            base, settings, rows=rows, eval_rows=eval_rows, tokenizer=tokenizer, peft_config=lora_config(config)
+            base,
+            settings,
+            rows=rows,
+            eval_rows=eval_rows,
+            tokenizer=tokenizer,
+            packing=packing(config),
+            peft_config=lora_config(config),
         )
     except ValueError as error:
         if isinstance(config.adapter.targets, str):
@@ -182,6 +194,7 @@ def _details(config: TrainConfig, trainer: SupervisedTrainer, device: Device, ou
     steps = [line for line in lines if "loss" in line]
     evaluations = [line for line in lines if "eval_loss" in line]
     micro = micro_batch_size(config)
+    positions = sum(line["positions"] for line in steps)
     return {
         "steps": steps[-1]["step"],
         "epochs": steps[-1]["epoch"],
@@ -190,6 +203,7 @@ def _details(config: TrainConfig, trainer: SupervisedTrainer, device: Device, ou
         "first_step_seconds": steps[0]["seconds"],
         "seconds": lines[-1]["seconds"],
         "supervised_tokens": sum(line["supervised_tokens"] for line in steps),
+        "padding_share": round(sum(line["padding_share"] * line["positions"] for line in steps) / positions, 6),
         "micro_batch_size": micro,
         "accumulation": config.global_batch_size // micro,
         "trainable_parameters": sum(part.numel() for part in trainer.model.parameters() if part.requires_grad),

@@ -13,7 +13,8 @@ from trl import SFTConfig, SFTTrainer
 from tunelift.errors import MachineError
 from tunelift.runtime.encoded import Row, collate
 from tunelift.runtime.weights import supervised_logits
-from tunelift.stages.train.order import RandomOrder
+from tunelift.stages.train.order import Positions, RandomOrder
+from tunelift.stages.train.packing import computed_positions, pack
 
 SHOWN_IDS = 32
 
@@ -25,6 +26,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         model: The base.
         rows: The training rows.
         eval_rows: Rows for the evaluation loss.
+        packing: Lay the rows of a micro-batch end to end instead of padding them.
     """
 
     loss_is_scaled_for_ga = True
@@ -37,6 +39,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         rows: Sequence[Row],
         eval_rows: Sequence[Row],
         tokenizer: PreTrainedTokenizerFast,
+        packing: bool = False,
         **kwargs: Any,
     ) -> None:
         from datasets import Dataset
@@ -47,6 +50,8 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
         self.order = RandomOrder([len(row) for row in rows], batch, args.seed)
         self.step_tokens = 0
+        self.step_positions = Positions(0, 0)
+        kwargs["data_collator"] = pack if packing else None
         # The Trainer wants an evaluation set; `evaluate` reads `eval_rows`.
         some = data.select([0])
         super().__init__(model, args, train_dataset=data, eval_dataset=some, processing_class=tokenizer, **kwargs)
@@ -63,6 +68,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         """The micro-batches of one step and how many supervised tokens they hold together."""
         batches, tokens = super().get_batch_samples(*args, **kwargs)
         self.step_tokens = int(tokens)
+        self.step_positions = computed_positions(batches)
         return batches, tokens
 
     def compute_loss(

@@ -1,0 +1,80 @@
+"""Rows laid end to end instead of padded, so that nothing but rows is computed; and the proof that they stay apart.
+
+Each row's positions start again at 0. From that, FlashAttention is called with the rows' own lengths, and SDPA and
+eager attention get a mask of blocks on the diagonal. Both hold only without an attention mask and without a cache:
+with either, transformers takes the pack for one long row and says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tunelift.errors import UserError
+from tunelift.runtime.encoded import IGNORED, Row
+from tunelift.stages.train.order import Positions
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pack(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """One row out of several: `input_ids`, `labels` and `position_ids`, each [1, tokens of all rows].
+
+    Args:
+        rows: Each with `input_ids` and `labels`. No row predicts the first token of the next.
+    """
+    import torch
+
+    def joined(values: list[list[int]]) -> torch.Tensor:
+        return torch.tensor([[value for row in values for value in row]])
+
+    return {
+        "input_ids": joined([row["input_ids"] for row in rows]),
+        "labels": joined([[IGNORED, *row["labels"][1:]] for row in rows]),
+        "position_ids": joined([list(range(len(row["input_ids"]))) for row in rows]),
+    }
+
+
+def computed_positions(batches: Sequence[dict[str, torch.Tensor]]) -> Positions:
+    """What the forward passes of these micro-batches compute, counted in the very tensors."""
+    computed = sum(batch["input_ids"].numel() for batch in batches)
+    masks = [batch["attention_mask"] for batch in batches if "attention_mask" in batch]  # Packs have none.
+    return Positions(computed, sum(mask.numel() - int(mask.sum()) for mask in masks))
+
+
+def refuse_leaks(model: Any, rows: Sequence[Row]) -> None:
+    """Pack the two shortest rows, and look whether the second one's logits have any gradient to the first one.
+
+    Where a row sees nothing of another, that gradient is exactly 0, whatever the precision. State-space and
+    linear-attention layers, and models that make their own masks, let it through.
+
+    Raises:
+        UserError: this model lets one packed row see another.
+    """
+    import torch
+
+    shortest = sorted(rows, key=len)[:2]
+    first, second = shortest[0], shortest[-1]
+    batch = pack([{"input_ids": row.rendered.input_ids, "labels": row.labels} for row in (first, second)])
+    device = next(model.parameters()).device
+    embedded: list[torch.Tensor] = []
+
+    def watch(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        embedded.append(output.detach().requires_grad_())
+        return embedded[-1]
+
+    handle = model.get_input_embeddings().register_forward_hook(watch)
+    try:
+        with torch.enable_grad():
+            logits = model(
+                input_ids=batch["input_ids"].to(device), position_ids=batch["position_ids"].to(device), use_cache=False
+            ).logits
+        seen = torch.autograd.grad(logits[:, len(first) :].float().square().sum(), embedded[0])[0]
+    finally:
+        handle.remove()
+    if seen[:, : len(first)].any():
+        raise UserError(
+            f"{type(model).__name__} lets a packed row see the row before it, so packing would train on mixed rows.",
+            remedy="Set train.packing to false.",
+        )
