@@ -116,5 +116,5 @@ def percent(share: float) -> str:
 
 def _rounded_up(ratio: float) -> float:
     """The least number with two significant digits that is not below `ratio`, which is above 0."""
-    exact = Decimal(ratio)
+    exact = Decimal(str(ratio))
     return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 1), rounding=ROUND_CEILING))
