@@ -31,6 +31,13 @@ class Fault:
     environment: dict[str, str] = field(default_factory=dict)
 
 
+def long_row(folder: Path) -> dict:
+    """A good row with a question of some 1,500 tokens."""
+    row = json.loads(json.dumps(good_rows(folder)[0]))
+    row["messages"][1]["content"] += " please" * 700
+    return row
+
+
 def edit(path: str, old: str, new: str) -> Callable[[Path], object]:
     """Replace `old`, which must be there, in a file of the project."""
 
@@ -277,6 +284,16 @@ DATA_FAULTS = [
             "Raise train.max_length.",
         ),
         (*CURATE, "train.max_length=16"),
+    ),
+    Fault(
+        "one row longer than the limit",
+        lambda folder: write_lines(folder / "data/rows.jsonl", [*good_rows(folder), long_row(folder)]),
+        (
+            "1 rows are longer than train.max_length=256. They hold ",
+            " data/rows.jsonl:65: ",
+            "lost by train.max_length: 256: ",
+            "; or drop them by setting train.max_truncated_ratio to 0.",
+        ),
     ),
     Fault(
         "too few rows for a validation split",

@@ -17,7 +17,9 @@ from tunelift.stages.train.order import Positions, RandomOrder, padded_positions
 
 def run(model: Path, dataset: Path, out: Path, **changes) -> dict:
     out.mkdir(parents=True, exist_ok=True)
-    return train(train_config(**changes), model=model, dataset=dataset, seed=1, device="cpu", out=out)
+    return train(
+        train_config(**{"precision": "fp32"} | changes), model=model, dataset=dataset, seed=1, device="cpu", out=out
+    )
 
 
 def preflight(out: Path) -> dict:

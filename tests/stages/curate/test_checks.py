@@ -111,12 +111,15 @@ def test_length_is_counted_with_the_template_and_bounded_on_both_sides(tokenizer
     assert measured.supervised_tokens == len(tokenizer("Hello<|im_end|>", add_special_tokens=False)["input_ids"])
     assert measure(row, tokenizer, measured.tokens, measured.supervised_tokens) == measured
     assert measure(row, tokenizer, measured.tokens - 1, 1) == Fault(
-        "too_long", {"tokens": measured.tokens, "limit": measured.tokens - 1}
+        "too_long",
+        {"tokens": measured.tokens, "limit": measured.tokens - 1, "supervised_tokens": measured.supervised_tokens},
     )
     short = measure(row, tokenizer, 512, measured.supervised_tokens + 1)
     assert short == Fault(
         "reply_too_short", {"supervised_tokens": measured.supervised_tokens, "limit": measured.supervised_tokens + 1}
     )
+    # What is dropped for its reply is not lost to its length.
+    assert measure(row, tokenizer, 1, measured.supervised_tokens + 1) == short
 
 
 def test_what_the_template_cannot_say_is_dropped_with_its_reason(tokenizer) -> None:  # type: ignore[no-untyped-def]

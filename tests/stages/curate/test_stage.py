@@ -133,7 +133,13 @@ def test_the_funnel_is_printed_and_tools_the_template_hides_are_warned_of(
     rows = [*pairs(40), {**pair("With tools"), "tools": tools}, pair("Hi", "")]
     run(write_jsonl(tmp_path / "a.jsonl", rows), questions={"golden": ["Where is my bicycle?"]})
     shown = capsys.readouterr().err
-    for piece in ("rows read", "dropped: empty_reply", "-1\n", "supervised", "0.0% of the items of golden"):
+    for piece in (
+        "rows read",
+        "dropped: empty_reply",
+        "-1   1 supervised tokens\n",
+        "supervised",
+        "0.0% of the items of golden",
+    ):
         assert piece in shown, shown
     assert "warning: 1 rows have tools" in shown
 
@@ -228,6 +234,44 @@ def _forget_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
         "_write",
         lambda self, name, entry: None if entry["source"].endswith(":7") else honest(self, name, entry),
     )
+
+
+def test_what_max_length_loses_is_counted_in_supervised_tokens(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # type: ignore[no-untyped-def]
+    rows = [*pairs(40), pair("word " * 600, "It is done."), pair("Hi", ""), pair("Track my order 3")]
+    source = write_jsonl(tmp_path / "a.jsonl", rows)
+    stats = run(source, max_truncated_ratio=0.1)
+    lost = stats["truncation"]
+    kept = sum(split["supervised_tokens"] for split in stats["splits"].values())
+    assert (lost["rows"], lost["max_length"]) == (1, 512)
+    assert lost["ratio"] == pytest.approx(lost["supervised_tokens"] / (kept + lost["supervised_tokens"]), abs=1e-6)
+    assert lost["ratio_by_max_length"][str(lost["longest_row"])] == 0
+    evidence = read_jsonl(tmp_path / "out/dropped.jsonl")[0]["evidence"]
+    assert evidence == {
+        "tokens": lost["longest_row"],
+        "limit": 512,
+        "supervised_tokens": lost["supervised_tokens"],
+    }
+    same_reply = kept // 40
+    assert stats["dropped_supervised_tokens"] == {
+        "too_long": lost["supervised_tokens"],
+        "exact_duplicate": same_reply,
+        "empty_reply": 1,
+    }
+    assert "lost to train.max_length=512: 1 rows, " in capsys.readouterr().err
+    whole = run(source, max_length=lost["longest_row"], max_truncated_ratio=0)
+    assert whole["truncation"]["rows"] == 0
+    assert sum(split["supervised_tokens"] for split in whole["splits"].values()) == kept + lost["supervised_tokens"]
+
+
+def test_more_lost_to_max_length_than_allowed_fails_with_the_rows(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    source = write_jsonl(tmp_path / "a.jsonl", [*pairs(40), pair("word " * 600, "It is done.")])
+    with pytest.raises(UserError, match=r"1 rows are longer than train\.max_length=512") as caught:
+        run(source, max_truncated_ratio=0)
+    assert f" {source}:41: " in caught.value.message
+    assert f"All of them are in {tmp_path / 'out/dropped.jsonl'}." in caught.value.remedy
+    assert read_jsonl(tmp_path / "out/dropped.jsonl")[0]["reason"] == "too_long"
 
 
 def _skip_in_reading(monkeypatch: pytest.MonkeyPatch) -> None:
