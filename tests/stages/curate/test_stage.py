@@ -164,6 +164,8 @@ def test_size_categories_are_the_hubs(rows: int, category: str) -> None:
     stats = {
         "rows": {"read": rows, "kept": rows, "dropped": {}, "quarantined": {}},
         "splits": {},
+        "dropped_supervised_tokens": {},
+        "truncation": {"rows": 0},
         "contamination": {},
         "sources": {},
         "lengths": {},
