@@ -16,7 +16,8 @@ from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import IGNORED, Row, collate, read_encoded
 from tunelift.runtime.weights import Kind, Precision, load_base, supervised_logits
 from tunelift.stages.train import train
-from tunelift.stages.train.packing import pack, refuse_leaks
+from tunelift.stages.train.order import Positions
+from tunelift.stages.train.packing import computed_positions, pack, refuse_leaks, row_lengths
 
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.03}
 """On logits of magnitude 1: a few roundings of the dtype."""
@@ -141,6 +142,14 @@ def test_the_check_holds_for_the_base_as_it_is_trained(kind: Kind, tiny_model: P
     model = load_base(tiny_model, kind=kind, device="cpu", precision="bf16")
     refuse_leaks(model, rows)
     refuse_leaks(model, rows[:1])  # A data set of one row.
+
+
+def test_the_lengths_of_the_rows_are_read_off_either_layout(tiny_model: Path, rows: list[Row]) -> None:
+    lengths = [len(row) for row in rows]
+    padded = collate(rows, load_tokenizer(tiny_model).pad_token_id, "cpu")
+    assert row_lengths(packed(rows)) == row_lengths(padded) == lengths
+    assert computed_positions([packed(rows)]) == Positions(sum(lengths), 0)
+    assert computed_positions([padded, padded]).computed == 2 * len(rows) * max(lengths)
 
 
 # --- what is learnt -------------------------------------------------------------------------------------------------

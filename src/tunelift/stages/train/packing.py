@@ -36,11 +36,19 @@ def pack(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
     }
 
 
+def row_lengths(batch: dict[str, torch.Tensor]) -> list[int]:
+    """Tokens of each row in a micro-batch, packed or padded, without padding."""
+    if "attention_mask" in batch:
+        return [int(length) for length in batch["attention_mask"].sum(1)]
+    starts = (batch["position_ids"][0] == 0).nonzero().flatten().tolist()
+    ends = [*starts[1:], batch["position_ids"].shape[1]]
+    return [end - start for start, end in zip(starts, ends, strict=True)]
+
+
 def computed_positions(batches: Sequence[dict[str, torch.Tensor]]) -> Positions:
     """What the forward passes of these micro-batches compute, counted in the very tensors."""
     computed = sum(batch["input_ids"].numel() for batch in batches)
-    masks = [batch["attention_mask"] for batch in batches if "attention_mask" in batch]  # Packs have none.
-    return Positions(computed, sum(mask.numel() - int(mask.sum()) for mask in masks))
+    return Positions(computed, computed - sum(sum(row_lengths(batch)) for batch in batches))
 
 
 def refuse_leaks(model: Any, rows: Sequence[Row]) -> None:
