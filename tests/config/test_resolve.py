@@ -58,8 +58,8 @@ def test_bf16_is_chosen_where_the_hardware_multiplies_it(native: bool, training:
 def test_rows_are_packed_where_the_kernel_takes_rows_of_unequal_length() -> None:
     for attention, packed in (("flash_attention_2", True), ("sdpa", False), ("eager", False)):
         assert resolve(config(train={"attention": attention}), GPU).config.train.packing is packed
-    assert resolve(config(), CPU).config.train.packing is False
-    assert resolve(config(train={"packing": True}), CPU).config.train.packing is True
+    assert resolve(config(), CPU).config.train.packing is True
+    assert resolve(config(train={"packing": False}), CPU).config.train.packing is False
 
 
 def test_what_the_user_set_is_kept_and_not_listed_as_a_choice() -> None:

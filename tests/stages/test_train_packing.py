@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from tests.stages.conversations import train_config, write_dataset
 from tunelift.errors import UserError
+from tunelift.runtime.attention import by_row
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import IGNORED, Row, collate, read_encoded
 from tunelift.runtime.weights import Kind, Precision, load_base, supervised_logits
@@ -23,6 +24,7 @@ TOLERANCE = {"fp32": 1e-5, "bf16": 0.03}
 """On logits of magnitude 1: a few roundings of the dtype."""
 SAME = 5e-5
 """Relative, of losses and gradient norms in fp32 over a few steps."""
+KERNELS = ["eager", "sdpa", "eager_by_row", "sdpa_by_row"]
 SHAPE = {
     "vocab_size": 512,
     "hidden_size": 32,
@@ -35,6 +37,11 @@ SHAPE = {
     "bos_token_id": None,
     "eos_token_id": 2,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known_to_transformers() -> None:
+    assert [by_row(kernel) for kernel in KERNELS[:2]] == KERNELS[2:]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +84,7 @@ def farthest(model: torch.nn.Module, rows: list[Row], **changes) -> float:
 
 
 @pytest.mark.parametrize("kind", ["qlora", "lora"])
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("attention", KERNELS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_packed_row_has_the_logits_that_it_has_alone(
     precision: Precision, attention: str, kind: Kind, tiny_model: Path, rows: list[Row]
@@ -86,7 +93,7 @@ def test_a_packed_row_has_the_logits_that_it_has_alone(
     assert farthest(model, rows) < TOLERANCE[precision]
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("attention", KERNELS[:2])
 @pytest.mark.parametrize(
     "leak",
     [
@@ -105,7 +112,7 @@ def test_without_what_isolates_it_a_row_has_other_logits(
     assert farthest(model, rows, **leak) > 100 * TOLERANCE["fp32"]
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("attention", KERNELS)
 @pytest.mark.parametrize(
     ("name", "more"),
     [

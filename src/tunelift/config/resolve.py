@@ -81,7 +81,7 @@ def resolve(config: Config, facts: Facts) -> Resolved:
             ),
             "precision": choose("train.precision", train.precision, "bf16" if native else "fp32", why_precision),
             "attention": attention,
-            "packing": choose("train.packing", train.packing, *_packing(attention)),
+            "packing": choose("train.packing", train.packing, *_packing(attention, on_gpu)),
         },
         "engine": {
             "dtype": choose("engine.dtype", engine.dtype, "bfloat16" if native else "float32", why_precision),
@@ -117,10 +117,12 @@ def _attention(max_length: int, on_gpu: bool) -> tuple[str, str]:
     return "sdpa", "PyTorch's own fused attention"
 
 
-def _packing(attention: str) -> tuple[bool, str]:
-    """Only a kernel for rows of unequal length skips what lies between rows; others compute it and mask it out."""
+def _packing(attention: str, on_gpu: bool) -> tuple[bool, str]:
+    """Only where rows of unequal length are attended to apart; elsewhere what lies between is computed, then masked."""
     if attention == "flash_attention_2":
         return True, "FlashAttention takes rows of unequal length, so nothing is padded"
+    if not on_gpu:
+        return True, "on a CPU each row is attended to by itself, so nothing is padded"
     return False, f"{attention} attention would also compute what a row must not see of the others"
 
 

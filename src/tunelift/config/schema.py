@@ -109,7 +109,7 @@ class TrainConfig(Section):
     fails and lists the rows."""
     packing: bool | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)
     """Lay a micro-batch's rows end to end instead of padding them; no row sees another, and each step has the same
-    rows. `auto`: where the attention kernel takes rows of unequal length (FlashAttention); otherwise the rows of a
+    rows. `auto`: on a CPU, and with FlashAttention, which attend to each row apart; otherwise the rows of a
     micro-batch are chosen for like length."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """What training computes in; `auto`: bf16 where the hardware multiplies it, fp32 where it is emulated."""

@@ -13,6 +13,7 @@ from tunelift.artifacts.records import file_sha256
 from tunelift.config.schema import TrainConfig
 from tunelift.errors import UserError
 from tunelift.runtime import console
+from tunelift.runtime.attention import by_row
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import Row, read_encoded
 from tunelift.runtime.weights import Device, load_base, machine_trouble, one_gpu, peak_memory_gib
@@ -75,6 +76,8 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
             config, device=device, steps=total_steps(config, len(rows)), seed=seed, checkpoints=out / "checkpoints"
         )
         attention = str(resolved("attention", config.attention))
+        if packing(config) and device == "cpu":
+            attention = by_row(attention)
         base = load_base(
             model, kind=config.adapter.kind, device=device, precision=precision(config), attention=attention
         )
