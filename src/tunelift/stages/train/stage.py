@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,9 @@ def _build_trainer(
     from tunelift.stages.train.trainer import SupervisedTrainer
 
     adapter = adapter_for(config, base, added)
-    with explained(config):
+    with explained(config), warnings.catch_warnings():
+        # `check_took_hold` refuses them.
+        warnings.filterwarnings("ignore", message="The following .* keys did not match any targeted module")
         trainer = SupervisedTrainer(
             base, settings, rows=rows, eval_rows=eval_rows, tokenizer=tokenizer, peft_config=adapter
         )
