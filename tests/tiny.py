@@ -20,11 +20,14 @@ Switch the light in the kitchen on, please, and track my order 48213. What is th
 """.replace("\n", " \n ")
 
 
-def make_tiny_model(path: Path, *, seed: int = 0, layers: int = 2, context: int = 512) -> Path:
+def make_tiny_model(
+    path: Path, *, seed: int = 0, layers: int = 2, context: int = 512, tied: bool = True, bias: bool = False
+) -> Path:
     """Write a random Llama (hidden 128, 2 heads of 64, about 500 tokens) as a Hugging Face folder and return its path.
 
     The same seed gives the same bytes. End of turn and of generation is <|im_end|>, padding <|endoftext|>; there is no
-    BOS. The head size of 64 is one that vLLM's CPU attention takes.
+    BOS. The head size of 64 is one that vLLM's CPU attention takes. `tied` makes input and output embeddings one
+    matrix, `bias` gives the attention's layers biases.
     """
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
@@ -42,7 +45,8 @@ def make_tiny_model(path: Path, *, seed: int = 0, layers: int = 2, context: int 
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
+        attention_bias=bias,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -59,6 +59,7 @@ class Pipeline(Run):
             "max_length": self.config.train.max_length,
             "max_truncated_ratio": self.config.train.max_truncated_ratio,
             "seed": self.config.seed,
+            **self._vocabulary,
         }
         inputs = {
             f"source:{source.path}": curate.source_fingerprint(source, self.store.hashes)
@@ -76,8 +77,15 @@ class Pipeline(Run):
             "max_truncated_ratio": self.config.train.max_truncated_ratio,
             "questions": self.questions,
             "seed": self.config.seed,
+            **self._vocabulary,
         }
         return self.isolated(self.curate_plan(), "tunelift.stages.curate:curate", arguments)
+
+    @property
+    def _vocabulary(self) -> dict[str, Any]:
+        """The tokens that training adds, where there are any: they change how rows are counted and answers written."""
+        added = self.config.train.added_tokens
+        return {"added_tokens": list(added)} if added else {}
 
     @cached_property
     def folder_tasks(self) -> list[Task]:
@@ -114,6 +122,7 @@ class Pipeline(Run):
             "merge": self.config.merge.identity(),
             "kind": trained.adapter.kind,
             "precision": trained.precision,
+            **self._vocabulary,
         }
         inputs = {"model": self.base.fingerprint, "adapter": adapter.content, "dataset": dataset.content}
         return Plan("merge", merge.VERSION, section, inputs)
@@ -286,7 +295,8 @@ class Pipeline(Run):
     def _tuning_note(self) -> str:
         adapter = self.config.train.adapter
         merged_into = "the dequantized 4-bit base it was trained on" if adapter.kind == "qlora" else "the bf16 base"
-        return f"{adapter.kind} rank {adapter.rank}, merged into {merged_into}"
+        kind = " ".join(name for name, used in (("DoRA", adapter.dora), ("rsLoRA", adapter.rslora)) if used)
+        return f"{adapter.kind}{kind and ' with '}{kind} rank {adapter.rank}, merged into {merged_into}"
 
     # --- judge: evaluations -> judgements -----------------------------------------------------------------------
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from tunelift.config.schema import Config
+from tunelift.config.section import Section
 
 Key = str | int
 
@@ -144,6 +145,8 @@ def shown(value: Any) -> str:
 def _unknown(path: tuple[Key, ...]) -> str:
     """The nearest valid name: in this section first, then anywhere."""
     name, here = str(path[-1]), fields_at(path[:-1])
+    if (section := section_at(path[:-1])) and name in section.not_here:
+        return f"not taken here: {section.not_here[name]}"
     if near := _nearest(name, here):
         return f"unknown key; did you mean `{near[0]}`?"
     everywhere = dict(all_fields(Config))
@@ -169,9 +172,9 @@ def _example(path: tuple[Key, ...]) -> str:
     return f"; for example `{path[-1]}: {choices[0]}`" if choices else ""
 
 
-def section_at(path: Sequence[Key]) -> type[BaseModel] | None:
+def section_at(path: Sequence[Key]) -> type[Section] | None:
     """The section that the schema has at `path`."""
-    section: type[BaseModel] | None = Config
+    section: type[Section] | None = Config
     for key in path:
         if section is None:
             return None
@@ -187,7 +190,7 @@ def fields_at(path: Sequence[Key]) -> tuple[str, ...]:
     return (*section.model_fields, *(() if path else (EXTENDS,))) if section else ()
 
 
-def all_fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def all_fields(section: type[Section], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Each field's dotted name and annotation, sections included."""
     for name, field in section.model_fields.items():
         full = f"{prefix}{name}"
@@ -196,8 +199,8 @@ def all_fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str
             yield from all_fields(inner, f"{full}.")
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
+def _section_in(annotation: Any) -> type[Section] | None:
     """The section inside an annotation such as `tuple[SourceConfig, ...]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next((found for argument in get_args(annotation) if (found := _section_in(argument))), None)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from tunelift.config.adapter import AdapterConfig
 from tunelift.config.evaluation import EvaluateConfig, GateConfig, JudgeConfig, ReportConfig, SplitTaskConfig
 from tunelift.config.section import RUNTIME, ModelConfig, Section
 
@@ -62,26 +63,14 @@ class CurateConfig(Section):
     """Train, validation and test."""
 
 
-class AdapterConfig(Section):
-    """LoRA (arXiv 2106.09685), over 4-bit weights (QLoRA, arXiv 2305.14314) or bf16 weights."""
-
-    kind: Literal["qlora", "lora"] = "qlora"
-    """`qlora`: base in NF4 with double quantization; `lora`: base in bf16."""
-    rank: int = Field(16, ge=1)
-    """Rank of the update."""
-    alpha: float = Field(32, gt=0)
-    """Scale: the update is multiplied by alpha / rank."""
-    dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout on the adapter's input."""
-    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """Module names that get an adapter; `all-linear` is every linear layer but the output head."""
-
-
 class TrainConfig(Section):
     """Supervised fine-tuning."""
 
     adapter: AdapterConfig = AdapterConfig()
     """What is trained."""
+    added_tokens: tuple[Annotated[str, Field(pattern=r"\S")], ...] = ()
+    """Tokens to add to the vocabulary, such as `<|tool|>`, that training rows hold and answers may; their embeddings
+    are trained. Those that the tokenizer has already are trained too."""
     learning_rate: float = Field(2e-4, gt=0)
     """Peak learning rate, after warm-up."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
@@ -214,6 +203,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _combinations(self) -> Config:
+        if len(set(self.train.added_tokens)) < len(self.train.added_tokens):
+            raise ValueError("train.added_tokens names a token twice; take one out")
         micro, whole = self.train.micro_batch_size, self.train.global_batch_size
         if isinstance(micro, int) and whole % micro:
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,9 @@ class Section(BaseModel):
     """Closed (unknown keys are errors) and frozen; the text under a field is its documentation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    not_here: ClassVar[Mapping[str, str]] = {}
+    """Keys that one may look for in this section, with where they are or why they cannot be."""
 
     def identity(self) -> dict[str, Any]:
         """The section as JSON without its runtime-only fields: what enters a fingerprint."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from tunelift.errors import UserError
 from tunelift.runtime import console
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.lengths import Lost
+from tunelift.runtime.vocabulary import add_tokens
 from tunelift.stages.curate.card import data_set_card, funnel
 from tunelift.stages.curate.checks import learnable, measure, structure_fault
 from tunelift.stages.curate.contamination import Contamination, Questions
@@ -42,6 +43,7 @@ def curate(
     questions: dict[str, list[str]],
     seed: int,
     out: Path,
+    added_tokens: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Turn raw rows into a data set: train, validation and test splits, and an account of every row.
 
@@ -53,6 +55,7 @@ def curate(
         questions: By task name, what each of its items asks (the request alone, without the prompt around it).
         seed: Decides the split together with a row's group.
         out: Folder to fill; files of an earlier attempt are overwritten.
+        added_tokens: Tokens that training adds to the vocabulary, so that rows are measured as they will be trained on.
 
     Returns:
         `content` (sha256 over the split files), `rows`, `splits`, `contamination`, `truncation` and `formats`.
@@ -63,6 +66,7 @@ def curate(
         CountError: the counts do not add up, which is a bug.
     """
     tokenizer = load_tokenizer(tokenizer_folder)
+    add_tokens(tokenizer, added_tokens)
     contamination = Contamination(Questions(questions, config.contamination_ngram, config.contamination_overlap))
     reading = Reading(config)
     judge = Judge(config, tokenizer, max_length, seed, contamination)

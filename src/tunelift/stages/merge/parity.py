@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunelift.runtime import console
 from tunelift.runtime.encoded import Row, collate
-from tunelift.runtime.weights import Device, Precision, supervised_logits
+from tunelift.runtime.weights import Device, Precision, casting_by_autocast_alone, supervised_logits
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +79,6 @@ def _log_probabilities(
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Log-probabilities and the tokens that follow, by batch, in the precision that training computes with."""
     import torch
-    from peft.helpers import disable_input_dtype_casting
 
     model.eval()
     batches = []
@@ -87,7 +86,7 @@ def _log_probabilities(
         console.progress(f"parity, {name} model", total=len(rows), unit="rows") as bar,
         torch.no_grad(),
         torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"),
-        disable_input_dtype_casting(model),
+        casting_by_autocast_alone(model),
     ):
         for start in range(0, len(rows), ROWS_AT_ONCE):
             some = rows[start : start + ROWS_AT_ONCE]

@@ -13,7 +13,16 @@ from tunelift.errors import GateError, UserError
 from tunelift.runtime import console
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import Row, read_encoded
-from tunelift.runtime.weights import Device, Kind, Precision, load_base, machine_trouble, one_gpu
+from tunelift.runtime.vocabulary import fit_embeddings
+from tunelift.runtime.weights import (
+    Device,
+    Kind,
+    Precision,
+    keep_trained_in_fp32,
+    load_base,
+    machine_trouble,
+    one_gpu,
+)
 from tunelift.stages.merge.parity import Parity, compare, reference
 
 if TYPE_CHECKING:
@@ -95,11 +104,17 @@ def _parity_rows(config: MergeConfig, model: Path, adapter: Path, dataset: Path)
 
 def load_trained(kind: Kind, model: Path, adapter: Path, device: Device, precision: Precision) -> Any:
     """The model as it was trained: base in its training precision, adapter in fp32."""
-    from peft import PeftModel
+    from peft import PeftModel, set_peft_model_state_dict
+    from safetensors.torch import load_file
 
     base = load_base(model, kind=kind, device=device, precision=precision)
+    fit_embeddings(base, load_tokenizer(adapter))
     try:
-        return PeftModel.from_pretrained(base, str(adapter)).eval()
+        trained = PeftModel.from_pretrained(base, str(adapter), is_trainable=True)
+        keep_trained_in_fp32(trained)
+        # Once more, since PEFT has rounded what is trained whole to the base's precision.
+        set_peft_model_state_dict(trained, load_file(adapter / "adapter_model.safetensors", device=device))
+        return trained.eval()
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(
             f"The adapter does not fit the model: {(str(error).splitlines() or [''])[0]}",
@@ -109,28 +124,43 @@ def load_trained(kind: Kind, model: Path, adapter: Path, device: Device, precisi
 
 
 def fold(trained: Any, kind: Kind) -> PreTrainedModel:
-    """W + alpha/rank * B A, in fp32 and rounded once to bf16, in place.
+    """The base with what was trained in it, computed in fp32 by PEFT and rounded once to bf16, in place.
 
     A 4-bit W is dequantized first: merged in 4-bit, rounding erases the adapter; merged into the original weights, it
     corrects errors of quantization that are no longer there.
     """
     import torch
     from peft.tuners.lora import LoraLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
 
     if kind == "qlora":
         _dequantize(trained)
-    for name, layer in list(trained.named_modules()):
-        if isinstance(layer, LoraLayer):
-            linear = layer.get_base_layer()
-            with torch.no_grad():
-                weight = linear.weight.float()
-                weight += layer.get_delta_weight("default")
-                linear.weight.copy_(weight)  # Rounds to the nearest bf16, unless the base is in fp32.
-            trained.set_submodule(name, linear)
+    with torch.no_grad():
+        for name, layer in reversed(list(trained.named_modules(remove_duplicate=False))):
+            if isinstance(layer, LoraLayer):
+                trained.set_submodule(name, _fold_lora(layer))
+            elif isinstance(layer, AuxiliaryTrainingWrapper):  # Trained whole, or some of its tokens.
+                trained.set_submodule(name, layer.unload_and_optionally_merge_module(True, False, None))
     merged: PreTrainedModel = trained.get_base_model()
     for parameter in merged.parameters():  # Not `to`, which would round the rotary frequencies as well.
         parameter.data = parameter.data.to(torch.bfloat16)
     return merged
+
+
+def _fold_lora(layer: Any) -> Any:
+    """The base layer with W + scale * B A, or what the adapter's variant (DoRA) makes of it."""
+    linear = layer.get_base_layer()
+    dtype = linear.weight.dtype
+    # PEFT's own `merge` would add in bf16: it rounds the update, then the sum.
+    weight = linear.weight.data.float()
+    variant = layer.lora_variant.get("default")
+    if variant is None:
+        weight += layer.get_delta_weight("default")
+    else:
+        linear.weight.data = weight
+        weight = variant.merge_safe(layer, "default", weight)
+    linear.weight.data = weight.to(dtype)  # Rounds to the nearest bf16, unless the base is in fp32.
+    return linear
 
 
 def _dequantize(trained: Any) -> None:

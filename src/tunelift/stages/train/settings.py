@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tunelift.config.schema import TrainConfig
 from tunelift.runtime.weights import Device, Precision, nf4
@@ -22,8 +22,15 @@ def quantization(config: TrainConfig) -> BitsAndBytesConfig | None:
     return nf4(precision(config)) if config.adapter.kind == "qlora" else None
 
 
-def lora_config(config: TrainConfig) -> LoraConfig:
-    """What is trained."""
+def lora_config(config: TrainConfig, **found_in_model: Any) -> LoraConfig:
+    """What is trained.
+
+    Args:
+        found_in_model: What only the model tells: `modules_to_save`, `trainable_token_indices`, `ensure_weight_tying`.
+
+    Raises:
+        ValueError: options that PEFT does not take together.
+    """
     from peft import LoraConfig
 
     adapter = config.adapter
@@ -32,8 +39,11 @@ def lora_config(config: TrainConfig) -> LoraConfig:
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         target_modules=adapter.targets if isinstance(adapter.targets, str) else list(adapter.targets),
-        bias="none",
+        use_rslora=adapter.rslora,
+        use_dora=adapter.dora,
         task_type="CAUSAL_LM",
+        **adapter.options.model_dump(mode="json"),
+        **found_in_model,
     )
 
 

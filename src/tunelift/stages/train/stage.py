@@ -5,29 +5,30 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunelift.artifacts.records import file_sha256
 from tunelift.config.schema import TrainConfig
-from tunelift.errors import UserError
 from tunelift.runtime import console
 from tunelift.runtime.attention import by_row
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import Row, read_encoded
-from tunelift.runtime.weights import Device, load_base, machine_trouble, one_gpu, peak_memory_gib
-from tunelift.stages.train import checkpoints, preflight
-from tunelift.stages.train.packing import refuse_leaks
-from tunelift.stages.train.settings import (
-    lora_config,
-    micro_batch_size,
-    packing,
-    precision,
-    resolved,
-    sft_config,
-    total_steps,
+from tunelift.runtime.vocabulary import add_tokens, fit_embeddings, start_embeddings
+from tunelift.runtime.weights import (
+    Device,
+    casting_by_autocast_alone,
+    load_base,
+    machine_trouble,
+    one_gpu,
+    peak_memory_gib,
 )
+from tunelift.stages.train import checkpoints, preflight
+from tunelift.stages.train.adapters import adapter_for, check_took_hold, explained, serving_needs
+from tunelift.stages.train.packing import refuse_leaks
+from tunelift.stages.train.settings import micro_batch_size, packing, precision, resolved, sft_config, total_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -49,7 +50,8 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
     Returns:
         `steps`, `epochs`, `train_loss` (mean over all steps, nats per supervised token), `eval_loss` (the last),
         `seconds` and `first_step_seconds` (with loading), `supervised_tokens` (seen in all epochs), `padding_share`
-        (of the positions computed), `micro_batch_size`, `accumulation`, `trainable_parameters`, `peak_memory_gib`, and
+        (of the positions computed), `micro_batch_size`, `accumulation`, `trainable_parameters`, `peak_memory_gib`,
+        `serving` (what serving the adapter unmerged takes: `max_lora_rank`, and `merged_only`, why it cannot be), and
         `content`, the sha256 of the adapter's weights.
 
     Raises:
@@ -64,6 +66,7 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
         if finished:
             return finished
         tokenizer = load_tokenizer(model)
+        added = add_tokens(tokenizer, config.added_tokens)
         rows = read_encoded(tokenizer, dataset, "train")
         eval_rows = read_encoded(tokenizer, dataset, "validation", config.eval_rows)
         found = preflight.check(tokenizer, model, rows, eval_rows, config.max_length)
@@ -81,11 +84,13 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
         base = load_base(
             model, kind=config.adapter.kind, device=device, precision=precision(config), attention=attention
         )
+        fit_embeddings(base, tokenizer)
+        start_embeddings(base, added)
         if packing(config):
             refuse_leaks(base, rows)
-        trainer = _build_trainer(config, base, settings, tokenizer, rows, eval_rows)
+        trainer = _build_trainer(config, base, list(added), settings, tokenizer, rows, eval_rows)
         _fit(trainer, out, started)
-        _write_adapter(out, model, found["end_of_turn"]["ids"])
+        _write_adapter(config, out, model, found["end_of_turn"]["ids"])
         details = _details(config, trainer, device, out)
         _write_json(out / FINISHED, details)
         shutil.rmtree(out / "checkpoints")  # Several times the adapter's size, and of no use any more.
@@ -105,6 +110,7 @@ def _finished(out: Path) -> dict[str, Any] | None:
 def _build_trainer(
     config: TrainConfig,
     base: PreTrainedModel,
+    added: Sequence[int],
     settings: SFTConfig,
     tokenizer: PreTrainedTokenizerFast,
     rows: Sequence[Row],
@@ -114,7 +120,10 @@ def _build_trainer(
 
     from tunelift.stages.train.trainer import SupervisedTrainer
 
-    try:
+    adapter = adapter_for(config, base, added)
+    with explained(config), warnings.catch_warnings():
+        # `check_took_hold` refuses them.
+        warnings.filterwarnings("ignore", message="The following .* keys did not match any targeted module")
         trainer = SupervisedTrainer(
             base,
             settings,
@@ -122,23 +131,15 @@ def _build_trainer(
             eval_rows=eval_rows,
             tokenizer=tokenizer,
             packing=packing(config),
-            peft_config=lora_config(config),
+            peft_config=adapter,
         )
-    except ValueError as error:
-        if isinstance(config.adapter.targets, str):
-            raise
-        raise UserError(
-            f"train.adapter.targets={list(config.adapter.targets)} does not fit this model: {error}",
-            remedy="Set it to all-linear, or name linear layers of the model other than its output head.",
-        ) from error
+    check_took_hold(config, trainer.model)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
 def _fit(trainer: SupervisedTrainer, out: Path, started: float) -> None:
     """Train to the last step, from the newest whole checkpoint if there is one; leave a checkpoint of the last step."""
-    from peft.helpers import disable_input_dtype_casting
-
     from tunelift.stages.train import journal
 
     steps = trainer.args.max_steps
@@ -151,7 +152,7 @@ def _fit(trainer: SupervisedTrainer, out: Path, started: float) -> None:
         return
     with (
         console.progress("train", total=steps, unit="steps", done=done) as bar,
-        disable_input_dtype_casting(trainer.model),  # Autocast does it, which PEFT overlooks on a CPU: 12% of the time.
+        casting_by_autocast_alone(trainer.model),
     ):
         notes = journal.Journal(out / "metrics.jsonl", bar, trainer, started - earlier)
         trainer.add_callback(notes)
@@ -159,7 +160,7 @@ def _fit(trainer: SupervisedTrainer, out: Path, started: float) -> None:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
-def _write_adapter(out: Path, model: Path, turn_ends: Sequence[int]) -> None:
+def _write_adapter(config: TrainConfig, out: Path, model: Path, turn_ends: Sequence[int]) -> None:
     """The last checkpoint's weights, with all that is needed to use them as they were trained."""
     last = checkpoints.newest(out / "checkpoints")
     if last is None:
@@ -170,10 +171,13 @@ def _write_adapter(out: Path, model: Path, turn_ends: Sequence[int]) -> None:
     shutil.copyfile(last / ADAPTER_WEIGHTS, adapter / ADAPTER_WEIGHTS)
     described = json.loads((last / "adapter_config.json").read_text())
     described["base_model_name_or_path"], described["revision"] = _public_name(model)
-    if isinstance(described["target_modules"], list):
-        described["target_modules"].sort()
+    for names in ("target_modules", "exclude_modules"):
+        if isinstance(described[names], list):
+            described[names].sort()
     _write_json(adapter / "adapter_config.json", described)
-    load_tokenizer(model).save_pretrained(adapter)
+    tokenizer = load_tokenizer(model)  # Again: its padding token is the model's own.
+    add_tokens(tokenizer, config.added_tokens)
+    tokenizer.save_pretrained(adapter)
     generation = preflight.generation_config(model)
     stops = generation.get("eos_token_id")
     known = [] if stops is None else stops if isinstance(stops, list) else [stops]
@@ -211,6 +215,7 @@ def _details(config: TrainConfig, trainer: SupervisedTrainer, device: Device, ou
         "accumulation": config.global_batch_size // micro,
         "trainable_parameters": sum(part.numel() for part in trainer.model.parameters() if part.requires_grad),
         "peak_memory_gib": peak_memory_gib(device),
+        "serving": serving_needs(json.loads((out / "adapter" / "adapter_config.json").read_text())),
         "content": file_sha256(out / "adapter" / ADAPTER_WEIGHTS),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 
 from tunelift.errors import MachineError
 from tunelift.runtime.encoded import Row, collate
-from tunelift.runtime.weights import supervised_logits
+from tunelift.runtime.weights import keep_trained_in_fp32, supervised_logits
 from tunelift.stages.train.order import Positions, RandomOrder
 from tunelift.stages.train.packing import computed_positions, pack
 
@@ -57,9 +58,10 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         super().__init__(model, args, train_dataset=data, eval_dataset=some, processing_class=tokenizer, **kwargs)
         self.model_accepts_loss_kwargs = True  # So that the supervised tokens of the global batch are counted.
         # TRL casts adapters of 4-bit models to bf16: small updates round away, and a resumed run is not the same run.
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
+        keep_trained_in_fp32(self.model)
+        # PEFT would add whole embedding matrices to each checkpoint once the vocabulary has grown; what is trained of
+        # them is in the adapter.
+        self.model.save_pretrained = partial(self.model.save_pretrained, save_embedding_layers=False)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> RandomOrder:
         return self.order

@@ -1,0 +1,182 @@
+"""The config's adapter on the model at hand: what is trained beside LoRA, and proof that each option took hold."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tunelift.config.schema import TrainConfig
+from tunelift.errors import UserError
+from tunelift.runtime import console
+from tunelift.runtime.vocabulary import is_tied
+from tunelift.stages.train.settings import lora_config
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+MERGED_ONLY_INITS = {"pissa", "olora"}
+"""Initialisations that change the base, which is then not the served one."""
+
+
+def adapter_for(config: TrainConfig, model: Any, tokens: Sequence[int]) -> LoraConfig:
+    """PEFT's settings for this model.
+
+    Where the model ties input and output embeddings they stay one matrix, whichever of the two is named.
+
+    Args:
+        model: The base, with a row for each token.
+        tokens: Ids of the tokens whose embeddings are trained.
+
+    Raises:
+        UserError: the config does not fit the model.
+    """
+    names = {_name_of(model, layer) for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
+    ends = {name for name in names if name}
+    whole = _modules_to_save(config, model)
+    tied = is_tied(model)
+    embedding = _name_of(model, model.get_input_embeddings())
+    saved = {name for name in ends if any(_matches(name, one) for one in whole)}
+    if tied and saved:
+        whole = [one for one in whole if not any(_matches(name, one) for name in ends)] + [embedding]
+        saved = ends
+        console.say(f"train: the model ties its embeddings, so {' and '.join(sorted(ends))} are trained as one matrix")
+    _refuse_tied_targets(config, model, embedding, tied)
+    rows = {name: list(tokens) for name in sorted({embedding} if tied else ends) if name not in saved}
+    with explained(config):
+        return lora_config(
+            config,
+            modules_to_save=whole or None,
+            trainable_token_indices=rows if tokens and rows else None,
+            ensure_weight_tying=tied and bool(saved),
+        )
+
+
+def _modules_to_save(config: TrainConfig, model: Any) -> list[str]:
+    """The names in the config, each of which the model must have as a module that can be trained."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for one in config.adapter.modules_to_save:
+        found = [name for name in modules if name and _matches(name, one)]
+        if not found:
+            near = difflib.get_close_matches(one, {name.rsplit(".", 1)[-1] for name in modules}, n=1)
+            raise UserError(
+                f"train.adapter.modules_to_save names {one!r}, which the model does not have.",
+                remedy=f"Did you mean {near[0]}?" if near else "Name modules of the model, such as lm_head.",
+            )
+        if any(not part.is_floating_point() for name in found for part in modules[name].parameters()):
+            raise UserError(
+                f"train.adapter.modules_to_save names {one!r}, which kind: qlora holds in 4 bits; such weights cannot "
+                "be trained.",
+                remedy="Take it out (it has an adapter), or set train.adapter.kind to lora.",
+            )
+    return list(config.adapter.modules_to_save)
+
+
+def _refuse_tied_targets(config: TrainConfig, model: Any, embedding: str, tied: bool) -> None:
+    """LoRA on one of two tied matrices cannot be merged: the other one would change along."""
+    targets = config.adapter.targets
+    if targets == "all-linear" or not tied:
+        return
+    named = (
+        re.fullmatch(targets, embedding)
+        if isinstance(targets, str)
+        else any(_matches(embedding, target) for target in targets)
+    )
+    if named:
+        raise UserError(
+            f"train.adapter.targets names {embedding}, which the model ties to its output head: merged, its adapter "
+            "would change the head too.",
+            remedy="Name it in train.adapter.modules_to_save instead, or new tokens in train.added_tokens.",
+        )
+
+
+def _matches(name: str, wanted: str) -> bool:
+    return name == wanted or name.endswith(f".{wanted}")
+
+
+def _name_of(model: Any, module: Any) -> str:
+    return next((name for name, one in model.named_modules(remove_duplicate=False) if one is module), "")
+
+
+@contextmanager
+def explained(config: TrainConfig) -> Iterator[None]:
+    """PEFT's and TRL's objections to the adapter's settings as one message that names the settings.
+
+    Raises:
+        UserError: in their place, unless nothing but defaults was set.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, NotImplementedError) as error:
+        made = _settings_made(config)
+        if not made:
+            raise
+        raise UserError(
+            f"train.adapter: {made} does not fit this model: {(str(error).splitlines() or [type(error).__name__])[0]}",
+            remedy="Set targets to all-linear, or name linear layers of the model other than its output head."
+            if config.adapter.targets != "all-linear"
+            else "Take out or correct what is named.",
+        ) from error
+
+
+def _settings_made(config: TrainConfig) -> str:
+    """What PEFT may object to and is not as by default."""
+    adapter = config.adapter
+    made = adapter.model_dump(include={"targets", "dora", "modules_to_save"}, exclude_defaults=True, mode="json")
+    made |= adapter.options.model_dump(exclude_defaults=True, mode="json")
+    return ", ".join(f"{name}={value}" for name, value in made.items())
+
+
+def check_took_hold(config: TrainConfig, model: Any) -> None:
+    """Refuse an option that PEFT took and then applied to nothing.
+
+    Args:
+        model: The model with its adapter.
+
+    Raises:
+        UserError: a pattern, a layer number or `bias` that touched no module.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    options = config.adapter.options
+    names = [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
+    for field in ("rank_pattern", "alpha_pattern"):
+        for key in getattr(options, field):
+            if not any(re.match(rf"(.*\.)?({key})$", name) for name in names):
+                raise _idle(f"{field} names {key!r}, which no layer with an adapter matches")
+    layers = options.layers_to_transform
+    for number in () if layers is None else (layers,) if isinstance(layers, int) else layers:
+        if not any(re.search(rf"\.{number}\.", name) for name in names):
+            raise _idle(f"layers_to_transform names layer {number}, which the model does not have; it counts from 0")
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if options.bias != "none" and not any(name.endswith(".bias") for name in trained):
+        raise _idle(f"bias={options.bias} trains nothing: these layers have no bias")
+
+
+def _idle(what: str) -> UserError:
+    return UserError(f"train.adapter.options.{what}.", remedy="Take it out, or correct it.")
+
+
+def serving_needs(described: Mapping[str, Any]) -> dict[str, Any]:
+    """What vLLM needs to serve the adapter beside its base, from adapter_config.json.
+
+    Returns:
+        `max_lora_rank` (vLLM's own default is 16), and `merged_only`, the reasons why it cannot (empty if it can).
+    """
+    reasons = [
+        reason
+        for applies, reason in (
+            (described.get("use_dora"), "dora"),
+            (described.get("modules_to_save"), "modules_to_save"),
+            (described.get("trainable_token_indices"), "added_tokens"),
+            (described.get("bias") != "none", "bias"),
+            (described.get("init_lora_weights") in MERGED_ONLY_INITS, "init_lora_weights"),
+        )
+        if applies
+    ]
+    return {
+        "max_lora_rank": max([described["r"], *(described.get("rank_pattern") or {}).values()]),
+        "merged_only": reasons,
+    }
