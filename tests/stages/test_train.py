@@ -286,13 +286,13 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_its_rows(
     assert len(metrics(tmp_path)) == 2
 
 
-def test_memory_that_runs_out_names_the_settings_to_lower(
+def test_memory_that_runs_out_while_the_base_is_loaded_names_the_settings_to_lower(
     tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def exhausted(self, *args, **kwargs):
+    def exhausted(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(SupervisedTrainer, "compute_loss", exhausted)
+    monkeypatch.setattr("tunelift.stages.train.stage.load_base", exhausted)
     with pytest.raises(MachineError, match="The GPU ran out of memory") as caught:
         run(tiny_model, dataset, tmp_path)
     assert all(f"train.{name}" in caught.value.remedy for name in ("micro_batch_size", "max_length"))

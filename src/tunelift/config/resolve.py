@@ -84,8 +84,9 @@ def resolve(config: Config, facts: Facts) -> Resolved:
                 "train.memory_probe",
                 train.memory_probe,
                 on_gpu,
-                "tries one micro-batch" if on_gpu else "without a limit of its own, a CPU process that needs too much"
-                " is killed, probe and all",
+                "tries one micro-batch"
+                if on_gpu
+                else "without a limit of its own, a CPU process that needs too much is killed, probe and all",
             ),
         },
         "engine": {

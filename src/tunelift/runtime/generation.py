@@ -39,7 +39,10 @@ def greedy(
     answers: dict[int, str] = {}
     # Prompts of like length together: less padding.
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]), reverse=True)
-    with _answering(model, bare, max_tokens, stops, tokenizer.pad_token_id), torch.autocast(device.type, torch.bfloat16):
+    with (
+        _answering(model, bare, max_tokens, stops, tokenizer.pad_token_id),
+        torch.autocast(device.type, torch.bfloat16),
+    ):
         for start in range(0, len(order), rows_at_once):
             numbers = order[start : start + rows_at_once]
             batch = [list(prompts[number]) for number in numbers]
@@ -65,8 +68,8 @@ def _answering(model: Any, bare: Any, max_tokens: int, stops: Sequence[int], pad
     from transformers import GenerationConfig
 
     own, training = bare.generation_config, model.training
-    # Set as the model's own: what a config given to `generate` leaves open is filled in from the model's, penalties too.
-    bare.generation_config = GenerationConfig(
+    # As the model's own: what a config given to `generate` leaves open is filled in from the model's, penalties too.
+    bare.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False, max_new_tokens=max_tokens, eos_token_id=list(stops), pad_token_id=padding, use_cache=True
     )
     model.eval()

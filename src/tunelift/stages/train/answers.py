@@ -106,8 +106,18 @@ def ask_for_choice(
     best = config.best
     if best.by in {"last", "eval_loss"}:
         return (Measure("eval_loss", lower_is_better=True) if best.by == "eval_loss" else None), None
-    asked = ask(
-        tokenizer, dataset, rows=best.rows, max_tokens=best.max_tokens, scorer=best.by, seed=seed, stops=stops
-    )
+    asked = ask(tokenizer, dataset, rows=best.rows, max_tokens=best.max_tokens, scorer=best.by, seed=seed, stops=stops)
     primary = asked.task.scorer(asked.task.primary)
     return Measure(f"eval_{primary.name}", lower_is_better=primary.lower_is_better), asked
+
+
+def ask_for_samples(
+    config: TrainConfig, tokenizer: PreTrainedTokenizerFast, dataset: Path, seed: int, stops: Sequence[int]
+) -> Asked | None:
+    """The rows of `train.samples`; none if it is off, or if there is no validation row."""
+    samples, path = config.samples, dataset / "validation.jsonl"
+    if samples.every is None or not path.exists() or not path.stat().st_size:
+        return None
+    return ask(
+        tokenizer, dataset, rows=samples.rows, max_tokens=samples.max_tokens, scorer=None, seed=seed, stops=stops
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +38,9 @@ class LossWatch:
     """The smoothed loss, and whether it has exploded. Fed the same losses it says the same, so a resume goes on alike.
 
     Smoothed is the exponential moving average with the bias of its first steps taken out (Adam's, arXiv 1412.6980,
-    section 3). Exploded is a loss that, smoothed, was for `PATIENCE_STEPS` steps in a row above `ratio` times the lowest
-    it had been, and above its beginning by `FLOOR_NATS`: a run that only overfits, or forgets what it learnt too well,
-    stays below where it began.
+    section 3). Exploded is a loss that, smoothed, was for `PATIENCE_STEPS` steps in a row above `ratio` times its
+    lowest, and above its beginning by `FLOOR_NATS`: a run whose loss rises again after it fell below where it began has
+    not exploded.
 
     Args:
         ratio: Of `train.max_loss_ratio`; None never finds that it exploded.
@@ -80,7 +80,7 @@ class LossWatch:
 
 
 def tell(
-    trainer: SupervisedTrainer, bad: BadStep, out: Path, lines: list[Mapping[str, Any]], kept: int | None
+    trainer: SupervisedTrainer, bad: BadStep, out: Path, lines: Sequence[Mapping[str, Any]], kept: int | None
 ) -> MachineError:
     """Write the step's rows to a file and return the error to raise.
 
@@ -98,7 +98,7 @@ def tell(
     step = int(bad.numbers.pop("step", trainer.state.global_step + 1))
     numbers = trainer.order.rows_of_step(step)
     losses = trainer.row_losses(numbers)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "id": trainer.rows[number].id,
             "tokens": len(trainer.rows[number]),
@@ -107,17 +107,18 @@ def tell(
         }
         for number in numbers
     ]
+    rows.sort(key=lambda row: -math.inf if row["loss"] is None else -row["loss"])
     found = {
         "step": step,
         "what": bad.what,
         "learning_rate": trainer.current_learning_rate(),
         **{name: value if math.isfinite(value) else str(value) for name, value in bad.numbers.items()},
-        "rows": sorted(rows, key=lambda row: -(row["loss"] if row["loss"] is not None else math.inf)),
-        "before": lines[-HISTORY_STEPS:],
+        "rows": rows,
+        "before": list(lines[-HISTORY_STEPS:]),
     }
     path = out / FILE
     path.write_text(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    ids = [str(row["id"]) for row in found["rows"]]
+    ids = [str(row["id"]) for row in rows]
     more = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
     left = f"The checkpoint of step {kept} is kept" if kept else "No checkpoint was written yet"
     return MachineError(

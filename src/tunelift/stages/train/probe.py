@@ -135,7 +135,7 @@ def _forward_and_backward(trainer: SupervisedTrainer, rows: Sequence[Row]) -> No
     tokens = torch.tensor(sum(row.rendered.supervised_tokens for row in rows), device=device)
     with torch.autocast(torch.device(device).type, torch.bfloat16):
         loss = trainer.compute_loss(trainer.model, batch, num_items_in_batch=tokens)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

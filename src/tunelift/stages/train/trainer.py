@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +11,12 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
-from tunelift.errors import MachineError
 from tunelift.runtime.encoded import Row, collate
-from tunelift.runtime.weights import supervised_logits
+from tunelift.runtime.weights import is_out_of_memory, supervised_logits
+from tunelift.stages.train.answers import Asked
+from tunelift.stages.train.best import Measure
+from tunelift.stages.train.health import BadStep
 from tunelift.stages.train.order import RandomOrder
-
-SHOWN_IDS = 32
 
 
 class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
@@ -25,6 +26,8 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         model: The base.
         rows: The training rows.
         eval_rows: Rows for the evaluation loss.
+        asked: Rows whose answers are scored as well; none if steps are not chosen by a scorer.
+        measure: What steps are chosen by, if any.
     """
 
     loss_is_scaled_for_ga = True
@@ -37,6 +40,8 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         rows: Sequence[Row],
         eval_rows: Sequence[Row],
         tokenizer: PreTrainedTokenizerFast,
+        asked: Asked | None = None,
+        measure: Measure | None = None,
         **kwargs: Any,
     ) -> None:
         from datasets import Dataset
@@ -46,7 +51,10 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         self.eval_rows = sorted(eval_rows, key=len, reverse=True)
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
         self.order = RandomOrder([len(row) for row in rows], batch, args.seed)
+        self.asked, self.measure = asked, measure
         self.step_tokens = 0
+        self.step_lengths: list[int] = []
+        """Tokens of each row of the step, without padding."""
         # The Trainer wants an evaluation set; `evaluate` reads `eval_rows`.
         some = data.select([0])
         super().__init__(model, args, train_dataset=data, eval_dataset=some, processing_class=tokenizer, **kwargs)
@@ -56,6 +64,12 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
 
+    def use_micro_batch(self, size: int) -> None:
+        """Take so many rows at once, and as many micro-batches as make the same global batch."""
+        whole = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        self.args.per_device_train_batch_size = self._train_batch_size = size
+        self.args.gradient_accumulation_steps = whole // size
+
     def _get_train_sampler(self, train_dataset: Any = None) -> RandomOrder:
         return self.order
 
@@ -63,6 +77,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         """The micro-batches of one step and how many supervised tokens they hold together."""
         batches, tokens = super().get_batch_samples(*args, **kwargs)
         self.step_tokens = int(tokens)
+        self.step_lengths = [int(length) for batch in batches for length in batch["attention_mask"].sum(1)]
         return batches, tokens
 
     def compute_loss(
@@ -77,22 +92,59 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         """One forward and backward pass.
 
         Raises:
-            MachineError: the loss is not finite.
+            BadStep: the loss is not finite.
         """
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         if not torch.isfinite(loss):
-            step = self.state.global_step + 1
-            ids = [self.rows[number].id for number in self.order.rows_of_step(step)]
-            more = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
-            raise MachineError(
-                f"The loss of step {step} is {loss.item()}. Its rows: {', '.join(ids[:SHOWN_IDS])}{more}.",
+            raise BadStep(
+                f"The loss of step {self.state.global_step + 1} is {loss.item()}.",
                 remedy="Lower train.learning_rate, or look at these rows in the data set.",
+                loss=loss.item(),
             )
         return loss
 
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        """The gradient's norm; comes before the optimizer's step, so a bad gradient reaches no weight.
+
+        Raises:
+            BadStep: it is not finite.
+        """
+        norm = super()._get_grad_norm(*args, **kwargs)
+        if not math.isfinite(norm):
+            raise BadStep(
+                f"The gradient of step {self.state.global_step + 1} is not finite.",
+                remedy="Lower train.learning_rate, or look at these rows in the data set.",
+                grad_norm=float(norm),
+            )
+        return norm
+
+    def current_learning_rate(self) -> float:
+        """Of the step that comes next."""
+        return float(self._get_learning_rate())
+
+    @torch.no_grad()
+    def row_losses(self, numbers: Sequence[int]) -> dict[int, float | None]:
+        """By row number, its own mean loss by the weights as they are; None if not finite, absent if it does not fit."""
+        self.model.eval()
+        found: dict[int, float | None] = {}
+        for number in numbers:
+            batch = collate([self.rows[number]], self._tokenizer.pad_token_id, str(self.args.device))
+            try:
+                logits, targets = supervised_logits(self.model_wrapped, batch)
+                loss = cross_entropy(logits.float(), targets).item()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                break
+            found[number] = loss if math.isfinite(loss) else None
+        return found
+
     @torch.no_grad()
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Mean loss per supervised token, and the share of them that the model would have written, on `eval_rows`."""
+        """Mean loss per supervised token, and the share of them that the model would have written, on `eval_rows`.
+
+        Where steps are chosen by a scorer, its mean over the answers to `asked` as well.
+        """
         self.model.eval()
         loss, right, tokens = 0.0, 0, 0
         size = self.args.per_device_train_batch_size
@@ -103,6 +155,8 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
             right += int((logits.argmax(-1) == targets).sum())
             tokens += len(targets)
         metrics = {"eval_loss": loss / tokens, "eval_accuracy": right / tokens}
+        if self.asked and self.measure:
+            metrics[self.measure.key] = self.asked.mean_score(self.model, size)
         self.log(dict(metrics))
         self.model.train()
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
