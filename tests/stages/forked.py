@@ -1,4 +1,4 @@
-"""Training runs that can be killed: forked from one process that has imported everything, since imports take longest."""
+"""Training runs that can be killed, forked from a process that has imported everything: imports take longest."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Runs:
     def run(
         self, out: Path, model: Path, dataset: Path, config: dict, blow: Callable[[int], None] | None = None
     ) -> int:
-        """Train in `out`; `blow` is given the process id while it runs. Returns 0, or minus the signal that ended it."""
+        """Train in `out`; `blow` is given the process id. Returns 0, or minus the signal that ended it."""
         job = {"out": str(out), "model": str(model), "dataset": str(dataset), "config": config}
         self.server.stdin.write(json.dumps(job) + "\n")
         self.server.stdin.flush()

@@ -124,7 +124,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
 
     @torch.no_grad()
     def row_losses(self, numbers: Sequence[int]) -> dict[int, float | None]:
-        """By row number, its own mean loss by the weights as they are; None if not finite, absent if it does not fit."""
+        """By number, its own mean loss by the weights as they are; None if not finite, absent if it cannot fit."""
         self.model.eval()
         found: dict[int, float | None] = {}
         for number in numbers:
