@@ -20,7 +20,6 @@ from tunelift.runtime.encoded import IGNORED, collate, read_encoded
 from tunelift.runtime.weights import load_base, supervised_logits
 from tunelift.stages.train import checkpoints, lora_config, preflight, quantization, sft_config, train
 from tunelift.stages.train.order import RandomOrder
-from tunelift.stages.train.trainer import SupervisedTrainer
 
 ROOT = Path(__file__).parents[2]
 

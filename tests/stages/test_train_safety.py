@@ -137,7 +137,7 @@ def test_no_micro_batch_is_larger_than_the_probed_one(lengths: list[tuple[int, i
         assert sum(row.rendered.supervised_tokens for row in rest) <= size(probed)[1]
 
 
-@pytest.mark.parametrize(("micro", "whole", "half"), [(8, 16, 4), (6, 6, 3), (3, 6, 2), (5, 10, 2), (2, 14, 1)])
+@pytest.mark.parametrize(("micro", "whole", "half"), [(8, 16, 4), (6, 6, 3), (3, 6, 1), (5, 10, 2), (2, 14, 1)])
 def test_half_a_micro_batch_divides_the_global_batch(micro: int, whole: int, half: int) -> None:
     assert probe.halved(micro, whole) == half
 
@@ -207,8 +207,10 @@ def test_noise_around_a_falling_loss_is_no_explosion(noise: list[float], start: 
         assert not watch.exploded
 
 
-@pytest.mark.parametrize(("began", "lowest", "plateau", "stops"), [(2.5, 1.5, 8.0, True), (6.2, 2.0, 12.5, True),
-                                                                 (2.5, 0.2, 1.0, False), (0.01, 0.002, 0.2, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("began", "lowest", "plateau", "stops"),
+    [(2.5, 1.5, 8.0, True), (6.2, 2.0, 12.5, True), (2.5, 0.2, 1.0, False), (0.01, 0.002, 0.2, False)],
+)
 def test_an_explosion_is_told_from_overfitting(began: float, lowest: float, plateau: float, stops: bool) -> None:
     watch = LossWatch(2.0, [began] * BEGINNING_STEPS + [lowest] * 40)
     stopped_after = next((step for step in range(60) if watch.see(plateau) and watch.exploded), None)

@@ -220,14 +220,18 @@ class Journal(TrainerCallback):
 def live_line(numbers: Mapping[str, float]) -> str:
     """A step in few characters: loss (smoothed), learning rate, gradient norm, supervised tokens/s, MFU, memory."""
     parts = [
-        f"loss {numbers['loss']:.3f} (avg {numbers['loss_smoothed']:.3f})",
+        f"loss {_digits(numbers['loss'])} ({_digits(numbers['loss_smoothed'])})",
         f"lr {numbers['learning_rate']:.1e}".replace("e-0", "e-"),
         f"grad {numbers['grad_norm']:.2g}",
         f"{_short(numbers['tokens_per_second'])} tok/s",
     ]
     if "mfu" in numbers:
         parts.append(f"MFU {numbers['mfu']:.0%}")
-    return " ".join([*parts, f"{numbers['memory_gib']:.1f} GiB"])
+    return " ".join([*parts, f"{numbers['memory_gib']:.{0 if numbers['memory_gib'] >= 10 else 1}f} GiB"])
+
+
+def _digits(loss: float) -> str:
+    return f"{loss:.3f}" if loss < 10 else f"{loss:.2f}"
 
 
 def _short(rate: float) -> str:
