@@ -39,7 +39,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(model: Path, dataset: Path, out: Path, **changes) -> dict:
     out.mkdir(parents=True, exist_ok=True)
-    return train(train_config(**changes), model=model, dataset=dataset, seed=1, device="cpu", out=out)
+    return train(
+        train_config(**{"precision": "fp32"} | changes), model=model, dataset=dataset, seed=1, device="cpu", out=out
+    )
 
 
 def lines(path: Path) -> list[dict]:
@@ -188,7 +190,7 @@ def test_greedy_answers_are_those_of_one_row_at_a_time_and_end_at_the_end_token(
     tiny_model: Path, dataset: Path
 ) -> None:
     tokenizer = load_tokenizer(tiny_model)
-    model = load_base(tiny_model, kind="lora", device="cpu").float()
+    model = load_base(tiny_model, kind="lora", device="cpu", precision="fp32")
     model.generation_config.repetition_penalty = 5.0  # As some models ask for; it must not be heeded.
     prompts = [
         tokenizer(render(tokenizer, conversation(number)["messages"][:2], None, generate=True))["input_ids"]
@@ -197,7 +199,7 @@ def test_greedy_answers_are_those_of_one_row_at_a_time_and_end_at_the_end_token(
 
     def alone(prompt: list[int]) -> list[int]:
         ids = list(prompt)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
             for _ in range(8):
                 ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
         return ids[len(prompt) :]
@@ -205,7 +207,7 @@ def test_greedy_answers_are_those_of_one_row_at_a_time_and_end_at_the_end_token(
     expected = [alone(prompt) for prompt in prompts]
     stop = expected[0][3]
     before = torch.get_rng_state()
-    outputs = greedy(model, tokenizer, prompts, max_tokens=8, stops=[stop], rows_at_once=2)
+    outputs = greedy(model, tokenizer, prompts, max_tokens=8, stops=[stop], rows_at_once=2, bf16=False)
     assert torch.equal(before, torch.get_rng_state())
     cut = [ids[: ids.index(stop)] if stop in ids else ids for ids in expected]
     assert outputs == [tokenizer.decode(ids, skip_special_tokens=True) for ids in cut]
@@ -218,7 +220,9 @@ def test_gradients_through_4_bit_layers_survive_generation(tiny_model: Path, dat
     tokenizer = load_tokenizer(tiny_model)
     batch = collate(read_encoded(tokenizer, dataset, "train", 4), tokenizer.pad_token_id, "cpu")
     torch.manual_seed(0)
-    model = get_peft_model(load_base(tiny_model, kind="qlora", device="cpu"), lora_config(train_config())).train()
+    model = get_peft_model(
+        load_base(tiny_model, kind="qlora", device="cpu", precision="fp32"), lora_config(train_config())
+    ).train()
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)
@@ -229,7 +233,7 @@ def test_gradients_through_4_bit_layers_survive_generation(tiny_model: Path, dat
         return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
     before = gradients()
-    greedy(model, tokenizer, [[5, 6, 7], [8]], max_tokens=3, stops=[2], rows_at_once=2)
+    greedy(model, tokenizer, [[5, 6, 7], [8]], max_tokens=3, stops=[2], rows_at_once=2, bf16=False)
     assert model.training
     assert all(torch.equal(one, other) for one, other in zip(before, gradients(), strict=True))
 
@@ -252,9 +256,9 @@ def test_samples_stand_beside_the_bases_own_answer(chosen: tuple[Path, dict], ti
     assert found[0].keys() == {"step", "id", "prompt", "expected", "base_output", "output"}
     tokenizer = load_tokenizer(tiny_model)
     prompts = [tokenizer(render(tokenizer, line["prompt"], None, generate=True))["input_ids"] for line in found[2:]]
-    base = load_base(tiny_model, kind="qlora", device="cpu")
+    base = load_base(tiny_model, kind="qlora", device="cpu", precision="fp32")
     stops = [tokenizer.convert_tokens_to_ids("<|im_end|>")]
-    said = greedy(base, tokenizer, prompts, max_tokens=6, stops=stops, rows_at_once=4)
+    said = greedy(base, tokenizer, prompts, max_tokens=6, stops=stops, rows_at_once=4, bf16=False)
     assert [line["base_output"] for line in found] == said * 2
     assert [line["output"] for line in found[2:]] != said
 

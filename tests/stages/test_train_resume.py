@@ -26,9 +26,11 @@ EVERYTHING = {
     "best": {"by": "exact_match", "rows": 3, "max_tokens": 4, "patience": 50},
     "samples": {"every": 5, "rows": 2, "max_tokens": 3},
     "memory_probe": True,
+    "precision": "fp32",
 }
 """Whatever a resume has to go on with: dropout, 4-bit weights, the best step, samples, the probe's micro-batch."""
 STOPS_EARLY = {
+    "precision": "fp32",
     "max_steps": 40,
     "save_steps": 5,
     "eval_steps": 2,

@@ -25,7 +25,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(model: Path, dataset: Path, out: Path, **changes) -> dict:
     out.mkdir(parents=True, exist_ok=True)
-    config = train_config(**{"max_steps": 3, "eval_steps": 9, "save_steps": 1} | changes)
+    config = train_config(**{"max_steps": 3, "eval_steps": 9, "save_steps": 1, "precision": "fp32"} | changes)
     return train(config, model=model, dataset=dataset, seed=1, device="cpu", out=out)
 
 

@@ -18,6 +18,7 @@ def greedy(
     max_tokens: int,
     stops: Sequence[int],
     rows_at_once: int,
+    bf16: bool,
 ) -> list[str]:
     """The likeliest continuation of each prompt, token by token, as text without its end token.
 
@@ -31,6 +32,7 @@ def greedy(
         max_tokens: Longest answer.
         stops: Token ids that end an answer.
         rows_at_once: Prompts in one batch.
+        bf16: Compute in it by autocast, as training does; fp32 adapters need it over a bf16 base.
     """
     import torch
 
@@ -41,7 +43,7 @@ def greedy(
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]), reverse=True)
     with (
         _answering(model, bare, max_tokens, stops, tokenizer.pad_token_id),
-        torch.autocast(device.type, torch.bfloat16),
+        torch.autocast(device.type, torch.bfloat16, enabled=bf16),
     ):
         for start in range(0, len(order), rows_at_once):
             numbers = order[start : start + rows_at_once]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.config.schema import TrainConfig
@@ -25,6 +25,8 @@ from tunelift.tasks.task import Task, task_from_split
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from tunelift.stages.train.trainer import SupervisedTrainer
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -35,20 +37,21 @@ class Asked:
     tokenizer: PreTrainedTokenizerFast
     stops: tuple[int, ...]
 
-    def answers(self, model: Any, rows_at_once: int) -> list[str]:
-        """The model's greedy answers, in the items' order."""
+    def answers(self, trainer: SupervisedTrainer) -> list[str]:
+        """The greedy answers of the model as it now is, in the items' order."""
         return greedy(
-            model,
+            trainer.model,
             self.tokenizer,
             self.prompts,
             max_tokens=self.task.max_tokens,
             stops=self.stops,
-            rows_at_once=rows_at_once,
+            rows_at_once=trainer.args.per_device_train_batch_size,
+            bf16=trainer.args.bf16,
         )
 
-    def mean_score(self, model: Any, rows_at_once: int) -> float:
+    def mean_score(self, trainer: SupervisedTrainer) -> float:
         """Mean of the task's primary metric."""
-        outputs = self.answers(model, rows_at_once)
+        outputs = self.answers(trainer)
         scores = [
             score(output, item, self.task)[self.task.primary]
             for output, item in zip(outputs, self.task.items, strict=True)

@@ -133,7 +133,7 @@ def _forward_and_backward(trainer: SupervisedTrainer, rows: Sequence[Row]) -> No
     device = str(trainer.args.device)
     batch = collate(rows, trainer._tokenizer.pad_token_id, device)
     tokens = torch.tensor(sum(row.rendered.supervised_tokens for row in rows), device=device)
-    with torch.autocast(torch.device(device).type, torch.bfloat16):
+    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=trainer.args.bf16):
         loss = trainer.compute_loss(trainer.model, batch, num_items_in_batch=tokens)
     loss.backward()  # type: ignore[no-untyped-call]
 

@@ -53,13 +53,12 @@ class Samples(TrainerCallback):
     def take(self, step: int) -> None:
         """Answer now."""
         started = time.monotonic()
-        model, rows = self.trainer.model, self.trainer.args.per_device_train_batch_size
         items = self.asked.task.items
         if any(item.id not in self.base for item in items):
-            with model.disable_adapter():
-                outputs = self.asked.answers(model, rows)
+            with self.trainer.model.disable_adapter():
+                outputs = self.asked.answers(self.trainer)
             self.base = {item.id: output for item, output in zip(items, outputs, strict=True)}
-        for item, output in zip(items, self.asked.answers(model, rows), strict=True):
+        for item, output in zip(items, self.asked.answers(self.trainer), strict=True):
             line = {
                 "step": step,
                 "id": item.id,

@@ -156,7 +156,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
             tokens += len(targets)
         metrics = {"eval_loss": loss / tokens, "eval_accuracy": right / tokens}
         if self.asked and self.measure:
-            metrics[self.measure.key] = self.asked.mean_score(self.model, size)
+            metrics[self.measure.key] = self.asked.mean_score(self)
         self.log(dict(metrics))
         self.model.train()
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
