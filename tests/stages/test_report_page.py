@@ -105,7 +105,7 @@ def test_every_section_of_a_whole_run_is_there(page):
     ):
         assert fact in text, fact
     assert page.locator("#cost .plot").count() == 1 and page.locator("#cost svg.spread").count() == 4
-    assert page.locator("#training .plot").count() == 1 and page.locator(".funnel-row.kept").count() == 1
+    assert page.locator("#training .plot").count() == 3 and page.locator(".funnel-row.kept").count() == 1
 
 
 def test_the_theme_can_be_chosen_against_the_system(opened, built):

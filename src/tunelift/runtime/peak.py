@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SMALLEST, LARGEST = 256, {"cpu": 2048, "cuda": 8192}
 """Rows and columns of the square factors: doubled as long as products are quick, since small ones do not fill a GPU."""
-QUICK_SECONDS = 0.01
+QUICK_SECONDS = 0.005
 REPEATS = 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tunelift.config.evaluation import NOISE_ARM
@@ -166,7 +167,7 @@ def _histories(answers: list[Json]) -> list[Json]:
             {
                 "id": str(one["id"]),
                 "asked": _shortened(asked),
-                "expected": _shortened(fact(one.get("expected"))),
+                "expected": _shortened(_plain(one.get("expected"))),
                 "base": _shortened(str(one.get("base_output", ""))),
                 "steps": [],
             },
@@ -175,6 +176,10 @@ def _histories(answers: list[Json]) -> list[Json]:
     for row in rows.values():
         row["steps"] = _some(row["steps"])
     return list(rows.values())
+
+
+def _plain(expected: Any) -> str:
+    return expected if isinstance(expected, str) else json.dumps(expected, ensure_ascii=False)
 
 
 def _some(steps: list[Json]) -> list[Json]:

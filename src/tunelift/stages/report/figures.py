@@ -121,7 +121,7 @@ def loss_curve(training: Sequence[Point], smoothed: Sequence[Point], evaluation:
 
 def step_curve(points: Sequence[Point], label: str) -> Markup:
     """Any one number over optimizer steps."""
-    across, up = axis((step for step, _ in points), most=4), axis((value for _, value in points), most=3)
+    across, up = axis((step for step, _ in points), most=6), axis((value for _, value in points), most=3)
     return _plot(label, _line(thinned(points), across, up, "train"), across, up)
 
 
