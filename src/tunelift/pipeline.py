@@ -112,7 +112,8 @@ class Pipeline(Run):
             "seed": self.config.seed,
             "device": hardware.detect().device,
         }
-        return self.isolated(self.train_plan(dataset), "tunelift.stages.train:train", arguments, follow="metrics.jsonl")
+        plan, follow = self.train_plan(dataset), {"follow": "metrics.jsonl", "samples": "samples.jsonl"}
+        return self.isolated(plan, "tunelift.stages.train:train", arguments, **follow)
 
     # --- merge: adapter -> model --------------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from tunelift.tasks.task import Task
 BYTES_BF16, BYTES_FP32 = 2, 4
 ADAM_COPIES = 3
 """A checkpoint holds the fp32 adapter and Adam's two moments."""
-KEPT_CHECKPOINTS = 2
 
 
 def describe(run: Pipeline) -> str:
@@ -99,8 +98,11 @@ def stages(run: Pipeline) -> dict[str, Artifact | None]:
 
 def disk_needed_gib(run: Pipeline) -> float:
     """Upper bound of what the stages write: the merged model, the adapter, and the checkpoints on the way."""
-    adapter_bytes = run.base.linear_dims * run.config.train.adapter.rank * BYTES_FP32
-    return (run.base.parameters * BYTES_BF16 + adapter_bytes * (1 + ADAM_COPIES * (KEPT_CHECKPOINTS + 1))) / 2**30
+    train = run.config.train
+    adapter_bytes = run.base.linear_dims * train.adapter.rank * BYTES_FP32
+    # One more is written before the oldest is deleted; the best one is kept beside the newest.
+    checkpoints = train.keep_checkpoints + 1 + (train.best.by != "last")
+    return (run.base.parameters * BYTES_BF16 + adapter_bytes * (1 + ADAM_COPIES * checkpoints)) / 2**30
 
 
 def locations(run: Pipeline) -> dict[str, str | None]:

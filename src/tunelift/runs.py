@@ -49,14 +49,22 @@ class Run:
             for name, artifact in self.made.items()
         ]
 
-    def isolated(self, plan: Plan, target: str, arguments: dict[str, Any], follow: str | None = None) -> Artifact:
+    def isolated(
+        self, plan: Plan, target: str, arguments: dict[str, Any], follow: str | None = None, samples: str | None = None
+    ) -> Artifact:
         """Find or make an artifact by a stage that runs in its own process."""
         if plan.stage in self.made:
             return self.made[plan.stage]
 
         def build(out: Path) -> dict[str, Any]:
-            watch = self.tracker.follow(plan.stage, out / follow) if follow else None
+            watches = [self.tracker.follow(plan.stage, out / follow)] if follow else []
+            watches += [self.tracker.follow_samples(plan.stage, out / samples)] if samples else []
             log = self.folder / "logs" / f"{plan.stage}.log"
+
+            def watch() -> None:
+                for forward in watches:
+                    forward()
+
             return run_isolated(target, {**arguments, "out": str(out)}, log, watch)
 
         return self.record(plan.stage, plan, build)

@@ -95,3 +95,7 @@ def test_runtime_knobs_do_not_change_the_fingerprint() -> None:
     ).config
     assert plain.identity() == tuned.identity()
     assert plain.identity() != resolve(config(train={"global_batch_size": 8}), CPU).config.identity()
+
+
+def test_memory_is_probed_where_running_out_can_be_survived() -> None:
+    assert [resolve(config(), facts).config.train.memory_probe for facts in (CPU, GPU)] == [False, True]

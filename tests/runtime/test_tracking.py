@@ -196,3 +196,17 @@ def _records(path: Path) -> list:
             records.append(record)
             parts = b""
     return records
+
+
+@pytest.mark.parametrize("log_samples", [True, False])
+def test_answers_while_training_are_sent_only_if_asked(tmp_path: Path, monkeypatch, log_samples: bool) -> None:
+    sent: list = []
+    monkeypatch.setattr(Tracker, "_to_wandb", lambda self, send: sent.append(send))
+    source = tmp_path / "samples.jsonl"
+    tracker = Tracker(TrackingConfig(wandb="offline", log_samples=log_samples), tmp_path, {})
+    forward = tracker.follow_samples("train", source)
+    forward()
+    source.write_text('{"step": 1, "id": "a", "output": "secret"}\n{"step": 1, "id"')
+    forward()
+    forward()
+    assert len(sent) == (1 if log_samples else 0)

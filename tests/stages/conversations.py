@@ -51,5 +51,6 @@ def train_config(**changes: Any) -> TrainConfig:
         "eval_steps": 4,
         "save_steps": 3,
         "eval_rows": 8,
+        "memory_probe": False,
     }
     return TrainConfig.model_validate(settings | changes)

@@ -229,6 +229,7 @@ def make_artifacts(root: Path) -> dict[str, Path]:
         for step in range(1, 121):
             row = {
                 "step": step,
+                "loss_smoothed": 0.1 + 2.6 * math.exp(-step / 16),
                 "loss": 0.09 + 2.6 * math.exp(-step / 16) + rng.uniform(-0.04, 0.06),
                 "learning_rate": 1e-3,
                 "grad_norm": 0.4,
@@ -236,6 +237,15 @@ def make_artifacts(root: Path) -> dict[str, Path]:
             file.write(json.dumps(row | {"eval_loss": None, "tokens_per_second": 412.5}) + "\n")
             if step % 20 == 0:
                 file.write(json.dumps({"step": step, "eval_loss": 0.12 + 2.5 * math.exp(-step / 15)}) + "\n")
+    with (adapter / "samples.jsonl").open("w") as file:
+        for step in range(15, 121, 15):
+            for number, output in enumerate(HOSTILE):
+                sample = {"step": step, "id": f"val-{number}", "prompt": [{"role": "user", "content": output}]}
+                answers = {"expected": {"tool": "x"}, "base_output": output, "output": output}
+                file.write(json.dumps(sample | answers) + "\n")
+    kept = {"step": 100, "by": "eval_loss", "value": 0.1234, "why_stopped": "all 120 steps were taken"}
+    chosen = {"asked": 8, "micro_batch_size": 4, "accumulation": 4, "probed": True, "why": "8 rows do not fit"}
+    (adapter / "training.json").write_text(json.dumps({"kept": kept, "micro_batch": chosen}))
     checks = {
         "rows": 1297,
         "supervised_tokens": 34_870,

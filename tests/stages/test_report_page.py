@@ -105,7 +105,7 @@ def test_every_section_of_a_whole_run_is_there(page):
     ):
         assert fact in text, fact
     assert page.locator("#cost .plot").count() == 1 and page.locator("#cost svg.spread").count() == 4
-    assert page.locator("#training .plot").count() == 1 and page.locator(".funnel-row.kept").count() == 1
+    assert page.locator("#training .plot").count() == 3 and page.locator(".funnel-row.kept").count() == 1
 
 
 def test_the_theme_can_be_chosen_against_the_system(opened, built):
@@ -235,3 +235,22 @@ def test_the_cost_curves_cross_where_tuning_has_paid(crossing):
     ours, theirs = re.findall(r'points="([^"]*)"', drawn)
     assert float(ours.split(",")[1].split()[0]) < 1000 == float(theirs.split(",")[1].split()[0])
     assert ("45 requests" in drawn) is (crossing is not None)
+
+
+# --- Training -------------------------------------------------------------------------------------------------------
+
+
+def test_training_shows_its_curves_and_the_step_that_was_kept(page):
+    assert page.locator("#training .plot").count() == 3
+    captions = page.locator("#training figcaption").all_inner_texts()
+    assert "smoothed" in captions[0] and captions[1:] == ["Learning rate", "Gradient norm"]
+    assert "all 120 steps were taken" in page.locator("#training").inner_text()
+
+
+def test_answers_while_training_are_shown_as_text(page):
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    told = page.locator(".told")
+    assert told.count() == 9
+    assert "<script>window.pwned = 1" in told.first.inner_text()
+    assert told.first.locator(".name", has_text="Step").all_inner_texts()[-1] == "Step 120"
+    assert page.evaluate("window.pwned === undefined")

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +20,6 @@ from tunelift.runtime.encoded import IGNORED, collate, read_encoded
 from tunelift.runtime.weights import load_base, supervised_logits
 from tunelift.stages.train import checkpoints, lora_config, preflight, quantization, sft_config, train
 from tunelift.stages.train.order import RandomOrder
-from tunelift.stages.train.trainer import SupervisedTrainer
 
 ROOT = Path(__file__).parents[2]
 
@@ -270,85 +264,16 @@ def test_targets_that_the_model_lacks_are_refused(tiny_model: Path, dataset: Pat
 # --- trouble on the way ---------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_no_number_stops_with_the_step_and_its_rows(
+def test_memory_that_runs_out_while_the_base_is_loaded_names_the_settings_to_lower(
     tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute_loss = SupervisedTrainer.compute_loss
-
-    def broken(self, *args, **kwargs):
-        loss = compute_loss(self, *args, **kwargs)
-        return loss * float("nan") if self.state.global_step == 2 else loss
-
-    monkeypatch.setattr(SupervisedTrainer, "compute_loss", broken)
-    with pytest.raises(MachineError, match=r"The loss of step 3 is nan. Its rows: row-\d+, ") as caught:
-        run(tiny_model, dataset, tmp_path)
-    assert caught.value.message.count("row-") == 8
-    assert len(metrics(tmp_path)) == 2
-
-
-def test_memory_that_runs_out_names_the_settings_to_lower(
-    tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def exhausted(self, *args, **kwargs):
+    def exhausted(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(SupervisedTrainer, "compute_loss", exhausted)
+    monkeypatch.setattr("tunelift.stages.train.stage.load_base", exhausted)
     with pytest.raises(MachineError, match="The GPU ran out of memory") as caught:
         run(tiny_model, dataset, tmp_path)
     assert all(f"train.{name}" in caught.value.remedy for name in ("micro_batch_size", "max_length"))
-
-
-CHILD = """
-import json, sys
-from pathlib import Path
-from tests.stages.conversations import train_config
-from tunelift.stages.train import train
-model, dataset, out = map(Path, sys.argv[1:4])
-train(train_config(**json.loads(sys.argv[4])), model=model, dataset=dataset, seed=1, device="cpu", out=out)
-"""
-LONG = {"max_steps": 60, "save_steps": 5, "eval_steps": 7}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tiny_model: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    out = tmp_path_factory.mktemp("undisturbed")
-    return out, run(tiny_model, dataset, out, **LONG)
-
-
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_run_goes_on_to_the_same_bytes(
-    blow: signal.Signals, undisturbed: tuple[Path, dict], tiny_model: Path, dataset: Path, tmp_path: Path
-) -> None:
-    arguments = [sys.executable, "-c", CHILD, str(tiny_model), str(dataset), str(tmp_path), json.dumps(LONG)]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    with (tmp_path / "log").open("wb") as log:
-        child = subprocess.Popen(arguments, stdout=log, stderr=log, env=environment)
-        while child.poll() is None and not _steps(tmp_path) > 12:
-            time.sleep(0.005)
-        child.send_signal(blow)
-        assert child.wait(timeout=60) == -blow, (tmp_path / "log").read_text()[-2000:]
-    reached = _steps(tmp_path)
-    assert 12 < reached < 60
-    if blow == signal.SIGTERM:
-        assert checkpoints.step_of(checkpoints.newest(tmp_path / "checkpoints")) == reached
-    torn = tmp_path / "checkpoints/checkpoint-59"
-    torn.mkdir()
-    (torn / "trainer_state.json").write_text('{"global_step": 59}')
-
-    details = run(tiny_model, dataset, tmp_path, **LONG)
-
-    assert details["content"] == undisturbed[1]["content"]
-    assert details["eval_loss"] == undisturbed[1]["eval_loss"]
-    ours, theirs = (
-        [(line["step"], line.get("loss"), line.get("eval_loss")) for line in metrics(out)]
-        for out in (tmp_path, undisturbed[0])
-    )
-    assert ours == theirs
-
-
-def _steps(out: Path) -> int:
-    path = out / "metrics.jsonl"
-    return path.read_text().count('"loss"') if path.exists() else 0
 
 
 def test_a_checkpoint_with_a_short_file_is_not_complete(tmp_path: Path) -> None:

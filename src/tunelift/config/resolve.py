@@ -82,6 +82,14 @@ def resolve(config: Config, facts: Facts) -> Resolved:
             "precision": choose("train.precision", train.precision, "bf16" if native else "fp32", why_precision),
             "attention": attention,
             "packing": choose("train.packing", train.packing, *_packing(attention, on_gpu)),
+            "memory_probe": choose(
+                "train.memory_probe",
+                train.memory_probe,
+                on_gpu,
+                "tries one micro-batch"
+                if on_gpu
+                else "without a limit of its own, a CPU process that needs too much is killed, probe and all",
+            ),
         },
         "engine": {
             "dtype": choose("engine.dtype", engine.dtype, "bfloat16" if native else "float32", why_precision),

@@ -63,6 +63,48 @@ class CurateConfig(Section):
     """Train, validation and test."""
 
 
+class BestConfig(Section):
+    """Which step's weights become the adapter, and when training ends before its last step.
+
+    By default the last: a schedule that falls to nothing averages the noise of single steps away, each evaluation costs
+    time, and the least loss often comes before the best answers (a model that grows too sure has a higher loss and
+    more exact matches). What chooses is the validation split; the test split and the tasks never do.
+    """
+
+    by: str = Field("last", pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
+    """`last`, `eval_loss`, or a scorer such as `exact_match`, of greedy answers to some validation rows."""
+    rows: int = Field(32, ge=1)
+    """Validation rows that a scorer is given answers to."""
+    max_tokens: int = Field(256, ge=1)
+    """Longest such answer."""
+    patience: int | None = Field(None, ge=1)
+    """End training after so many evaluations without a better value; never by default."""
+    min_delta: float = Field(0.0, ge=0)
+    """How much better a value must be for `patience` to begin anew."""
+
+    def identity(self) -> dict[str, Any]:
+        """What `by` makes no use of changes nothing."""
+        unused = {"last": {"rows", "max_tokens", "patience", "min_delta"}, "eval_loss": {"rows", "max_tokens"}}
+        return {key: value for key, value in super().identity().items() if key not in unused.get(self.by, set())}
+
+    @model_validator(mode="after")
+    def _patience_needs_a_measure(self) -> BestConfig:
+        if self.by == "last" and self.patience is not None:
+            raise ValueError("patience has nothing to go by while by=last; set train.best.by to eval_loss or a scorer")
+        return self
+
+
+class SamplesConfig(Section):
+    """Answers to validation rows while training goes on, beside the base's own."""
+
+    every: int | None = Field(None, ge=1)
+    """Answer after every so many steps, and at the end; never by default, since answering takes time."""
+    rows: int = Field(3, ge=1)
+    """Rows to answer."""
+    max_tokens: int = Field(64, ge=1)
+    """Longest answer."""
+
+
 class TrainConfig(Section):
     """Supervised fine-tuning."""
 
@@ -112,6 +154,21 @@ class TrainConfig(Section):
     """Validation rows for the loss."""
     save_steps: int = Field(50, ge=1, json_schema_extra=RUNTIME)
     """Write a checkpoint this often; a killed run goes on from the last."""
+    keep_checkpoints: int = Field(2, ge=1, json_schema_extra=RUNTIME)
+    """Whole checkpoints that are kept while training, beside the best one."""
+    best: BestConfig = BestConfig()
+    """Which step's weights become the adapter."""
+    memory_probe: bool | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)
+    """Try the largest micro-batch before the first step, and halve it until it fits. `auto`: on a GPU only."""
+    max_loss_ratio: float | None = Field(2.0, gt=1, json_schema_extra=RUNTIME)
+    """Stop when the smoothed loss stays above its lowest by this factor, and above where it began; null: never."""
+    samples: SamplesConfig = Field(SamplesConfig(), json_schema_extra=RUNTIME)
+    """Answers to look at while training."""
+
+    def identity(self) -> dict[str, Any]:
+        """When and on what is evaluated decides what is made only where the evaluation chooses the step."""
+        chooses = self.best.by != "last"
+        return super().identity() | ({"eval_steps": self.eval_steps, "eval_rows": self.eval_rows} if chooses else {})
 
 
 class MergeConfig(Section):

@@ -81,6 +81,8 @@ class Bar:
     total: int | None
     unit: str
     done: int = 0
+    lean: bool = False
+    """Only the count and the time left beside the note, which needs the room."""
     started: float = field(default_factory=time.monotonic)
     _rich: Progress | None = None
     _task: TaskID | None = None
@@ -112,11 +114,15 @@ class Bar:
         left = f", {clock((self.total - self.done) / rate)} left" if self.total and rate > 0 else ""
         of = f"/{self.total}" if self.total else ""
         text = f"  {self._text}" if self._text else ""
+        if self.lean:
+            return f"{self.label}: {self.done}{of}{left}{text}"
         return f"{self.label}: {self.done}{of} {self.unit}, {rate:.1f} {self.unit}/s{left}{text}"
 
 
 @contextmanager
-def progress(label: str, total: int | None = None, unit: str = "items", done: int = 0) -> Iterator[Bar]:
+def progress(
+    label: str, total: int | None = None, unit: str = "items", done: int = 0, lean: bool = False
+) -> Iterator[Bar]:
     """Show progress while the block runs: a bar on a terminal, a line now and then elsewhere, nothing if quiet.
 
     Args:
@@ -124,15 +130,16 @@ def progress(label: str, total: int | None = None, unit: str = "items", done: in
         total: How many units there are, if known.
         unit: The plural of what is counted.
         done: How many were done before (a resumed run); they do not count towards the rate.
+        lean: Show no more than the count and the time left beside the note.
     """
-    bar = Bar(label, total, unit, done=done, _first=done)
+    bar = Bar(label, total, unit, done=done, lean=lean, _first=done)
     if verbosity() < 0 or not stream().isatty():
         yield bar
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (
+    wide = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed}/{task.total} {task.fields[unit]}"),
@@ -140,6 +147,12 @@ def progress(label: str, total: int | None = None, unit: str = "items", done: in
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
+    narrow = (
+        TextColumn("{task.description} {task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+    )
+    columns = narrow if lean else wide
     with Progress(*columns, console=Console(file=stream()), transient=False) as rich:
         bar._rich, bar._task = rich, rich.add_task(label, total=total, completed=done, unit=unit, text="")
         yield bar

@@ -66,6 +66,26 @@ class Tracker:
 
         return forward
 
+    def follow_samples(self, stage: str, source: Path) -> Callable[[], None]:
+        """A function that sends the table of answers in `source` when it has grown, if the config says so."""
+        size = 0
+
+        def forward() -> None:
+            nonlocal size
+            if not self._config.log_samples or not source.exists() or source.stat().st_size == size:
+                return
+            size = source.stat().st_size
+            answers = [
+                json.loads(line)
+                for line in source.read_text(encoding="utf-8").splitlines(keepends=True)
+                if line.endswith("\n")
+            ]
+            rows = [[_text(value) for value in one.values()] for one in answers]
+            if rows:
+                self._to_wandb(lambda run: run.log({f"{stage}/samples": _table([*answers[0]], rows)}))
+
+        return forward
+
     def results(self, report: Path, evaluations: Mapping[str, Path], lineage: Sequence[Mapping[str, Any]]) -> None:
         """What a finished run showed: numbers with intervals, verdict, artifacts by digest; samples only if asked for.
 

@@ -170,13 +170,20 @@ def machine_trouble(out: Path, memory_remedy: str = MEMORY_REMEDY) -> Iterator[N
             yield
     except (MemoryError, RuntimeError, SafetensorError) as error:  # torch's own OutOfMemoryError is a RuntimeError.
         words = str(error)
-        on_gpu = isinstance(error, torch.OutOfMemoryError)
-        if on_gpu or isinstance(error, MemoryError) or "can't allocate memory" in words:
-            where = "The GPU" if on_gpu else "The machine"
+        if is_out_of_memory(error):
+            where = "The GPU" if isinstance(error, torch.OutOfMemoryError) else "The machine"
             raise MachineError(f"{where} ran out of memory.", remedy=memory_remedy) from error
         if "No space left" in words or free_gib(out) < FULL_DISK_GIB:
             raise disk_error(OSError(28, "No space left on device"), out) from error
         raise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or on the CPU."""
+    import torch
+
+    words = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in words
 
 
 FULL_DISK_GIB = 0.01

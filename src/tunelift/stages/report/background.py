@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tunelift.config.evaluation import NOISE_ARM
@@ -9,8 +10,20 @@ from tunelift.stages.report import figures
 from tunelift.stages.report.evidence import Evidence, Json
 from tunelift.stages.report.wording import fact, number
 
-TRAIN_FACTS = ("loss", "eval_loss", "grad_norm", "learning_rate", "tokens_per_second")
+TRAIN_FACTS = (
+    "loss",
+    "loss_smoothed",
+    "eval_loss",
+    "grad_norm",
+    "learning_rate",
+    "tokens_per_second",
+    "mfu",
+    "memory_gib",
+    "padding_share",
+)
 """Shown beside the loss curve, as logged last."""
+SHOWN_STEPS = 6
+"""At most so many steps of an answer's history: the first, the last, and some between."""
 LONGEST_PROMPT = 6_000
 """Of an arm's prompt that is shown, in characters."""
 LATENCY_TAIL = 0.99
@@ -113,18 +126,66 @@ def _search(found: Json | None) -> list[Json]:
 
 def training(evidence: Evidence) -> Json:
     """The learning curve, and what was checked before and after."""
-    losses, evaluation = (figures.loss_points(evidence.metrics, key) for key in ("loss", "eval_loss"))
+    points = {
+        key: figures.points(evidence.metrics, key)
+        for key in ("loss", "loss_smoothed", "eval_loss", "learning_rate", "grad_norm")
+    }
+    losses, evaluation = points["loss"], points["eval_loss"]
+    kept = evidence.training.get("kept") or {}
     last: Json = {}
     for row in evidence.metrics:
         last |= {key: value for key, value in row.items() if value is not None}
     facts = {"steps": last["step"]} if "step" in last else {}
     return {
-        "curve": figures.loss_curve(losses, evaluation) if len(losses) + len(evaluation) > 1 else None,
+        "curve": figures.loss_curve(losses, points["loss_smoothed"], evaluation)
+        if len(losses) + len(evaluation) > 1
+        else None,
+        "smoothed": bool(points["loss_smoothed"]),
+        "small": [
+            {"title": title, "drawing": figures.step_curve(points[key], f"{title} over optimizer steps")}
+            for key, title in (("learning_rate", "Learning rate"), ("grad_norm", "Gradient norm"))
+            if len(points[key]) > 1
+        ],
+        "kept": kept,
+        "micro_batch": scalars(evidence.training.get("micro_batch") or {}),
+        "answers": _histories(evidence.answers),
         "facts": facts | {key: last[key] for key in TRAIN_FACTS if key in last},
         "preflight": scalars(evidence.preflight),
         "preflight_more": {key: value for key, value in evidence.preflight.items() if not _is_scalar(value) and value},
         "parity": scalars(evidence.parity),
     }
+
+
+def _histories(answers: list[Json]) -> list[Json]:
+    """By row, what it asks, what the base said, and what the model said as it trained."""
+    rows: dict[str, Json] = {}
+    for one in answers:
+        prompt = one.get("prompt") or []
+        asked = str(prompt[-1].get("content", "")) if isinstance(prompt, list) and prompt else fact(prompt)
+        row = rows.setdefault(
+            str(one["id"]),
+            {
+                "id": str(one["id"]),
+                "asked": _shortened(asked),
+                "expected": _shortened(_plain(one.get("expected"))),
+                "base": _shortened(str(one.get("base_output", ""))),
+                "steps": [],
+            },
+        )
+        row["steps"].append({"step": one.get("step"), "output": _shortened(str(one.get("output", "")))})
+    for row in rows.values():
+        row["steps"] = _some(row["steps"])
+    return list(rows.values())
+
+
+def _plain(expected: Any) -> str:
+    return expected if isinstance(expected, str) else json.dumps(expected, ensure_ascii=False)
+
+
+def _some(steps: list[Json]) -> list[Json]:
+    last = len(steps) - 1
+    chosen = sorted({round(number * last / (SHOWN_STEPS - 1)) for number in range(SHOWN_STEPS)})
+    return [steps[number] for number in chosen]
 
 
 def data(stats: Json) -> Json:

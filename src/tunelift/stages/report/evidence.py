@@ -107,6 +107,10 @@ class Evidence:
     summaries: dict[str, Json]
     stats: Json
     metrics: list[Json]
+    training: Json
+    """What the train stage said at its end."""
+    answers: list[Json]
+    """Validation rows that were answered while training."""
     preflight: Json
     parity: Json
     judge: Json
@@ -137,6 +141,8 @@ def read_evidence(
         summaries=summaries,
         stats=_optional(dataset, "stats.json"),
         metrics=read_rows(adapter / "metrics.jsonl") if adapter and (adapter / "metrics.jsonl").exists() else [],
+        training=_optional(adapter, "training.json"),
+        answers=read_rows(adapter / "samples.jsonl") if adapter and (adapter / "samples.jsonl").exists() else [],
         preflight=_optional(adapter, "preflight.json"),
         parity=_optional(model, "parity.json"),
         judge=read_object(judge / "judge.json") if judge else {},

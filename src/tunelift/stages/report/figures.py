@@ -16,6 +16,9 @@ from tunelift.stages.report.wording import number
 
 Point = tuple[float, float]
 
+MOST_POINTS = 1000
+"""Of a line: about as many as a screen has columns for it."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -104,15 +107,34 @@ def _at(drawn: str, value: float, scale: Axis) -> Markup:
     return Markup(drawn).format(at=scale.share(value))
 
 
-def loss_curve(training: Sequence[Point], evaluation: Sequence[Point]) -> Markup:
-    """Loss over optimizer steps; the validation loss with a dot at each measurement."""
-    points = [*training, *evaluation]
+def loss_curve(training: Sequence[Point], smoothed: Sequence[Point], evaluation: Sequence[Point]) -> Markup:
+    """Loss over optimizer steps, each step's and smoothed; the validation loss with a dot at each measurement."""
+    points = [*training, *smoothed, *evaluation]
     across, up = axis((step for step, _ in points), most=6), axis((loss for _, loss in points), most=4)
     dots = Markup("").join(
         _dot(across.share(step), up.share(loss), f"step {step:g}: {number(loss, 3)}") for step, loss in evaluation
     )
-    lines = _line(training, across, up, "train") + _line(evaluation, across, up, "eval")
+    lines = _line(thinned(training), across, up, "faint" if smoothed else "train")
+    lines += _line(thinned(smoothed), across, up, "train") + _line(evaluation, across, up, "eval")
     return _plot("Loss over optimizer steps", lines + dots, across, up)
+
+
+def step_curve(points: Sequence[Point], label: str) -> Markup:
+    """Any one number over optimizer steps."""
+    across, up = axis((step for step, _ in points), most=6), axis((value for _, value in points), most=3)
+    return _plot(label, _line(thinned(points), across, up, "train"), across, up)
+
+
+def thinned(points: Sequence[Point]) -> list[Point]:
+    """At most about `MOST_POINTS` of them: of each stretch the least and the greatest, so that no spike is lost."""
+    stretch = math.ceil(2 * len(points) / MOST_POINTS)
+    if stretch <= 2:
+        return list(points)
+    kept: list[Point] = []
+    for start in range(0, len(points), stretch):
+        part = points[start : start + stretch]
+        kept += sorted({min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])})
+    return kept
 
 
 def cost_curve(ours: Point, theirs: Point, crossing: float | None, label: str) -> Markup:
@@ -194,8 +216,8 @@ def distribution(values: Sequence[float], p50: float, p95: float, scale: Axis, l
     ).format(label=label, bars=bars, marks=marks)
 
 
-def loss_points(metrics: Sequence[dict[str, Any]], key: str) -> list[Point]:
-    """(step, loss) of the rows that hold a finite loss; a step logged twice counts as logged last."""
+def points(metrics: Sequence[dict[str, Any]], key: str) -> list[Point]:
+    """(step, value) of the rows that hold a finite value; a step logged twice counts as logged last."""
     found = {
         float(row["step"]): float(row[key])
         for row in metrics

@@ -1,35 +1,54 @@
-"""Which checkpoint a killed run goes on from: the newest that was written to its end."""
+"""Which checkpoints a killed run may go on from, and which are kept."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+from tunelift.artifacts.records import file_sha256
+from tunelift.runtime import console
+
 MARKER = "complete.json"
-"""Written last into a checkpoint: the size of every other file."""
+"""Written last into a checkpoint: size and sha256 of every other file."""
 
 
 def mark_complete(checkpoint: Path) -> None:
-    """Say that everything is written."""
+    """Say that everything is written, once it is on the disk: a marker that outlives its files would be a lie."""
     marker = checkpoint / MARKER
     temporary = marker.with_suffix(".tmp")
-    temporary.write_text(json.dumps(_sizes(checkpoint)))
+    files = _files(checkpoint)
+    for path in files.values():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    told = {name: [path.stat().st_size, file_sha256(path)] for name, path in files.items()}
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(told, file)
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(marker)
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Every file that the marker names is there in full."""
+    """Every file that the marker names is there as it was written, and no other."""
     try:
-        sizes = json.loads((checkpoint / MARKER).read_text())
-    except (OSError, ValueError):
+        told = json.loads((checkpoint / MARKER).read_text())
+        files = _files(checkpoint)
+        sizes = {name: path.stat().st_size for name, path in files.items()}
+        return (
+            bool(told)
+            and sizes == {name: size for name, (size, _) in told.items()}
+            and all(file_sha256(files[name]) == sha256 for name, (_, sha256) in told.items())
+        )
+    except (OSError, ValueError, TypeError, AttributeError):
         return False
-    return bool(sizes) and sizes == _sizes(checkpoint)
 
 
-def _sizes(checkpoint: Path) -> dict[str, int]:
+def _files(checkpoint: Path) -> dict[str, Path]:
     files = (path for path in sorted(checkpoint.rglob("*")) if path.is_file())
-    return {str(path.relative_to(checkpoint)): path.stat().st_size for path in files if path.name != MARKER}
+    return {str(path.relative_to(checkpoint)): path for path in files if path.stem != Path(MARKER).stem}
 
 
 def step_of(checkpoint: Path) -> int:
@@ -37,12 +56,46 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def newest(folder: Path) -> Path | None:
-    """The complete checkpoint of the latest step; torn ones are deleted, since a later one may take their name."""
+def at(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies, by the Trainer's naming."""
+    return folder / f"checkpoint-{step}"
+
+
+def whole(folder: Path) -> list[Path]:
+    """The complete checkpoints, the newest first; torn ones are deleted, since a later one may take their name."""
     found: list[Path] = []
     for checkpoint in folder.glob("checkpoint-*"):
         if is_complete(checkpoint):
             found.append(checkpoint)
         else:
+            console.say(f"train: {checkpoint.name} was not written to its end or is damaged; it is not used")
             shutil.rmtree(checkpoint, ignore_errors=True)
-    return max(found, key=step_of, default=None)
+    return sorted(found, key=step_of, reverse=True)
+
+
+def newest(folder: Path) -> Path | None:
+    """The complete checkpoint of the latest step."""
+    return next(iter(whole(folder)), None)
+
+
+def resumable(folder: Path, best_as_of: Callable[[int], int | None]) -> Path | None:
+    """The newest complete checkpoint from which the run can end as it would have.
+
+    That takes the best checkpoint as well: where it is damaged, training goes on from one before it and makes it again.
+
+    Args:
+        folder: Holds the checkpoints.
+        best_as_of: The best step as things stood at a step, if steps are chosen among.
+    """
+    found = whole(folder)
+    steps = {step_of(checkpoint) for checkpoint in found}
+    return next((one for one in found if best_as_of(step_of(one)) in {None, *steps}), None)
+
+
+def rotate(folder: Path, keep: int, best: int | None) -> None:
+    """Delete all but the newest `keep` checkpoints and the best one. Call it when the newest is marked complete."""
+    older = sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True)[keep:]
+    for checkpoint in older:
+        if step_of(checkpoint) != best:
+            (checkpoint / MARKER).unlink(missing_ok=True)  # First: half deleted, it must not pass for whole.
+            shutil.rmtree(checkpoint)

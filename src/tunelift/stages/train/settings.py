@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
     from trl import SFTConfig
 
-KEPT_CHECKPOINTS = 2
-
 
 def quantization(config: TrainConfig) -> BitsAndBytesConfig | None:
     """How the base is held in memory; none for plain weights."""
@@ -75,7 +73,7 @@ def sft_config(config: TrainConfig, *, device: Device, steps: int, seed: int, ch
         eval_steps=config.eval_steps,
         save_strategy="steps",
         save_steps=config.save_steps,
-        save_total_limit=KEPT_CHECKPOINTS,
+        save_total_limit=None,  # `checkpoints.rotate` deletes, and only when the newest is known to be whole.
         logging_steps=1,
         logging_nan_inf_filter=False,  # A loss that is no number ends the run instead of being averaged away.
         seed=seed,

@@ -12,23 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from tunelift.artifacts.records import file_sha256
 from tunelift.config.schema import TrainConfig
-from tunelift.runtime import console
+from tunelift.errors import UserError
 from tunelift.runtime.attention import by_row
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import Row, read_encoded
 from tunelift.runtime.vocabulary import add_tokens, fit_embeddings, start_embeddings
-from tunelift.runtime.weights import (
-    Device,
-    casting_by_autocast_alone,
-    load_base,
-    machine_trouble,
-    one_gpu,
-    peak_memory_gib,
-)
+from tunelift.runtime.weights import Device, load_base, machine_trouble, one_gpu, peak_memory_gib
 from tunelift.stages.train import checkpoints, preflight
 from tunelift.stages.train.adapters import adapter_for, check_took_hold, explained, serving_needs
+from tunelift.stages.train.answers import ask_for_choice, ask_for_samples
+from tunelift.stages.train.fit import Outcome, fit
 from tunelift.stages.train.packing import refuse_leaks
-from tunelift.stages.train.settings import micro_batch_size, packing, precision, resolved, sft_config, total_steps
+from tunelift.stages.train.settings import packing, precision, resolved, sft_config, total_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -44,19 +39,20 @@ FINISHED = "training.json"
 def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device: Device, out: Path) -> dict[str, Any]:
     """Train an adapter into `out`; checkpoints in it of a killed run with the same arguments are gone on from.
 
-    Writes `adapter/` (fp32 safetensors, tokenizer, chat template, generation config), `metrics.jsonl` and
-    `preflight.json`.
+    Writes `adapter/` (fp32 safetensors, tokenizer, chat template, generation config), `metrics.jsonl`,
+    `preflight.json`, `micro_batch.json`, and `samples.jsonl` if `train.samples.every` is set.
 
     Returns:
-        `steps`, `epochs`, `train_loss` (mean over all steps, nats per supervised token), `eval_loss` (the last),
-        `seconds` and `first_step_seconds` (with loading), `supervised_tokens` (seen in all epochs), `padding_share`
-        (of the positions computed), `micro_batch_size`, `accumulation`, `trainable_parameters`, `peak_memory_gib`,
-        `serving` (what serving the adapter unmerged takes: `max_lora_rank`, and `merged_only`, why it cannot be), and
-        `content`, the sha256 of the adapter's weights.
+        `steps`, `epochs`, `train_loss` (mean over all steps, nats per supervised token), `eval_loss` (at the step that
+        was kept), `seconds` and `first_step_seconds` (with loading), `supervised_tokens` (seen in all epochs),
+        `padding_share` (of the positions computed), `micro_batch_size`, `accumulation`, `micro_batch` (how it came
+        about), `kept` {`step`, `by`, `value`, `why_stopped`}, `trainable_parameters`, `peak_memory_gib`, `serving`
+        (what serving the adapter unmerged takes: `max_lora_rank`, and `merged_only`, why it cannot be), and `content`,
+        the sha256 of the adapter's weights.
 
     Raises:
         UserError: the data set, the model or the config cannot be trained on.
-        MachineError: out of memory or disk, or a loss that is not finite.
+        MachineError: out of memory or disk, or a loss that is not finite or has exploded.
     """
     started = time.monotonic()
     if device == "cuda":
@@ -75,6 +71,14 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
         _write_json(out / "preflight.json", found)
         preflight.show(found)
         tokenizer.pad_token = found["padding"]
+        ends = found["end_of_turn"]["ids"]
+        measure, asked = ask_for_choice(config, tokenizer, dataset, seed, ends)
+        samples = ask_for_samples(config, tokenizer, dataset, seed, ends)
+        if measure and not eval_rows:
+            raise UserError(
+                f"train.best.by={config.best.by} chooses by the validation split, and that is empty.",
+                remedy="Raise curate.split.validation, or set train.best.by to last.",
+            )
         settings = sft_config(
             config, device=device, steps=total_steps(config, len(rows)), seed=seed, checkpoints=out / "checkpoints"
         )
@@ -88,10 +92,12 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
         start_embeddings(base, added)
         if packing(config):
             refuse_leaks(base, rows)
-        trainer = _build_trainer(config, base, list(added), settings, tokenizer, rows, eval_rows)
-        _fit(trainer, out, started)
-        _write_adapter(config, out, model, found["end_of_turn"]["ids"])
-        details = _details(config, trainer, device, out)
+        trainer = _build_trainer(
+            config, base, list(added), settings, tokenizer, rows, eval_rows, asked=asked, measure=measure
+        )
+        outcome = fit(trainer, config, model=model, device=device, samples=samples, out=out, started=started)
+        _write_adapter(config, out, outcome.checkpoint, model, ends)
+        details = _details(outcome, trainer, device, out)
         _write_json(out / FINISHED, details)
         shutil.rmtree(out / "checkpoints")  # Several times the adapter's size, and of no use any more.
         return details
@@ -115,6 +121,7 @@ def _build_trainer(
     tokenizer: PreTrainedTokenizerFast,
     rows: Sequence[Row],
     eval_rows: Sequence[Row],
+    **choice: Any,
 ) -> SupervisedTrainer:
     from transformers import PrinterCallback
 
@@ -132,44 +139,20 @@ def _build_trainer(
             tokenizer=tokenizer,
             packing=packing(config),
             peft_config=adapter,
+            **choice,
         )
     check_took_hold(config, trainer.model)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _fit(trainer: SupervisedTrainer, out: Path, started: float) -> None:
-    """Train to the last step, from the newest whole checkpoint if there is one; leave a checkpoint of the last step."""
-    from tunelift.stages.train import journal
-
-    steps = trainer.args.max_steps
-    checkpoint = checkpoints.newest(out / "checkpoints")
-    done = checkpoints.step_of(checkpoint) if checkpoint else 0
-    earlier = journal.cut_back(out / "metrics.jsonl", done)
-    if done:
-        console.say(f"train: goes on after step {done} of {steps}")
-    if done >= steps:  # The Trainer would take one step more.
-        return
-    with (
-        console.progress("train", total=steps, unit="steps", done=done) as bar,
-        casting_by_autocast_alone(trainer.model),
-    ):
-        notes = journal.Journal(out / "metrics.jsonl", bar, trainer, started - earlier)
-        trainer.add_callback(notes)
-        with notes.heeding_signals():
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-
-def _write_adapter(config: TrainConfig, out: Path, model: Path, turn_ends: Sequence[int]) -> None:
-    """The last checkpoint's weights, with all that is needed to use them as they were trained."""
-    last = checkpoints.newest(out / "checkpoints")
-    if last is None:
-        raise RuntimeError(f"no checkpoint of the last step in {out}")
+def _write_adapter(config: TrainConfig, out: Path, checkpoint: Path, model: Path, turn_ends: Sequence[int]) -> None:
+    """A checkpoint's weights, with all that is needed to use them as they were trained."""
     adapter = out / "adapter"
     shutil.rmtree(adapter, ignore_errors=True)
     adapter.mkdir()
-    shutil.copyfile(last / ADAPTER_WEIGHTS, adapter / ADAPTER_WEIGHTS)
-    described = json.loads((last / "adapter_config.json").read_text())
+    shutil.copyfile(checkpoint / ADAPTER_WEIGHTS, adapter / ADAPTER_WEIGHTS)
+    described = json.loads((checkpoint / "adapter_config.json").read_text())
     described["base_model_name_or_path"], described["revision"] = _public_name(model)
     for names in ("target_modules", "exclude_modules"):
         if isinstance(described[names], list):
@@ -193,15 +176,15 @@ def _public_name(model: Path) -> tuple[str, str | None]:
     return model.resolve().name, None
 
 
-def _details(config: TrainConfig, trainer: SupervisedTrainer, device: Device, out: Path) -> dict[str, Any]:
+def _details(outcome: Outcome, trainer: SupervisedTrainer, device: Device, out: Path) -> dict[str, Any]:
     """The run in numbers, from what was written while it ran, so that a resumed run tells the whole."""
     from tunelift.stages.train import journal
 
     lines = journal.read(out / "metrics.jsonl")
     steps = [line for line in lines if "loss" in line]
-    evaluations = [line for line in lines if "eval_loss" in line]
-    micro = micro_batch_size(config)
     positions = sum(line["positions"] for line in steps)
+    kept = checkpoints.step_of(outcome.checkpoint)
+    evaluations = [line for line in lines if "eval_loss" in line and line["step"] <= kept]
     return {
         "steps": steps[-1]["step"],
         "epochs": steps[-1]["epoch"],
@@ -211,8 +194,9 @@ def _details(config: TrainConfig, trainer: SupervisedTrainer, device: Device, ou
         "seconds": lines[-1]["seconds"],
         "supervised_tokens": sum(line["supervised_tokens"] for line in steps),
         "padding_share": round(sum(line["padding_share"] * line["positions"] for line in steps) / positions, 6),
-        "micro_batch_size": micro,
-        "accumulation": config.global_batch_size // micro,
+        "micro_batch_size": outcome.micro_batch["micro_batch_size"],
+        "accumulation": outcome.micro_batch["accumulation"],
+        **outcome.to_json(),
         "trainable_parameters": sum(part.numel() for part in trainer.model.parameters() if part.requires_grad),
         "peak_memory_gib": peak_memory_gib(device),
         "serving": serving_needs(json.loads((out / "adapter" / "adapter_config.json").read_text())),

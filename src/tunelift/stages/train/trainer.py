@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -11,13 +12,13 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
-from tunelift.errors import MachineError
 from tunelift.runtime.encoded import Row, collate
-from tunelift.runtime.weights import keep_trained_in_fp32, supervised_logits
+from tunelift.runtime.weights import is_out_of_memory, keep_trained_in_fp32, supervised_logits
+from tunelift.stages.train.answers import Asked
+from tunelift.stages.train.best import Measure
+from tunelift.stages.train.health import BadStep
 from tunelift.stages.train.order import Positions, RandomOrder
-from tunelift.stages.train.packing import computed_positions, pack
-
-SHOWN_IDS = 32
+from tunelift.stages.train.packing import computed_positions, pack, row_lengths
 
 
 class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
@@ -28,6 +29,8 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         rows: The training rows.
         eval_rows: Rows for the evaluation loss.
         packing: Lay the rows of a micro-batch end to end instead of padding them.
+        asked: Rows whose answers are scored as well; none if steps are not chosen by a scorer.
+        measure: What steps are chosen by, if any.
     """
 
     loss_is_scaled_for_ga = True
@@ -41,6 +44,8 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         eval_rows: Sequence[Row],
         tokenizer: PreTrainedTokenizerFast,
         packing: bool = False,
+        asked: Asked | None = None,
+        measure: Measure | None = None,
         **kwargs: Any,
     ) -> None:
         from datasets import Dataset
@@ -50,8 +55,11 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         self.eval_rows = sorted(eval_rows, key=len, reverse=True)
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
         self.order = RandomOrder([len(row) for row in rows], batch, args.seed)
+        self.asked, self.measure, self.packing = asked, measure, packing
         self.step_tokens = 0
         self.step_positions = Positions(0, 0)
+        self.step_lengths: list[int] = []
+        """Tokens of each row of the step, without padding."""
         kwargs["data_collator"] = pack if packing else None
         # The Trainer wants an evaluation set; `evaluate` reads `eval_rows`.
         some = data.select([0])
@@ -63,6 +71,12 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         # them is in the adapter.
         self.model.save_pretrained = partial(self.model.save_pretrained, save_embedding_layers=False)
 
+    def use_micro_batch(self, size: int) -> None:
+        """Take so many rows at once, and as many micro-batches as make the same global batch."""
+        whole = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        self.args.per_device_train_batch_size = self._train_batch_size = size
+        self.args.gradient_accumulation_steps = whole // size
+
     def _get_train_sampler(self, train_dataset: Any = None) -> RandomOrder:
         return self.order
 
@@ -71,6 +85,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         batches, tokens = super().get_batch_samples(*args, **kwargs)
         self.step_tokens = int(tokens)
         self.step_positions = computed_positions(batches)
+        self.step_lengths = [length for batch in batches for length in row_lengths(batch)]
         return batches, tokens
 
     def compute_loss(
@@ -85,22 +100,59 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         """One forward and backward pass.
 
         Raises:
-            MachineError: the loss is not finite.
+            BadStep: the loss is not finite.
         """
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         if not torch.isfinite(loss):
-            step = self.state.global_step + 1
-            ids = [self.rows[number].id for number in self.order.rows_of_step(step)]
-            more = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
-            raise MachineError(
-                f"The loss of step {step} is {loss.item()}. Its rows: {', '.join(ids[:SHOWN_IDS])}{more}.",
+            raise BadStep(
+                f"The loss of step {self.state.global_step + 1} is {loss.item()}.",
                 remedy="Lower train.learning_rate, or look at these rows in the data set.",
+                loss=loss.item(),
             )
         return loss
 
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        """The gradient's norm; comes before the optimizer's step, so a bad gradient reaches no weight.
+
+        Raises:
+            BadStep: it is not finite.
+        """
+        norm = super()._get_grad_norm(*args, **kwargs)
+        if not math.isfinite(norm):
+            raise BadStep(
+                f"The gradient of step {self.state.global_step + 1} is not finite.",
+                remedy="Lower train.learning_rate, or look at these rows in the data set.",
+                grad_norm=float(norm),
+            )
+        return norm
+
+    def current_learning_rate(self) -> float:
+        """Of the step that comes next."""
+        return float(self._get_learning_rate())
+
+    @torch.no_grad()
+    def row_losses(self, numbers: Sequence[int]) -> dict[int, float | None]:
+        """By number, its own mean loss by the weights as they are; None if not finite, absent if it cannot fit."""
+        self.model.eval()
+        found: dict[int, float | None] = {}
+        for number in numbers:
+            batch = collate([self.rows[number]], self._tokenizer.pad_token_id, str(self.args.device))
+            try:
+                logits, targets = supervised_logits(self.model_wrapped, batch)
+                loss = cross_entropy(logits.float(), targets).item()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                break
+            found[number] = loss if math.isfinite(loss) else None
+        return found
+
     @torch.no_grad()
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Mean loss per supervised token, and the share of them that the model would have written, on `eval_rows`."""
+        """Mean loss per supervised token, and the share of them that the model would have written, on `eval_rows`.
+
+        Where steps are chosen by a scorer, its mean over the answers to `asked` as well.
+        """
         self.model.eval()
         loss, right, tokens = 0.0, 0, 0
         size = self.args.per_device_train_batch_size
@@ -111,6 +163,8 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
             right += int((logits.argmax(-1) == targets).sum())
             tokens += len(targets)
         metrics = {"eval_loss": loss / tokens, "eval_accuracy": right / tokens}
+        if self.asked and self.measure:
+            metrics[self.measure.key] = self.asked.mean_score(self)
         self.log(dict(metrics))
         self.model.train()
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -1,0 +1,126 @@
+"""Validation rows that are answered while training: to choose a step by a scorer, and to look at.
+
+A row is asked as in an evaluation: its conversation without the last reply, through the chat template. Which rows are
+asked is a pure function of the seed and their ids, so that it changes with neither their order nor a resume.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunelift.config.evaluation import SplitTaskConfig
+from tunelift.config.schema import TrainConfig
+from tunelift.errors import UserError
+from tunelift.runtime.chat import render
+from tunelift.runtime.generation import greedy
+from tunelift.stages.train.best import Measure
+from tunelift.tasks.scorers import score
+from tunelift.tasks.task import Task, task_from_split
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from tunelift.stages.train.trainer import SupervisedTrainer
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Rows as a task, with their prompts' token ids."""
+
+    task: Task
+    prompts: list[list[int]]
+    tokenizer: PreTrainedTokenizerFast
+    stops: tuple[int, ...]
+
+    def answers(self, trainer: SupervisedTrainer) -> list[str]:
+        """The greedy answers of the model as it now is, in the items' order."""
+        return greedy(
+            trainer.model,
+            self.tokenizer,
+            self.prompts,
+            max_tokens=self.task.max_tokens,
+            stops=self.stops,
+            rows_at_once=trainer.args.per_device_train_batch_size,
+            bf16=trainer.args.bf16,
+        )
+
+    def mean_score(self, trainer: SupervisedTrainer) -> float:
+        """Mean of the task's primary metric."""
+        outputs = self.answers(trainer)
+        scores = [
+            score(output, item, self.task)[self.task.primary]
+            for output, item in zip(outputs, self.task.items, strict=True)
+        ]
+        return sum(scores) / len(scores)
+
+
+def ask(
+    tokenizer: PreTrainedTokenizerFast,
+    dataset: Path,
+    *,
+    rows: int,
+    max_tokens: int,
+    scorer: str | None,
+    seed: int,
+    stops: Sequence[int],
+) -> Asked:
+    """Choose so many validation rows.
+
+    Raises:
+        UserError: there is no validation row, or no such scorer.
+    """
+    path = dataset / "validation.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    found = sorted((json.loads(line) for line in lines), key=lambda row: _draw(seed, str(row["id"])))[:rows]
+    config = SplitTaskConfig(
+        from_split="validation", scorers=(scorer,) if scorer else "auto", primary=scorer, max_tokens=max_tokens
+    )
+    try:
+        task = task_from_split(found, config)
+    except UserError as error:
+        if scorer is None or not found:
+            raise
+        raise UserError(
+            f"train.best.by={scorer}: {error.message}",
+            remedy=error.remedy or "Set it to last, eval_loss, or a scorer that needs no options.",
+        ) from error
+    texts = [render(tokenizer, item.prompt, item.tools, generate=True) for item in task.items]
+    prompts = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    return Asked(task, prompts, tokenizer, tuple(stops))
+
+
+def _draw(seed: int, row: str) -> str:
+    return sha256(f"{seed}:{row}".encode()).hexdigest()
+
+
+def ask_for_choice(
+    config: TrainConfig, tokenizer: PreTrainedTokenizerFast, dataset: Path, seed: int, stops: Sequence[int]
+) -> tuple[Measure | None, Asked | None]:
+    """What `train.best` chooses steps by: nothing, the validation loss, or a scorer with the rows that it is given.
+
+    Raises:
+        UserError: a scorer that does not exist or fits no validation row.
+    """
+    best = config.best
+    if best.by in {"last", "eval_loss"}:
+        return (Measure("eval_loss", lower_is_better=True) if best.by == "eval_loss" else None), None
+    asked = ask(tokenizer, dataset, rows=best.rows, max_tokens=best.max_tokens, scorer=best.by, seed=seed, stops=stops)
+    primary = asked.task.scorer(asked.task.primary)
+    return Measure(f"eval_{primary.name}", lower_is_better=primary.lower_is_better), asked
+
+
+def ask_for_samples(
+    config: TrainConfig, tokenizer: PreTrainedTokenizerFast, dataset: Path, seed: int, stops: Sequence[int]
+) -> Asked | None:
+    """The rows of `train.samples`; none if it is off, or if there is no validation row."""
+    samples, path = config.samples, dataset / "validation.jsonl"
+    if samples.every is None or not path.exists() or not path.stat().st_size:
+        return None
+    return ask(
+        tokenizer, dataset, rows=samples.rows, max_tokens=samples.max_tokens, scorer=None, seed=seed, stops=stops
+    )
