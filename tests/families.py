@@ -1,4 +1,4 @@
-"""The chat templates of model families as published, each with a small tokenizer that has the family's control tokens."""
+"""The chat templates of model families as published, each with a small tokenizer that has its control tokens."""
 
 from __future__ import annotations
 
@@ -133,15 +133,13 @@ def _tokenizer(name: str):  # type: ignore[no-untyped-def]
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(
         TEXT.split("\n"),
-        trainers.BpeTrainer(
-            vocab_size=512, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-        ),
+        trainers.BpeTrainer(vocab_size=512, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False),
     )
     # As in the real tokenizers, most control tokens have no name of their own.
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True, normalized=False, rstrip=family.swallows) for token in family.special]
     )
-    made = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=family.bos,
         eos_token=family.eos or family.end,
@@ -149,4 +147,3 @@ def _tokenizer(name: str):  # type: ignore[no-untyped-def]
         chat_template=family.template,
         clean_up_tokenization_spaces=False,
     )
-    return made

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
+BOUNDARY_REMEDY = (
+    "Take white space from the beginning of the replies; if the template begins each answer with thinking and the rows "
+    "hold none, pin enable_thinking: false in model.template_arguments."
+)
+
+
 @dataclass(frozen=True)
 class Supervised:
     """A rendered conversation.
@@ -216,20 +222,24 @@ def _token_mask(
             raise UnusableRow(
                 "token_across_boundary",
                 f"The token {text[start:end]!r} spans characters {start} to {end}, across a turn's edge.",
-                remedy="Take white space from the beginning of the reply; if the template begins each answer with "
-                "thinking and the rows hold none, pin enable_thinking: false in model.template_arguments.",
+                remedy=BOUNDARY_REMEDY,
             )
         mask.append(inside and end > start)
     return mask
 
 
-def mark_supervised(tokenizer: PreTrainedTokenizerFast, row: Supervised) -> str:
-    """The rendered text with ⟦ and ⟧ around what is learnt, decoded from the token ids themselves."""
-    parts: list[str] = []
+def segments(tokenizer: PreTrainedTokenizerFast, row: Supervised) -> list[tuple[str, bool]]:
+    """The row in pieces that are learnt, or not, decoded from the token ids themselves."""
+    parts: list[tuple[str, bool]] = []
     start = 0
     for position in range(1, len(row.mask) + 1):
         if position == len(row.mask) or row.mask[position] != row.mask[start]:
             piece = str(tokenizer.decode(row.input_ids[start:position], clean_up_tokenization_spaces=False))
-            parts.append(f"⟦{piece}⟧" if row.mask[start] else piece)
+            parts.append((piece, row.mask[start]))
             start = position
-    return "".join(parts)
+    return parts
+
+
+def mark_supervised(tokenizer: PreTrainedTokenizerFast, row: Supervised) -> str:
+    """The rendered text with ⟦ and ⟧ around what is learnt, decoded from the token ids themselves."""
+    return "".join(f"⟦{text}⟧" if learnt else text for text, learnt in segments(tokenizer, row))

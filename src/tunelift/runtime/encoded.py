@@ -23,7 +23,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Row:
-    """One row to train on; `id` is the data set's, with `#n` behind it if the conversation needs a row for each turn."""
+    """One row to train on; `id` is the data set's, with `#n` behind it if the conversation needs a row a turn."""
 
     id: str
     rendered: Supervised

@@ -89,6 +89,15 @@ def pinned_template(folder: Path, model: ModelConfig) -> str | None:
     return pin(template, model.template_arguments, date.fromisoformat(model.template_date))
 
 
+def template_note(folder: Path, model: ModelConfig) -> str:
+    """What is pinned in a model's chat template, in words."""
+    if pinned_template(folder, model) is None:
+        return "the model's own; it asks for nothing that changes"
+    arguments = [f"{name}={json.dumps(value)}" for name, value in model.template_arguments.items()]
+    dated = "strftime_now" in str(read_template(folder))
+    return "the model's own, pinned: " + ", ".join([*arguments, *([f"date {model.template_date}"] if dated else [])])
+
+
 def pin(template: str, arguments: Mapping[str, Any], day: date) -> str:
     """The template with arguments set at its beginning, and with `day` wherever it would write today's date.
 

@@ -37,11 +37,20 @@ FINISHED = "training.json"
 """Written when the adapter is: a run that is killed after it does not train again."""
 
 
-def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device: Device, out: Path) -> dict[str, Any]:
+def train(
+    config: TrainConfig,
+    *,
+    model: Path,
+    dataset: Path,
+    seed: int,
+    device: Device,
+    out: Path,
+    template: str | None = None,
+) -> dict[str, Any]:
     """Train an adapter into `out`; checkpoints in it of a killed run with the same arguments are gone on from.
 
     Writes `adapter/` (fp32 safetensors, tokenizer, chat template, generation config), `metrics.jsonl` and
-    `preflight.json`.
+    `preflight.json`. `template` is the chat template to train and save in place of the model's own.
 
     Returns:
         `steps`, `epochs`, `train_loss` (mean over all steps, nats per supervised token), `eval_loss` (the last),
@@ -60,7 +69,7 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
         finished = _finished(out)
         if finished:
             return finished
-        tokenizer = load_tokenizer(model)
+        tokenizer = load_tokenizer(model, template)
         rows = read_encoded(tokenizer, dataset, "train")
         eval_rows = read_encoded(tokenizer, dataset, "validation", config.eval_rows)
         found = preflight.check(tokenizer, model, rows, eval_rows, config.max_length)
@@ -76,7 +85,7 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
         )
         trainer = _build_trainer(config, base, settings, tokenizer, rows, eval_rows)
         _fit(trainer, out, started)
-        _write_adapter(out, model, found["end_of_turn"]["ids"])
+        _write_adapter(out, model, template, found["end_of_turn"]["ids"])
         details = _details(config, trainer, device, out)
         _write_json(out / FINISHED, details)
         shutil.rmtree(out / "checkpoints")  # Several times the adapter's size, and of no use any more.
@@ -144,7 +153,7 @@ def _fit(trainer: SupervisedTrainer, out: Path, started: float) -> None:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
-def _write_adapter(out: Path, model: Path, turn_ends: Sequence[int]) -> None:
+def _write_adapter(out: Path, model: Path, template: str | None, turn_ends: Sequence[int]) -> None:
     """The last checkpoint's weights, with all that is needed to use them as they were trained."""
     last = checkpoints.newest(out / "checkpoints")
     if last is None:
@@ -158,7 +167,7 @@ def _write_adapter(out: Path, model: Path, turn_ends: Sequence[int]) -> None:
     if isinstance(described["target_modules"], list):
         described["target_modules"].sort()
     _write_json(adapter / "adapter_config.json", described)
-    load_tokenizer(model).save_pretrained(adapter)
+    load_tokenizer(model, template).save_pretrained(adapter)
     generation = preflight.generation_config(model)
     stops = generation.get("eos_token_id")
     known = [] if stops is None else stops if isinstance(stops, list) else [stops]
