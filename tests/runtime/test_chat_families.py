@@ -1,7 +1,7 @@
 """Every family's own template: learnt are the assistant's turns through their end, and nothing else.
 
-What is expected is not found by rendering prefixes, as the code does, but by counting the control tokens in the text, and
-by the markers in TRL's versions of the templates.
+What is expected is found by counting control tokens in the text, by asking the template for the prompt at each turn,
+and by the markers in TRL's versions of the templates.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.families import BY_NAME, FAMILIES, TRL, Family
 from tunelift.runtime.chat import mark_supervised, segments, supervise
-from tunelift.runtime.turns import UnusableRow, end_of_turn, render
+from tunelift.runtime.turns import UnusableRow, end_of_turn
 
 EVERY = [pytest.param(family, id=family.name) for family in FAMILIES]
 WITH_TOOLS = [
@@ -139,7 +139,7 @@ def test_one_bos_at_most_and_a_padding_that_is_not_learnt(family: Family) -> Non
 
 @pytest.mark.parametrize("family", MARKED)
 def test_the_mask_is_the_one_of_the_marked_template(family: Family) -> None:
-    """TRL marks the line break behind an end of turn as well; no model is asked for it, so it is left out here."""
+    """TRL marks the line break behind an end of turn as well, and the end of Phi's text: generation stops before both."""
     tokenizer = family.tokenizer()
     marked = (TRL / f"{family.training}.jinja").read_text(encoding="utf-8")
     for name, messages in conversations(family).items():
@@ -150,7 +150,8 @@ def test_the_mask_is_the_one_of_the_marked_template(family: Family) -> None:
         assert row.input_ids == theirs["input_ids"], name
         tokens = zip(row.input_ids, row.mask, theirs["assistant_masks"], strict=True)
         other = [(token, ours) for token, ours, mask in tokens if ours != bool(mask)]
-        assert all(not ours and not tokenizer.decode([token]).strip() for token, ours in other), name
+        beyond = [tokenizer.decode([token]).strip() for token, _ in other]
+        assert not any(ours for _, ours in other) and set(beyond) <= {"", family.eos}, name
 
 
 @pytest.mark.parametrize("family", WITH_TOOLS)
@@ -289,13 +290,15 @@ def test_any_conversation_is_learnt_turn_by_turn_or_refused(family: Family, talk
     try:
         rows = supervise(tokenizer, messages, tools)
     except UnusableRow as error:
-        assert error.reason in {"token_across_boundary", "special_token_in_content"}
+        if error.reason not in {"token_across_boundary", "special_token_in_content"}:
+            raise
         return
     places = _replies(messages)
     starts = [(row, start) for row in rows for start in _starts(tokenizer, row)]
     assert len(starts) == len(places) == sum(len(_starts(tokenizer, row)) for row in rows)
     for (row, start), place in zip(starts, places, strict=True):
-        assert row.text[:start] == own(family, messages[:place], tools, generate=True)
+        prompt = own(family, messages[:place], tools, generate=True)
+        assert row.text[:start].rstrip() == prompt.rstrip() if family.swallows else row.text[:start] == prompt
         part = row.text[start:]
         said = part[: part.index(family.end)]
         assert messages[place]["content"].strip() in said
@@ -331,10 +334,3 @@ def _pinned(family: Family):  # type: ignore[no-untyped-def]
     tokenizer = _fresh(family.name)
     tokenizer.chat_template = pin(family.template, family.arguments, date(2024, 7, 26))
     return tokenizer
-
-
-def test_the_render_helper_is_the_template_itself() -> None:
-    family = BY_NAME["qwen_2_5"]
-    assert render(family.tokenizer(), [user("a")], [TOOL], generate=True) == own(
-        family, [user("a")], [TOOL], generate=True
-    )
