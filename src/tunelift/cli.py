@@ -193,6 +193,10 @@ def _plan(parsed: argparse.Namespace) -> None:
 
 
 def _render(parsed: argparse.Namespace) -> None:
+    if "torch" not in sys.modules:
+        # transformers imports torch wherever it finds it: many seconds, of which a tokenizer needs nothing.
+        sys.modules["torch"] = None  # type: ignore[assignment]
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     run = _open(parsed)
     from tunelift.rendering import describe, wants_colour
 

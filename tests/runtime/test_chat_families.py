@@ -139,7 +139,7 @@ def test_one_bos_at_most_and_a_padding_that_is_not_learnt(family: Family) -> Non
 
 @pytest.mark.parametrize("family", MARKED)
 def test_the_mask_is_the_one_of_the_marked_template(family: Family) -> None:
-    """TRL marks the line break behind an end of turn as well, and the end of Phi's text: generation stops before both."""
+    """TRL marks the line break behind an end of turn too, and the end of Phi's text: generation stops before both."""
     tokenizer = family.tokenizer()
     marked = (TRL / f"{family.training}.jinja").read_text(encoding="utf-8")
     for name, messages in conversations(family).items():

@@ -31,6 +31,7 @@ def run(tokenizer_folder: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]
         max_length: int = 512,
         seed: int = 17,
         out: Path | None = None,
+        template: str | None = None,
         **options: Any,
     ) -> dict[str, Any]:
         out = out or tmp_path / "out"
@@ -43,6 +44,7 @@ def run(tokenizer_folder: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]
             questions=questions or {},
             seed=seed,
             out=out,
+            template=template,
         )
         return json.loads((out / "stats.json").read_text())
 
