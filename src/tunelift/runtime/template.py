@@ -74,19 +74,17 @@ def pinned_template(folder: Path, model: ModelConfig) -> str | None:
     """
     template = read_template(folder)
     texts = [template] if isinstance(template, str) else list((template or {}).values())
-    timeless = not any("strftime_now" in text for text in texts)
-    if timeless and not model.template_arguments:
-        return None
-    if template is None:
-        return None  # Loading the tokenizer says what is missing.
+    arguments, day = model.template_arguments, date.fromisoformat(model.template_date)
+    if template is None or not (arguments or any("strftime_now" in text for text in texts)):
+        return None  # Where there is no template at all, loading the tokenizer says so.
     if not isinstance(template, str):
         raise UserError(
             f"The model has {len(template)} templates ({', '.join(sorted(template))}), with something to pin in them.",
             where=str(folder),
             remedy="Keep the one that you use, as chat_template.jinja in a copy of the model's folder.",
         )
-    _check_read(template, model.template_arguments, folder)
-    return pin(template, model.template_arguments, date.fromisoformat(model.template_date))
+    _check_read(template, arguments, folder)
+    return pin(template, arguments, day)
 
 
 def template_note(folder: Path, model: ModelConfig) -> str:
