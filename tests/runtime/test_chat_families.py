@@ -193,6 +193,22 @@ def test_calls_and_results_that_the_template_cannot_write_are_an_error(family: F
     assert caught.value.reason in {"template_ignores_tool_calls", "template_refuses_tools"}
 
 
+def test_white_space_that_a_control_token_takes_along_is_part_of_neither_turn() -> None:
+    """Phi's `<|assistant|>` reaches over the line break to the first letter: the model never writes that space."""
+    family = BY_NAME["phi_3_5"]
+    assert learnt_parts(family, [user("a"), assistant("  Yes. ")]) == ["Yes. <|end|>"]
+
+
+def test_a_reply_whose_first_token_reaches_into_the_prompt_is_refused_with_the_remedy() -> None:
+    family = BY_NAME["qwen_2_5"]
+    tokenizer = _fresh(family.name)
+    tokenizer.add_tokens(["\n\n\n"])
+    with pytest.raises(UnusableRow) as caught:
+        supervise(tokenizer, [user("a"), assistant("\n\nb")])
+    assert caught.value.reason == "token_across_boundary"
+    assert "white space" in caught.value.remedy
+
+
 @pytest.mark.parametrize("name", ["phi_3", "phi_3_5", "phi_4", "olmo_2"])
 def test_results_that_the_template_passes_over_are_an_error(name: str) -> None:
     with pytest.raises(UnusableRow) as caught:
