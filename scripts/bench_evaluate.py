@@ -34,7 +34,7 @@ from tunelift.config.evaluation import ArmConfig, EvaluateConfig
 from tunelift.config.schema import EngineConfig
 from tunelift.engines.vllm import VllmEngine
 from tunelift.errors import TuneliftError
-from tunelift.runtime import chat
+from tunelift.runtime import chat, turns
 from tunelift.runtime.hardware import detect
 from tunelift.stages.evaluate import evaluate
 from tunelift.tasks.scorers import score
@@ -179,7 +179,7 @@ def ours(task: Task, model: Path, out: Path) -> tuple[list[dict[str, Any]], Timi
 def rendered(task: Task, model: Path) -> list[str]:
     """The prompts as text, through the model's chat template."""
     tokenizer = chat.load_tokenizer(model)
-    return [chat.render(tokenizer, list(item.prompt), None, generate=True) for item in task.items]
+    return [turns.render(tokenizer, list(item.prompt), None, generate=True) for item in task.items]
 
 
 def job(prompts: Sequence[str], model: Path, batch_size: int) -> dict[str, Any]:

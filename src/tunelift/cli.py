@@ -34,6 +34,7 @@ examples:
   tunelift train configs/quickstart.yaml train.learning_rate=5e-4 seed=1
   tunelift run configs/quickstart.yaml curate.max_rows=200 train.max_steps=5     # a smoke run
   tunelift report configs/quickstart.yaml --from evaluate
+  tunelift render configs/quickstart.yaml --row 3          # what is learnt of a row
   tunelift lint evals/tool_calls_golden                    # is the task fit to measure anything?
   tunelift compare runs/a-1b2c3d4e runs/b-5f6a7b8c         # paired differences between runs
   tunelift serve configs/quickstart.yaml serve.port=8001
@@ -47,6 +48,17 @@ LINT_HELP = (
     "Check a task: its files, its answers, and whether it has enough items to show a difference. Exit code 2 on errors."
 )
 COMPARE_HELP = "Compare the tuned models of several runs on the items that they share, by paired statistics."
+
+
+RENDER_EXAMPLES = """\
+What is learnt is green on a terminal, and stands in ⟦ ⟧ elsewhere or with NO_COLOR=1. CONFIG may be a run's folder.
+
+examples:
+  tunelift render configs/quickstart.yaml --row 1
+  tunelift render runs/quickstart-1b2c3d4e --row 12 --split validation
+  tunelift render configs/qwen3-8b-qlora.yaml --id 3f2a9c0d1b --split train
+  tunelift render configs/qwen3-8b-qlora.yaml model.template_arguments='{enable_thinking: false}' --row 1
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,6 +105,14 @@ def _parser() -> argparse.ArgumentParser:
     _config_verb(verbs, common, "serve", "serve the tuned model behind an OpenAI-compatible endpoint", _serve)
     show = _config_verb(verbs, common, "show", "where a run's artifacts lie", _show)
     show.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    render = _config_verb(verbs, common, "render", "a row of the data set, with what is learnt of it", _render)
+    render.formatter_class, render.epilog = argparse.RawDescriptionHelpFormatter, RENDER_EXAMPLES
+    which = render.add_mutually_exclusive_group(required=True)
+    which.add_argument("--row", type=int, metavar="N", help="its number in the split, from 1")
+    which.add_argument("--id", help="its id, as in the split's .jsonl file; ID#2 is the row of its second reply")
+    render.add_argument(
+        "--split", choices=("train", "validation", "test"), default="train", help="(default: %(default)s)"
+    )
     lint = verbs.add_parser("lint", parents=[common], help="check an evaluation task", description=LINT_HELP)
     lint.add_argument("tasks", type=Path, nargs="+", metavar="TASK", help="a folder with a task.yaml")
     lint.set_defaults(action=_lint)
@@ -126,6 +146,8 @@ def _config_verb(
 def _open(parsed: argparse.Namespace, forced: Sequence[Any] = ()) -> Pipeline:
     from tunelift.config.load import load_config
 
+    if parsed.config.is_dir() and (parsed.config / "config.yaml").exists():
+        parsed.config = parsed.config / "config.yaml"  # A run's folder stands for its config.
     load_config(parsed.config, parsed.overrides)  # A mistake in the file is told before anything heavy is imported.
     from tunelift.pipeline import open_run
 
@@ -168,6 +190,17 @@ def _plan(parsed: argparse.Namespace) -> None:
 
     run = _open(parsed)
     print(describe(run))
+
+
+def _render(parsed: argparse.Namespace) -> None:
+    if "torch" not in sys.modules:
+        # transformers imports torch wherever it finds it: many seconds, of which a tokenizer needs nothing.
+        sys.modules["torch"] = None  # type: ignore[assignment]
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    run = _open(parsed)
+    from tunelift.rendering import describe, wants_colour
+
+    print(describe(run, parsed.split, parsed.row, parsed.id, colour=wants_colour()))
 
 
 def _lint(parsed: argparse.Namespace) -> int:

@@ -32,6 +32,7 @@ from tunelift.errors import UserError
 from tunelift.runs import RUNS, Run, as_yaml, hash_some, read_rows
 from tunelift.runtime import hardware
 from tunelift.runtime.modeling import ModelFacts, inspect
+from tunelift.runtime.template import pinned_template
 from tunelift.runtime.tracking import Tracker
 from tunelift.stages import curate, evaluate, judge, merge, report, train
 from tunelift.tasks.task import Task, distinct, load_task, task_from_split
@@ -41,6 +42,7 @@ REPORT_FILES = ("report.html", "report.md", "gate.md", "comparison.json")
 TOKENIZER_FILES = (
     "tokenizer*",
     "chat_template*",
+    "additional_chat_templates/*",
     "special_tokens_map.json",
     "vocab*",
     "merges.txt",
@@ -66,6 +68,7 @@ class Pipeline(Run):
             for source in self.config.curate.sources
         }
         inputs["tokenizer"] = digest(hash_some(self.base.path, TOKENIZER_FILES, self.store))
+        inputs |= self._template_input()
         inputs["questions"] = digest(self.questions)
         return Plan("curate", curate.VERSION, section, inputs)
 
@@ -78,6 +81,7 @@ class Pipeline(Run):
             "questions": self.questions,
             "seed": self.config.seed,
             **self._vocabulary,
+            "template": self.template,
         }
         return self.isolated(self.curate_plan(), "tunelift.stages.curate:curate", arguments)
 
@@ -97,11 +101,20 @@ class Pipeline(Run):
         """What the tasks ask, so that curation can keep it out of the training rows."""
         return {task.name: [item.question for item in task.items] for task in self.folder_tasks}
 
+    @cached_property
+    def template(self) -> str | None:
+        """The base's chat template with its arguments and date pinned; None where nothing needs a pin."""
+        return pinned_template(self.base.path, self.config.model)
+
+    def _template_input(self) -> dict[str, str]:
+        return {"template": digest(self.template)} if self.template is not None else {}
+
     # --- train: base, data set -> adapter -----------------------------------------------------------------------
 
     def train_plan(self, dataset: Artifact) -> Plan:
         section = {"train": self.config.train.identity(), "seed": self.config.seed}
-        return Plan("train", train.VERSION, section, {"model": self.base.fingerprint, "dataset": dataset.content})
+        inputs = {"model": self.base.fingerprint, "dataset": dataset.content}
+        return Plan("train", train.VERSION, section, inputs | self._template_input())
 
     def make_train(self) -> Artifact:
         dataset = self.make_curate()
@@ -111,6 +124,7 @@ class Pipeline(Run):
             "dataset": str(dataset.path),
             "seed": self.config.seed,
             "device": hardware.detect().device,
+            "template": self.template,
         }
         plan, follow = self.train_plan(dataset), {"follow": "metrics.jsonl", "samples": "samples.jsonl"}
         return self.isolated(plan, "tunelift.stages.train:train", arguments, **follow)
@@ -126,7 +140,7 @@ class Pipeline(Run):
             **self._vocabulary,
         }
         inputs = {"model": self.base.fingerprint, "adapter": adapter.content, "dataset": dataset.content}
-        return Plan("merge", merge.VERSION, section, inputs)
+        return Plan("merge", merge.VERSION, section, inputs | self._template_input())
 
     def make_merge(self) -> Artifact:
         dataset, adapter = self.make_curate(), self.make_train()
@@ -157,7 +171,8 @@ class Pipeline(Run):
             "seed": self.config.seed,
         }
         asked = [task for task in self.tasks(dataset) if evaluate.is_asked(arm, task)]
-        inputs = {"model": weights} | {f"task:{task.name}": task.digest for task in asked}
+        inputs = {"model": weights} | self._template_input_of(arm)
+        inputs |= {f"task:{task.name}": task.digest for task in asked}
         if arm.few_shot or arm.search:
             inputs["examples"] = dataset.content
         if arm.search and (selection := self._selection(arm, dataset)):
@@ -181,7 +196,7 @@ class Pipeline(Run):
         for weights in dict.fromkeys(self._weights_of(arm) for arm in self.arms):
             arms = [arm for arm in self.arms if self._weights_of(arm) == weights]
             fingerprint, folder, card = self.answering(arms[0], tuned)
-            with endpoints.get(arms[0].name) or self._engine(folder or self.base.path, arms[0].name) as engine:
+            with endpoints.get(arms[0].name) or self._engine(folder or self.base.path, arms[0]) as engine:
                 for arm in arms:
                     made[arm.name] = self._evaluate(arm, fingerprint, folder, card, dataset, engine)
         return {arm.name: made[arm.name] for arm in self.arms}
@@ -192,7 +207,7 @@ class Pipeline(Run):
             arm.endpoint.identity()
             if arm.endpoint
             else arm.model
-            if arm.model in {"base", "tuned"}
+            if arm.model in ("base", "tuned")
             else arm.identity()["model"]
         )
 
@@ -206,6 +221,16 @@ class Pipeline(Run):
             return tuned.content, tuned.path, card
         facts = self.base if arm.model == "base" else self.others[arm.name]
         return facts.fingerprint, facts.path, facts.card()
+
+    def template_of(self, arm: ArmConfig) -> str | None:
+        """The pinned chat template of an arm's model; None where its folder's own holds, as the tuned model's does."""
+        if isinstance(arm.model, ModelConfig):
+            return pinned_template(self.others[arm.name].path, arm.model)
+        return self.template if arm.model == "base" and not arm.endpoint else None
+
+    def _template_input_of(self, arm: ArmConfig) -> dict[str, str]:
+        """Another model's pin is part of the arm's own section."""
+        return {} if arm.endpoint or isinstance(arm.model, ModelConfig) else self._template_input()
 
     @cached_property
     def others(self) -> dict[str, ModelFacts]:
@@ -233,6 +258,7 @@ class Pipeline(Run):
                 examples=read_rows(dataset.path / "train.jsonl") if arm.few_shot or arm.search else [],
                 engine=engine,
                 tokenizer=folder,
+                template=self.template_of(arm),
                 model_card=card,
                 seed=self.config.seed,
                 out=out,
@@ -282,7 +308,11 @@ class Pipeline(Run):
         )
 
     @contextmanager
-    def _engine(self, model: Path, name: str) -> Iterator[VllmEngine]:
+    def _engine(self, model: Path, arm: ArmConfig) -> Iterator[VllmEngine]:
+        name, template, file = arm.name, self.template_of(arm), None
+        if template is not None:
+            file = self.folder / f"chat_template-{name}.jinja"
+            write_durably(file, template)
         with VllmEngine(
             model,
             self.config.engine,
@@ -290,6 +320,7 @@ class Pipeline(Run):
             seed=self.config.seed,
             served_name=name,
             log=self.folder / "logs" / f"vllm-{name}.log",
+            template=file,
         ) as engine:
             yield engine
 

@@ -10,6 +10,7 @@ from tunelift.config.evaluation import NOISE_ARM
 from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline
 from tunelift.runs import RUNS
 from tunelift.runtime import hardware
+from tunelift.runtime.template import template_note
 from tunelift.tasks.statistics import Spread, minimum_detectable_effect, needed_items
 from tunelift.tasks.task import Task
 
@@ -25,6 +26,7 @@ def describe(run: Pipeline) -> str:
         f"run      {run.folder}",
         f"model    {run.base.id}: {run.base.architecture}, {run.base.parameters:,} parameters, {run.base.dtype}"
         + (f", {run.base.note}" if run.base.note else ""),
+        f"template {template_note(run.base.path, run.config.model)}",
         f"machine  {machine.name}, {machine.memory_gib:g} GiB, {machine.cores} cores ({machine.device})",
         "",
         "chosen for you",

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.tiny import CHATML
 from tunelift.config.schema import EngineConfig
 from tunelift.engines import vllm as module
 from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
@@ -48,6 +50,14 @@ def test_the_command_pins_what_the_answers_depend_on() -> None:
     assert {option: after(command, option) for option in expected} == expected
     assert "--enforce-eager" in command
     assert "--gpu-memory-utilization" not in command
+
+
+def test_a_template_is_named_only_if_it_is_another_than_the_models() -> None:
+    assert "--chat-template" not in arguments(SMALL)
+    command = vllm_arguments(
+        Path("m"), SMALL, device="cpu", seed=5, host="127.0.0.1", port=81, served_name="t", template=Path("t.jinja")
+    )
+    assert after(command, "--chat-template") == "t.jinja"
 
 
 def test_on_a_gpu_the_memory_share_is_set_and_auto_compiles() -> None:
@@ -156,6 +166,34 @@ def ask(engine: VllmEngine, count: int) -> dict[str, Reply]:
     client = Client(engine.url, "tiny", concurrency=4, timeout_seconds=60, decoding={"temperature": 0.0}, seed=1)
     client.generate(requests, lambda reply: replies.update({reply.id: reply}))
     return replies
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_real_engine_sees_the_tokens_that_training_sees_with_a_pinned_template(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """The pinned file beside a base, as untuned arms have it; what is saved with an adapter is the same text."""
+    import httpx
+
+    from tunelift.runtime.chat import load_tokenizer, supervise
+    from tunelift.runtime.template import pin
+
+    own = "{{ strftime_now('%d %b %Y') }}{% if loud is defined and loud %} LOUD{% endif %}" + CHATML
+    template = pin(own, {"loud": True}, date(2024, 7, 26))
+    file, log = tmp_path / "chat_template.jinja", tmp_path / "vllm.log"
+    file.write_text(template)
+    turns = [{"role": "user", "content": "Which day?"}, {"role": "assistant", "content": "That one."}]
+    (row,) = supervise(load_tokenizer(tiny_model, template), turns)
+    prompt = row.input_ids[: row.mask.index(True)]
+    settings = SMALL.model_copy(update={"dtype": "float32"})
+    with VllmEngine(tiny_model, settings, device="cpu", seed=1, served_name="tiny", log=log, template=file) as engine:
+        engine.start()
+        asked = {"model": "tiny", "messages": turns[:1], "add_generation_prompt": True}
+        url = engine.url.removesuffix("/v1") + "/tokenize"
+        assert httpx.post(url, json=asked, trust_env=False).json()["tokens"] == prompt
+        undone = asked | {"chat_template_kwargs": {"loud": False}}
+        assert httpx.post(url, json=undone, trust_env=False).json()["tokens"] == prompt, "a request cannot undo it"
 
 
 @pytest.mark.timeout(240)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tests.tiny import CHATML, make_tiny_model, tiny_tokenizer
 from tunelift.errors import UserError
-from tunelift.runtime.chat import UnusableRow, load_tokenizer, mark_supervised, render, supervise
+from tunelift.runtime.chat import load_tokenizer, mark_supervised, supervise
+from tunelift.runtime.turns import UnusableRow, render
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ TURNS = [
 
 
 def test_each_assistant_turn_is_learnt_through_its_end_and_nothing_else(tokenizer) -> None:
-    row = supervise(tokenizer, TURNS)
+    (row,) = supervise(tokenizer, TURNS)
     marked = mark_supervised(tokenizer, row)
     assert marked.count("⟦") == 2
     assert "⟦Four.<|im_end|>⟧" in marked
@@ -37,7 +38,7 @@ def test_each_assistant_turn_is_learnt_through_its_end_and_nothing_else(tokenize
 
 
 def test_the_tokens_are_those_of_the_models_own_rendering(tokenizer) -> None:
-    row = supervise(tokenizer, TURNS)
+    (row,) = supervise(tokenizer, TURNS)
     own = tokenizer.apply_chat_template(TURNS, tokenize=True, return_dict=True)["input_ids"]
     assert row.input_ids == list(own)
     assert row.text == render(tokenizer, TURNS, None, generate=False)
@@ -51,7 +52,7 @@ def test_what_is_learnt_decodes_to_the_replies(tokenizer, pairs) -> None:
         for ask, reply in pairs
         for message in ({"role": "user", "content": ask}, {"role": "assistant", "content": reply})
     ]
-    row = supervise(tokenizer, messages)
+    (row,) = supervise(tokenizer, messages)
     learnt = tokenizer.decode([token for token, keep in zip(row.input_ids, row.mask, strict=True) if keep])
     assert learnt == "".join(reply + "<|im_end|>" for _, reply in pairs)
 
@@ -84,16 +85,27 @@ def test_a_template_without_an_end_of_turn_is_refused(tokenizer) -> None:
     assert caught.value.reason == "end_of_turn_missing"
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
+def test_a_template_that_rewrites_earlier_turns_gets_a_row_for_each() -> None:
     made = tiny_tokenizer()
     made.chat_template = (
         "{% for m in messages %}{% set last = loop.last %}<|im_start|>{{ m['role'] }}\n"
         "{% if m['role'] == 'assistant' and last %}thinking {% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
+    first, second = (mark_supervised(made, row) for row in supervise(made, TURNS))
+    assert first.endswith("⟦thinking Four.<|im_end|>⟧\n")
+    assert "assistant\nFour.<|im_end|>\n" in second, "earlier turns stand as the model sees them later, and unlearnt"
+    assert second.endswith("⟦thinking Seven.<|im_end|>⟧\n")
+    assert second.count("⟦") == 1
+
+
+def test_a_template_that_begins_a_reply_otherwise_than_its_prompt_is_refused() -> None:
+    made = tiny_tokenizer()
+    made.chat_template = CHATML.replace("assistant\\n'", "assistant\\n<think>'")
     with pytest.raises(UnusableRow) as caught:
         supervise(made, TURNS)
     assert caught.value.reason == "template_not_prefix_stable"
+    assert "enable_thinking" in caught.value.remedy
 
 
 def test_two_bos_tokens_are_refused() -> None:

@@ -123,7 +123,7 @@ def test_the_folder_renders_and_stops_as_it_was_trained(merged: tuple[Path, dict
     messages = conversation(7)["messages"]
     assert supervise(ours, messages) == supervise(theirs, messages)
     generation = json.loads((merged[0] / "generation_config.json").read_text())
-    assert generation["eos_token_id"] == supervise(theirs, messages).input_ids[-2]
+    assert generation["eos_token_id"] == supervise(theirs, messages)[0].input_ids[-2]
 
 
 def test_an_adapter_that_got_lost_fails_the_gate(

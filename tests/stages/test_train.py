@@ -226,9 +226,9 @@ def test_a_row_with_nothing_to_learn_is_refused_by_name(
     tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unsupervised(tokenizer, messages, tools=None):
-        row = supervise(tokenizer, messages, tools)
+        (row,) = supervise(tokenizer, messages, tools)
         silent = "Request 3:" in row.text
-        return type(row)(row.text, row.input_ids, [False] * len(row.mask) if silent else row.mask)
+        return (type(row)(row.text, row.input_ids, [False] * len(row.mask) if silent else row.mask),)
 
     monkeypatch.setattr("tunelift.runtime.encoded.supervise", unsupervised)
     with pytest.raises(UserError, match="Row row-3 has no token to learn from"):

@@ -79,6 +79,15 @@ def test_a_micro_batch_that_does_not_fit_is_halved_and_the_global_batch_stays(
     assert [line["loss"] for line in ours] == [line["loss"] for line in free]
 
 
+def test_packed_rows_are_probed_as_a_pack_of_the_longest(
+    tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = limit_memory(monkeypatch, positions=8 * 75 - 1)
+    details = run(tiny_model, dataset, tmp_path, micro_batch_size=8, memory_probe=True, packing=True)
+    assert tried[1] == max(tried) and 4 * 75 < tried[1] < 8 * 75, "no padding, and no step has more"
+    assert details["micro_batch_size"] == 8 and details["padding_share"] == 0
+
+
 def test_the_choice_is_reused_at_a_resume_without_another_probe(
     tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

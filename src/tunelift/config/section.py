@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from datetime import date
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, field_validator
 
 RUNTIME: dict[str, Any] = {"runtime": True}
 """`json_schema_extra` of fields that do not enter the fingerprint."""
@@ -41,6 +42,10 @@ def _identity(value: Any) -> Any:
     return value
 
 
+TemplateName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+TemplateValue = StrictBool | StrictInt | StrictFloat | StrictStr | None
+
+
 class ModelConfig(Section):
     """Where a model comes from."""
 
@@ -48,3 +53,18 @@ class ModelConfig(Section):
     """A hub id such as `meta-llama/Llama-3.1-8B-Instruct`, or a local folder."""
     revision: str | None = None
     """The hub commit, tag or branch; resolved to a commit before anything runs. Only for a hub id."""
+    template_arguments: dict[TemplateName, TemplateValue] = Field(
+        default_factory=dict, examples=["{enable_thinking: false}"]
+    )
+    """Variables of the chat template, pinned for training, evaluation and serving alike: `{enable_thinking: false}`."""
+    template_date: str = "2024-07-26"
+    """The day that chat templates write which would write today's (Llama 3.2, Mistral, Granite), so that the model sees
+    the same prompt tomorrow; the default is the one that Llama's templates fall back to."""
+
+    @field_validator("template_date")
+    @classmethod
+    def _is_a_day(cls, value: str) -> str:
+        try:
+            return date.fromisoformat(value).isoformat()
+        except ValueError:
+            raise ValueError(f"template_date={value!r} is no day; write it as 2024-07-26") from None

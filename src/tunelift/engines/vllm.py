@@ -33,9 +33,19 @@ SMALL_MACHINE_CORES = 8
 
 
 def vllm_arguments(
-    model: Path, engine: EngineConfig, *, device: Device, seed: int, host: str, port: int, served_name: str
+    model: Path,
+    engine: EngineConfig,
+    *,
+    device: Device,
+    seed: int,
+    host: str,
+    port: int,
+    served_name: str,
+    template: Path | None = None,
 ) -> list[str]:
     """The whole command: Python, `-m`, the launcher, then vLLM's own options.
+
+    `template` is a file with the chat template to use in place of the model's own.
 
     The API key is not in it, since everyone on the machine can read a command line.
     """
@@ -53,6 +63,8 @@ def vllm_arguments(
         command += ["--max-model-len", str(engine.max_model_len)]
     if engine.enforce_eager is True or (engine.enforce_eager == "auto" and device == "cpu"):
         command += ["--enforce-eager"]
+    if template is not None:
+        command += ["--chat-template", str(template)]
     if device == "cuda":
         command += ["--gpu-memory-utilization", str(engine.gpu_memory_utilization)]
     return command
@@ -98,11 +110,20 @@ class VllmEngine:
     """
 
     def __init__(
-        self, model: Path, config: EngineConfig, *, device: Device, seed: int, served_name: str, log: Path
+        self,
+        model: Path,
+        config: EngineConfig,
+        *,
+        device: Device,
+        seed: int,
+        served_name: str,
+        log: Path,
+        template: Path | None = None,
     ) -> None:
         self.served_name = served_name
         self.startup_seconds: float | None = None
         self._model, self._config, self._device, self._seed, self._log = model, config, device, seed, log
+        self._template = template
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -169,6 +190,7 @@ class VllmEngine:
             host="127.0.0.1",
             port=self._port,
             served_name=self.served_name,
+            template=self._template,
         )
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(

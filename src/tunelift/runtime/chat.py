@@ -1,30 +1,38 @@
 """The one place where a conversation becomes tokens, and where it is decided which of them are learnt.
 
-The text is the model's own chat template, rendered once; the supervised part is found in that very text by rendering
-its prefixes, so the training text cannot differ from what the model sees when it answers.
+The text is the model's own chat template, and the supervised part is found in that very text: an assistant turn is what
+the template writes after the prompt that the model gets at that turn, through the end-of-turn token. So the training
+text cannot differ from what the model sees when it answers. Where a template writes earlier turns differently from the
+last one (Qwen3 drops their thinking), each assistant turn gets a row of its own, as the model sees it at that turn.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tunelift.errors import UserError
+from tunelift.runtime.turns import (
+    TOOL_REMEDY,
+    Message,
+    Turn,
+    UnusableRow,
+    assistant_turn,
+    render,
+    special_tokens,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-Message = dict[str, Any]
 
-
-class UnusableRow(UserError):
-    """A conversation that cannot be trained on under this template; `reason` is a short code for ledgers."""
-
-    def __init__(self, reason: str, message: str, *, remedy: str = "", where: str = "") -> None:
-        super().__init__(message, remedy=remedy, where=where)
-        self.reason = reason
+BOUNDARY_REMEDY = (
+    "Take white space from the beginning of the replies; if the template begins each answer with thinking and the rows "
+    "hold none, pin enable_thinking: false in model.template_arguments."
+)
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,8 @@ class Supervised:
         return sum(self.mask)
 
 
-def load_tokenizer(model: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model folder.
+def load_tokenizer(model: Path, template: str | None = None) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model folder, with `template` in place of its own chat template if one is given.
 
     Raises:
         UserError: the folder holds no tokenizer, no chat template, or only a slow tokenizer without offsets.
@@ -64,6 +72,8 @@ def load_tokenizer(model: Path) -> PreTrainedTokenizerFast:
             where=str(model),
             remedy="Copy tokenizer.json and tokenizer_config.json of the model into it again.",
         ) from error
+    if template is not None:
+        tokenizer.chat_template = template
     if not tokenizer.chat_template:
         raise UserError(
             "The model has no chat template.",
@@ -79,49 +89,32 @@ def load_tokenizer(model: Path) -> PreTrainedTokenizerFast:
     return cast("PreTrainedTokenizerFast", tokenizer)
 
 
-def render(
-    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Sequence[Any] | None, *, generate: bool
-) -> str:
-    """The model's own rendering as text; with `generate` it ends where the model's answer begins.
-
-    Raises:
-        UnusableRow: the template refuses the conversation.
-    """
-    from jinja2 import TemplateError
-
-    try:
-        text = tokenizer.apply_chat_template(
-            list(messages), tools=list(tools) if tools else None, tokenize=False, add_generation_prompt=generate
-        )
-    except (TemplateError, TypeError, ValueError, KeyError) as error:
-        raise UnusableRow("template_refused", f"The chat template refuses the conversation: {error}") from error
-    return str(text)
-
-
 def supervise(
     tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Sequence[Any] | None = None
-) -> Supervised:
-    """Render a conversation and mark what is learnt.
+) -> tuple[Supervised, ...]:
+    """Render a conversation and mark what is learnt: one row, or one an assistant turn where the template needs it.
+
+    Every assistant turn is learnt once. In one row, the text is the template's rendering of the whole conversation; in
+    several, row n is the prompt that the model gets at its n-th turn and its reply, and only that reply is learnt.
 
     Raises:
-        UnusableRow: with `reason` `template_refused`, `special_token_in_content`, `no_assistant_turn`,
-            `template_not_prefix_stable`, `end_of_turn_missing`, `token_across_boundary` or `double_bos`.
+        UnusableRow: with `reason` `special_token_in_content`, `no_assistant_turn`, `template_refused`,
+            `template_not_prefix_stable`, `end_of_turn_missing`, `token_across_boundary`, `double_bos`,
+            `template_ignores_system`, `template_ignores_reply`, or one of `TOOL_REASONS`.
     """
     refuse_special_tokens(tokenizer, messages)
-    text = render(tokenizer, messages, tools, generate=False)
-    spans = [
-        _assistant_span(tokenizer, messages, tools, index, text)
-        for index, message in enumerate(messages)
-        if message["role"] == "assistant"
-    ]
-    if not spans:
+    indices = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    if not indices:
         raise UnusableRow("no_assistant_turn", "The conversation has no assistant turn, so nothing can be learnt.")
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
-    bos = tokenizer.bos_token_id
-    if bos is not None and ids[:2] == [bos, bos]:
-        raise UnusableRow("double_bos", f"The rendering begins with two {tokenizer.bos_token} tokens.")
-    return Supervised(text, ids, _token_mask(offsets, spans))
+    turns = [assistant_turn(tokenizer, messages, tools, index) for index in indices]
+    for index, turn in zip(indices, turns, strict=True):
+        _refuse_lost_reply(messages[index], turn.reply)
+    _refuse_ignored(tokenizer, messages, tools, indices, turns)
+    last = indices[-1] == len(messages) - 1
+    whole = turns[-1].text if last else render(tokenizer, messages, tools, generate=False)
+    if all(whole.startswith(turn.through_end) for turn in turns):
+        return (_encode(tokenizer, whole, turns),)
+    return tuple(_encode(tokenizer, turn.text, [turn]) for turn in turns)
 
 
 def refuse_special_tokens(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> None:
@@ -130,57 +123,123 @@ def refuse_special_tokens(tokenizer: PreTrainedTokenizerFast, messages: Sequence
     Raises:
         UnusableRow: with reason `special_token_in_content`.
     """
+    tokens = special_tokens(tokenizer)
     for message in messages:
-        content = message.get("content")
-        for token in tokenizer.all_special_tokens:
-            if isinstance(content, str) and token and token in content:
-                raise UnusableRow(
-                    "special_token_in_content", f"The {message['role']} message holds the control token {token!r}."
-                )
+        texts = [message.get(field) for field in ("content", "reasoning_content")]
+        texts += [json.dumps(call, ensure_ascii=False) for call in message.get("tool_calls") or ()]
+        written = "\n".join(text for text in texts if isinstance(text, str))
+        found = next((token for token in tokens if token in written), None)
+        if found:
+            raise UnusableRow(
+                "special_token_in_content", f"The {message['role']} message holds the control token {found!r}."
+            )
 
 
-def _assistant_span(
-    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Sequence[Any] | None, index: int, text: str
-) -> tuple[int, int]:
-    """Character range of one assistant turn, from after the generation prompt through the end-of-turn token."""
-    before = render(tokenizer, messages[:index], tools, generate=True)
-    through = render(tokenizer, messages[: index + 1], tools, generate=False)
-    if not (text.startswith(through) and through.startswith(before)):
+def _refuse_lost_reply(message: Message, reply: str) -> None:
+    """What the row says that the assistant said must stand in what is learnt."""
+    calls = [call["function"]["name"] for call in message.get("tool_calls") or ()]
+    missing = [name for name in calls if name not in reply]
+    if missing:
         raise UnusableRow(
-            "template_not_prefix_stable",
-            f"Message {index + 1} is rendered differently as the last one than inside the conversation.",
-            remedy="Give this model one row per assistant turn.",
+            "template_ignores_tool_calls",
+            f"The chat template leaves out the assistant's tool calls ({', '.join(missing)}).",
+            remedy=TOOL_REMEDY,
         )
-    turn = through[len(before) :]
-    end = max((turn.rfind(token) + len(token) for token in tokenizer.all_special_tokens if token in turn), default=0)
-    if not end or turn[end:].strip():
+    said = [message.get(field) for field in ("reasoning_content", "content")]
+    pieces = [
+        piece.strip()
+        for text in said
+        if isinstance(text, str)
+        for piece in text.replace("</think>", "<think>").split("<think>")
+    ]
+    lost = next((piece for piece in pieces if piece not in reply), None)
+    if lost is not None:
         raise UnusableRow(
-            "end_of_turn_missing",
-            "The template closes the assistant's turn with no end-of-turn token, so the model would not learn to stop.",
-            remedy="Use the template that the model was published with.",
+            "template_ignores_reply",
+            f"The chat template leaves out a part of the reply: {lost[:60]!r}.",
+            remedy="Write thinking as <think>…</think> into the content if the template drops reasoning_content; if it "
+            "drops thinking or the text beside tool calls, take that out of the rows.",
         )
-    return len(before), len(before) + end
 
 
-def _token_mask(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[bool]:
+def _refuse_ignored(
+    tokenizer: PreTrainedTokenizerFast,
+    messages: Sequence[Message],
+    tools: Sequence[Any] | None,
+    indices: Sequence[int],
+    turns: Sequence[Turn],
+) -> None:
+    """System message, tools and tool results must change what the model sees."""
+
+    def prompt(turn: Turn) -> str:
+        return turn.text[: turn.start]
+
+    first, last = indices[0], indices[-1]
+    system = messages[0]["role"] == "system" and str(messages[0].get("content") or "").strip()
+    hidden = system and system not in prompt(turns[0])
+    if hidden and render(tokenizer, messages[1:first], tools, generate=True) == prompt(turns[0]):
+        raise UnusableRow(
+            "template_ignores_system",
+            "The chat template leaves out the system message.",
+            remedy="Put its text at the beginning of the first user message.",
+        )
+    if tools and render(tokenizer, messages[:first], None, generate=True) == prompt(turns[0]):
+        raise UnusableRow(
+            "template_ignores_tools",
+            f"The conversation has {len(tools)} tools, but the chat template does not show them to the model.",
+            remedy=TOOL_REMEDY,
+        )
+    if any(message["role"] == "tool" for message in messages[:last]):
+        blank = [message | {"content": ""} if message["role"] == "tool" else message for message in messages[:last]]
+        shown = any(message.get("content") for message in messages[:last] if message["role"] == "tool")
+        if shown and render(tokenizer, blank, tools, generate=True) == prompt(turns[-1]):
+            raise UnusableRow(
+                "template_ignores_tool_messages",
+                "The chat template does not show the tools' results to the model.",
+                remedy=TOOL_REMEDY,
+            )
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, text: str, turns: Sequence[Turn]) -> Supervised:
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
+    bos = tokenizer.bos_token_id
+    if bos is not None and ids[:2] == [bos, bos]:
+        raise UnusableRow("double_bos", f"The rendering begins with two {tokenizer.bos_token} tokens.")
+    control = frozenset(special_tokens(tokenizer))
+    return Supervised(text, ids, _token_mask(text, offsets, [(turn.start, turn.end) for turn in turns], control))
+
+
+def _token_mask(
+    text: str, offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]], control: frozenset[str]
+) -> list[bool]:
+    """Whether each token is learnt; white space that a control token takes along, as Phi's do, belongs to it."""
     mask = []
     for start, end in offsets:
-        inside = any(low <= start and end <= high for low, high in spans)
-        if not inside and any(start < high and low < end for low, high in spans):
+        span = next((span for span in spans if start < span[1] and span[0] < end), None)
+        inside = span is not None and span[0] <= start and not text[span[1] : end].strip()
+        if span is not None and not inside and text[start:end].strip() not in control:
             raise UnusableRow(
-                "token_across_boundary", f"A token spans characters {start} to {end}, across a turn's edge."
+                "token_across_boundary",
+                f"The token {text[start:end]!r} spans characters {start} to {end}, across a turn's edge.",
+                remedy=BOUNDARY_REMEDY,
             )
         mask.append(inside and end > start)
     return mask
 
 
-def mark_supervised(tokenizer: PreTrainedTokenizerFast, row: Supervised) -> str:
-    """The rendered text with ⟦ and ⟧ around what is learnt, decoded from the token ids themselves."""
-    parts: list[str] = []
+def segments(tokenizer: PreTrainedTokenizerFast, row: Supervised) -> list[tuple[str, bool]]:
+    """The row in pieces that are learnt, or not, decoded from the token ids themselves."""
+    parts: list[tuple[str, bool]] = []
     start = 0
     for position in range(1, len(row.mask) + 1):
         if position == len(row.mask) or row.mask[position] != row.mask[start]:
             piece = str(tokenizer.decode(row.input_ids[start:position], clean_up_tokenization_spaces=False))
-            parts.append(f"⟦{piece}⟧" if row.mask[start] else piece)
+            parts.append((piece, row.mask[start]))
             start = position
-    return "".join(parts)
+    return parts
+
+
+def mark_supervised(tokenizer: PreTrainedTokenizerFast, row: Supervised) -> str:
+    """The rendered text with ⟦ and ⟧ around what is learnt, decoded from the token ids themselves."""
+    return "".join(f"⟦{text}⟧" if learnt else text for text, learnt in segments(tokenizer, row))

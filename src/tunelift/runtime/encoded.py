@@ -23,7 +23,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a data set, rendered; `id` is the data set's."""
+    """One row to train on; `id` is the data set's, with `#n` behind it if the conversation needs a row a turn."""
 
     id: str
     rendered: Supervised
@@ -39,7 +39,7 @@ class Row:
 
 
 def read_encoded(tokenizer: PreTrainedTokenizerFast, dataset: Path, split: str, limit: int | None = None) -> list[Row]:
-    """The first `limit` rows of a split, rendered.
+    """The first `limit` rows of a split, rendered; some templates make several of one.
 
     Raises:
         UserError: the data set has no such file, or a row cannot be rendered with this tokenizer's template.
@@ -52,16 +52,24 @@ def read_encoded(tokenizer: PreTrainedTokenizerFast, dataset: Path, split: str, 
     rows: list[Row] = []
     with console.progress(f"render {split}", total=min(len(lines), limit or len(lines)), unit="rows") as bar:
         for number, line in islice(enumerate(lines, start=1), limit):
-            rows.append(_encode(tokenizer, json.loads(line), f"{path}:{number}"))
+            rows += encode(tokenizer, json.loads(line), f"{path}:{number}")
             bar.advance()
     return rows
 
 
-def _encode(tokenizer: PreTrainedTokenizerFast, row: dict[str, Any], where: str) -> Row:
+def encode(tokenizer: PreTrainedTokenizerFast, row: dict[str, Any], where: str) -> list[Row]:
+    """A row of a data set as the rows that training sees: one, or one for each assistant turn (`supervise`).
+
+    Raises:
+        UserError: it cannot be rendered; `where` is its place.
+    """
     try:
-        return Row(row["id"], supervise(tokenizer, row["messages"], row.get("tools")))
+        rendered = supervise(tokenizer, row["messages"], row.get("tools"))
     except UserError as error:
         raise UserError(f"Row {row['id']}: {error.message}", where=where, remedy=error.remedy) from error
+    if len(rendered) == 1:
+        return [Row(row["id"], rendered[0])]
+    return [Row(f"{row['id']}#{number}", part) for number, part in enumerate(rendered, start=1)]
 
 
 def collate(rows: Sequence[Row], padding: int, device: str) -> dict[str, torch.Tensor]:

@@ -32,6 +32,7 @@ def run(tokenizer_folder: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]
         max_truncated_ratio: float = 1,
         seed: int = 17,
         out: Path | None = None,
+        template: str | None = None,
         **options: Any,
     ) -> dict[str, Any]:
         out = out or tmp_path / "out"
@@ -45,6 +46,7 @@ def run(tokenizer_folder: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]
             questions=questions or {},
             seed=seed,
             out=out,
+            template=template,
         )
         return json.loads((out / "stats.json").read_text())
 

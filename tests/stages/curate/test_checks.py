@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.families import BY_NAME
 from tests.tiny import tiny_tokenizer
 from tunelift.stages.curate.checks import Measured, measure, structure_fault
 from tunelift.stages.curate.duplicates import ExactDuplicates
@@ -127,7 +128,24 @@ def test_what_the_template_cannot_say_is_dropped_with_its_reason(tokenizer) -> N
     assert isinstance(control, Fault)
     assert control.reason == "special_token_in_content"
     lost = measure(example(("user", "Weather?"), ("call", "")), tokenizer, 512, 1)
-    assert lost == Fault("template_ignores_tool_calls", {"calls": ["weather"]})
+    assert isinstance(lost, Fault)
+    assert lost.reason == "template_ignores_tool_calls"
+    assert "weather" in lost.evidence["detail"]
     unseen = measure(example(("user", "Hi"), ("assistant", "b"), tools=[TOOL]), tokenizer, 512, 1)
-    assert isinstance(unseen, Measured)
-    assert not unseen.shows_tools
+    assert isinstance(unseen, Fault)
+    assert unseen.reason == "template_ignores_tools"
+
+
+def test_a_conversation_in_several_rows_counts_each_of_them_and_each_reply_once() -> None:
+    talk = example(("user", "a"), ("assistant", "Yes."), ("user", "b"), ("assistant", "No."))
+    made = BY_NAME["qwen_3"].tokenizer()
+    measured = measure(talk, made, 512, 1)
+    assert isinstance(measured, Measured)
+    assert len(measured.lengths) == 2
+    thinking = len(made("<think>\n\n</think>\n\n", add_special_tokens=False)["input_ids"])
+    replies = len(made("Yes.<|im_end|>No.<|im_end|>", add_special_tokens=False)["input_ids"])
+    assert measured.supervised_tokens == 2 * thinking + replies
+    longest = max(tokens for tokens, _ in measured.lengths)
+    assert measure(talk, made, longest, 1) == measured
+    lost = {"tokens": longest, "limit": longest - 1, "supervised_tokens": measured.supervised_tokens}
+    assert measure(talk, made, longest - 1, 1) == Fault("too_long", lost)

@@ -207,3 +207,13 @@ def test_unknown_fields_are_listed_with_the_formats_accepted() -> None:
         detect(SourceConfig(path="a.csv"), rows)
     for name in ("alpaca", "sharegpt", "messages", "prompt_completion"):
         assert name in caught.value.remedy
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "thinking"])
+def test_what_an_assistant_thought_is_kept_under_the_name_that_templates_read(field: str) -> None:
+    said = {"role": "assistant", "content": "Four.", field: "Two and two."}
+    messages, _ = to_conversation({"messages": [{"role": "user", "content": "?", field: "x"}, said]}, "messages", None)
+    assert messages == [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": "Four.", "reasoning_content": "Two and two."},
+    ]

@@ -16,9 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.stages.curate.conftest import kept_rows, pair, pairs, read_jsonl, write_jsonl
+from tests.tiny import CHATML, tiny_tokenizer
 from tunelift.artifacts.records import file_sha256
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime import worker
+from tunelift.runtime.encoded import read_encoded
 from tunelift.stages.curate import stage as stage_module
 from tunelift.stages.curate.stage import Judge
 from tunelift.stages.curate.write import CountError, Ledger
@@ -109,10 +111,11 @@ def test_each_row_ends_in_one_place_with_its_reason(run, tmp_path: Path) -> None
 
 def test_splits_hold_messages_counts_and_lineage(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     tools = [{"type": "function", "function": {"name": "x"}}]
-    stats = run(write_jsonl(tmp_path / "a.jsonl", [*pairs(60), {**pair("With tools"), "tools": tools}]))
+    shows = "{% if tools %}{{ tools | tojson }}{% endif %}" + CHATML
+    stats = run(write_jsonl(tmp_path / "a.jsonl", [*pairs(60), {**pair("With tools"), "tools": tools}]), template=shows)
     kept = kept_rows(tmp_path / "out")
     row = kept[f"{tmp_path}/a.jsonl:1"]
-    assert set(row) == {"id", "messages", "source", "group", "tokens", "supervised_tokens", "split"}
+    assert set(row) == {"id", "messages", "source", "group", "tokens", "supervised_tokens", "training_rows", "split"}
     assert kept[f"{tmp_path}/a.jsonl:61"]["tools"] == tools
     for split, counts in stats["splits"].items():
         rows = [row for row in kept.values() if row["split"] == split]
@@ -120,17 +123,15 @@ def test_splits_hold_messages_counts_and_lineage(run, tmp_path: Path) -> None:  
             "rows": len(rows),
             "tokens": sum(row["tokens"] for row in rows),
             "supervised_tokens": sum(row["supervised_tokens"] for row in rows),
+            "training_rows": len(rows),
         }
         assert stats["lengths"][split]["tokens"]["max"] == max(row["tokens"] for row in rows)
     lines = [int(row["source"].rsplit(":", 1)[1]) for row in read_jsonl(tmp_path / "out" / "train.jsonl")]
     assert lines == sorted(lines), "rows stand in reading order"
 
 
-def test_the_funnel_is_printed_and_tools_the_template_hides_are_warned_of(
-    run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:  # type: ignore[no-untyped-def]
-    tools = [{"type": "function", "function": {"name": "make_coffee"}}]
-    rows = [*pairs(40), {**pair("With tools"), "tools": tools}, pair("Hi", "")]
+def test_the_funnel_is_printed(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    rows = [*pairs(40), pair("Hi", "")]
     run(write_jsonl(tmp_path / "a.jsonl", rows), questions={"golden": ["Where is my bicycle?"]})
     shown = capsys.readouterr().err
     for piece in (
@@ -141,7 +142,33 @@ def test_the_funnel_is_printed_and_tools_the_template_hides_are_warned_of(
         "0.0% of the items of golden",
     ):
         assert piece in shown, shown
-    assert "warning: 1 rows have tools" in shown
+
+
+def test_tools_that_the_template_does_not_show_fail_the_curation(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    tools = [{"type": "function", "function": {"name": "make_coffee"}}]
+    source = write_jsonl(tmp_path / "a.jsonl", [*pairs(40), {**pair("With tools"), "tools": tools}])
+    with pytest.raises(UserError, match="1 of 41 rows use tools") as caught:
+        run(source)
+    assert f"template_ignores_tools: 1 rows, first {source}:41" in caught.value.message
+    assert "dropped.jsonl" in caught.value.remedy
+
+
+def test_rows_of_each_turn_are_counted_and_the_account_stays_one_of_data_set_rows(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A template that marks the last reply makes a training row of each turn."""
+    last = CHATML.replace("message['content'] +", "('!' if loop.last else '') + message['content'] +")
+    rows = [{"messages": pair(f"Track {n}")["messages"] + pair(f"And {n}?")["messages"]} for n in range(60)]
+    stats = run(write_jsonl(tmp_path / "a.jsonl", rows), template=last)
+    assert stats["rows"] == {"read": 60, "kept": 60, "dropped": {}, "quarantined": {}}
+    folder, made = tmp_path / "out", tiny_tokenizer()
+    made.chat_template = last
+    for split, counts in stats["splits"].items():
+        encoded = read_encoded(made, folder, split)
+        assert counts["training_rows"] == len(encoded) == 2 * counts["rows"]
+        assert counts["tokens"] == sum(map(len, encoded))
+        assert counts["supervised_tokens"] == sum(row.rendered.supervised_tokens for row in encoded)
+        assert stats["lengths"][split]["tokens"]["max"] == max(map(len, encoded))
+        names = [row["id"] for row in read_jsonl(folder / f"{split}.jsonl")]
+        assert [row.id for row in encoded] == [f"{name}#{number}" for name in names for number in (1, 2)]
 
 
 def test_the_card_is_a_hub_card_with_sources_counts_and_decisions(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.stages.evaluate.completions import Completions
 from tests.stages.evaluate.making import BASE, PROMPTED, StubEngine, item, row, run, samples, summary, task
-from tests.tiny import tiny_tokenizer
+from tests.tiny import CHATML, tiny_tokenizer
 from tunelift.errors import MachineError, UserError
 from tunelift.stages.evaluate import check_askable
 from tunelift.tasks.likelihood import LIKELIHOOD
@@ -113,6 +113,18 @@ def test_through_the_chat_template_its_own_special_tokens_are_enough(
     }
     assert {body["add_special_tokens"] for body in stub.bodies} == {False}
     assert len(summary(tmp_path / "out")["template"]) == 64
+
+
+def test_a_pinned_template_renders_the_questions_and_is_the_one_named(
+    stub: Completions, scoring: StubEngine, tmp_path: Path
+) -> None:
+    tokenizer, pinned = tmp_path / "tokenizer", "26 Jul 2024 " + CHATML
+    tiny_tokenizer().save_pretrained(tokenizer)
+    run(scoring, tmp_path / "out", arm=BASE, tasks=[choice("chat", 1)], tokenizer=tokenizer, template=pinned)
+    assert all(body["prompt"].startswith("26 Jul 2024 <|im_start|>system") for body in stub.bodies)
+    (tokenizer / "chat_template.jinja").write_text(pinned)
+    run(scoring, tmp_path / "tuned", arm=BASE, tasks=[choice("chat", 1)], tokenizer=tokenizer)
+    assert summary(tmp_path / "out")["template"] == summary(tmp_path / "tuned")["template"], "as a tuned model keeps it"
 
 
 def test_examples_are_shown_before_a_choice_too(stub: Completions, scoring: StubEngine, tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M"
 ACCOUNT = """Every row read is in exactly one of the splits, `dropped.jsonl` (with reason and evidence) and
 `quarantine.jsonl` (with file, line and raw text)."""
 ROW_FIELDS = """`id` (hash of the conversation), `messages`, `tools` (if the row has any), `source` (file:line), `group`
-(hash; a group lies in one split), `tokens`, `supervised_tokens`. Rows stand in the order in which they were read."""
+(hash; a group lies in one split), `tokens`, `supervised_tokens` and `training_rows` (the rows that training makes of
+it: one, or one for each assistant turn where the template writes earlier turns differently from the last; the tokens
+are those of all of them). Rows stand in the order in which they were read."""
 
 
 def funnel(stats: dict[str, Any]) -> list[str]:
@@ -32,6 +34,7 @@ def funnel(stats: dict[str, Any]) -> list[str]:
     lines += [
         f"  {'  ' + split:34} {counts['rows']:>9,}   {counts['tokens']:,} tokens, "
         f"{counts['supervised_tokens']:,} supervised"
+        + (f", in {counts['training_rows']:,} training rows" if counts["training_rows"] != counts["rows"] else "")
         for split, counts in stats["splits"].items()
     ]
     lost = stats["truncation"]

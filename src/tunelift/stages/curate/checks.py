@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tunelift.runtime.chat import UnusableRow, supervise
+from tunelift.runtime.chat import supervise
+from tunelift.runtime.turns import UnusableRow
 from tunelift.stages.curate.rows import Example, Fault
 
 if TYPE_CHECKING:
@@ -45,10 +46,18 @@ def structure_fault(example: Example) -> Fault | None:
 class Measured:
     """An example as the model's tokenizer and template make it."""
 
-    tokens: int
-    supervised_tokens: int
-    shows_tools: bool
-    """False when the example has tools and the template leaves them out."""
+    lengths: tuple[tuple[int, int], ...]
+    """Tokens and supervised tokens of each row that training makes of it: one, or one an assistant turn."""
+
+    @property
+    def tokens(self) -> int:
+        """In all its rows."""
+        return sum(tokens for tokens, _ in self.lengths)
+
+    @property
+    def supervised_tokens(self) -> int:
+        """In all its rows; each assistant turn counts once."""
+        return sum(supervised for _, supervised in self.lengths)
 
 
 def measure(
@@ -56,36 +65,26 @@ def measure(
 ) -> Measured | Fault:
     """Render with the model's own template and count, or say why the row cannot be trained on.
 
-    The reasons are those of `supervise`, and `template_ignores_tool_calls`, `reply_too_short`, `too_long`; the last is
-    asked last, so that what the limit on length costs is what would be kept without it. Lengths are in tokens; the
-    end-of-turn token counts as supervised.
+    The reasons are those of `supervise`, and `reply_too_short`, `too_long` (its longest row); the last is asked last,
+    so that what the limit on length costs is what would be kept without it. Lengths are in tokens; the end-of-turn
+    token counts as supervised.
     """
     try:
-        row = supervise(tokenizer, example.messages, example.tools)
+        rows = supervise(tokenizer, example.messages, example.tools)
     except UnusableRow as error:
         return Fault(error.reason, {"detail": error.message, **({"remedy": error.remedy} if error.remedy else {})})
-    calls = [call["function"]["name"] for message in example.messages for call in message.get("tool_calls", ())]
-    missing = [name for name in calls if name not in row.text]
-    if missing:
-        return Fault("template_ignores_tool_calls", {"calls": missing})
-    tokens, supervised = len(row.input_ids), row.supervised_tokens
+    measured = Measured(tuple((len(row.input_ids), row.supervised_tokens) for row in rows))
+    supervised, longest = measured.supervised_tokens, max(tokens for tokens, _ in measured.lengths)
     if supervised < min_reply_tokens:
         return Fault("reply_too_short", {"supervised_tokens": supervised, "limit": min_reply_tokens})
-    if tokens > max_length:
-        return Fault("too_long", {"tokens": tokens, "limit": max_length, "supervised_tokens": supervised})
-    names = [tool_name(tool) for tool in example.tools or ()]
-    return Measured(tokens, supervised, all(name in row.text for name in names))
+    if longest > max_length:
+        return Fault("too_long", {"tokens": longest, "limit": max_length, "supervised_tokens": supervised})
+    return measured
 
 
 def learnable(example: Example, tokenizer: PreTrainedTokenizerFast) -> int:
     """Supervised tokens of an example that is dropped; 0 where the template cannot render it."""
     try:
-        return supervise(tokenizer, example.messages, example.tools).supervised_tokens
+        return sum(row.supervised_tokens for row in supervise(tokenizer, example.messages, example.tools))
     except UnusableRow:
         return 0
-
-
-def tool_name(tool: dict[str, Any]) -> str:
-    """The name in a tool's schema, in OpenAI's form or bare; empty if it has none."""
-    function = tool.get("function", tool)
-    return str(function.get("name", "")) if isinstance(function, dict) else ""

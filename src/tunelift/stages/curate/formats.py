@@ -42,6 +42,8 @@ ROLES = {
     CALL: CALL,
 }
 """Spellings of a role, in lower case; `function_call` is an assistant turn whose text is the call."""
+THINKING = ("reasoning_content", "reasoning", "thinking")
+"""Spellings of the field for what an assistant thinks before it answers."""
 
 FIELDS = {
     "alpaca": "instruction, output (and input, system, history)",
@@ -251,6 +253,9 @@ def _message(item: Any, path: str, role_key: str, text_key: str) -> Message:
     for key in ("tool_call_id", "name"):
         if isinstance(item.get(key), str):
             message[key] = item[key]
+    thinking = next((item[key] for key in THINKING if isinstance(item.get(key), str) and item[key].strip()), None)
+    if role == "assistant" and thinking:
+        message["reasoning_content"] = thinking
     return message
 
 

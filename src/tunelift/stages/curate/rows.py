@@ -85,8 +85,8 @@ class Kept:
 
     example: Example
     split: str
-    tokens: int
-    supervised_tokens: int
+    lengths: tuple[tuple[int, int], ...]
+    """Tokens and supervised tokens of each row that training makes of it: one, or one an assistant turn."""
 
 
 Outcome = Kept | Dropped | Quarantined

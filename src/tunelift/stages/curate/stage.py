@@ -16,8 +16,9 @@ from tunelift.artifacts.store import writing
 from tunelift.config.schema import CurateConfig, SourceConfig, SourceFormat
 from tunelift.errors import UserError
 from tunelift.runtime import console
-from tunelift.runtime.chat import load_tokenizer
+from tunelift.runtime.chat import BOUNDARY_REMEDY, load_tokenizer
 from tunelift.runtime.lengths import Lost
+from tunelift.runtime.turns import STABLE_REMEDY, TOOL_REASONS, TOOL_REMEDY
 from tunelift.runtime.vocabulary import add_tokens
 from tunelift.stages.curate.card import data_set_card, funnel
 from tunelift.stages.curate.checks import learnable, measure, structure_fault
@@ -44,12 +45,14 @@ def curate(
     seed: int,
     out: Path,
     added_tokens: Sequence[str] = (),
+    template: str | None = None,
 ) -> dict[str, Any]:
     """Turn raw rows into a data set: train, validation and test splits, and an account of every row.
 
     Args:
         config: Sources and rules.
         tokenizer_folder: The model folder whose tokenizer and chat template measure the rows.
+        template: The chat template to use in place of the folder's own.
         max_length: Longest row in tokens; longer ones are dropped whole.
         max_truncated_ratio: Share of the supervised tokens that may be lost in this way.
         questions: By task name, what each of its items asks (the request alone, without the prompt around it).
@@ -65,7 +68,7 @@ def curate(
             split that is needed came out empty.
         CountError: the counts do not add up, which is a bug.
     """
-    tokenizer = load_tokenizer(tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder, template)
     add_tokens(tokenizer, added_tokens)
     contamination = Contamination(Questions(questions, config.contamination_ngram, config.contamination_overlap))
     reading = Reading(config)
@@ -86,7 +89,7 @@ def curate(
         )
     for line in funnel(stats):
         console.say(line)
-    _warn(stats, judge, config)
+    _warn(stats, config)
     return {
         "content": content,
         "rows": stats["rows"],
@@ -157,8 +160,6 @@ class Judge:
     seed: int
     contamination: Contamination
     duplicates: ExactDuplicates = field(default_factory=ExactDuplicates)
-    tools_unseen: int = 0
-    """Kept rows whose tools the template leaves out."""
 
     def outcome(self, row: Example | Quarantined) -> Outcome:
         """Keep, drop with a reason, or quarantine."""
@@ -168,14 +169,20 @@ class Judge:
         measured = fault or measure(row, self.tokenizer, self.max_length, self.config.min_reply_tokens)
         if isinstance(measured, Fault):
             return Dropped(row, measured, learnable(row, self.tokenizer))
-        self.tools_unseen += not measured.shows_tools
-        return Kept(row, split_of(row.group, self.config.split, self.seed), measured.tokens, measured.supervised_tokens)
+        return Kept(row, split_of(row.group, self.config.split, self.seed), measured.lengths)
 
 
 REMEDIES = {
     "too_long": "Raise train.max_length.",
     "reply_too_short": "Lower curate.min_reply_tokens.",
     "template_refused": "Use data that the model's chat template can render, or a model whose template can.",
+    "template_ignores_system": "Put the system message at the beginning of the first user message.",
+    "template_ignores_reply": "Write thinking as <think>…</think> into the content; take out what the template drops.",
+    "template_not_prefix_stable": STABLE_REMEDY,
+    "token_across_boundary": BOUNDARY_REMEDY,
+    "end_of_turn_missing": "Use the template that the model was published with.",
+    "double_bos": "Use the template that the model was published with.",
+    "special_token_in_content": "Take the control tokens out of the rows' text.",
     "not_utf8": "Convert the file to UTF-8, from Latin-1 with: iconv -f ISO-8859-1 -t UTF-8.",
     "invalid_json": "Correct the lines; if the file is one JSON list, name it .json.",
 }
@@ -193,6 +200,13 @@ def _check_usable(
             f"{config.max_quarantine_ratio:g} allows.\n{_examples(rows['quarantined'], ledger)}",
             remedy=REMEDIES.get(next(iter(rows["quarantined"])), "Correct the rows, or name the source's format.")
             + f" All of them are in {ledger.out / 'quarantine.jsonl'}.",
+        )
+    without_tools = {reason: count for reason, count in rows["dropped"].items() if reason in TOOL_REASONS}
+    if without_tools:
+        raise UserError(
+            f"{sum(without_tools.values())} of {rows['read']} rows use tools, and the model's chat template does not: "
+            f"the model would learn to call tools that it is not shown.\n{_examples(without_tools, ledger)}",
+            remedy=f"{TOOL_REMEDY} All of them are in {ledger.out / 'dropped.jsonl'}.",
         )
     if not rows["kept"]:
         raise UserError(
@@ -225,10 +239,6 @@ def _examples(reasons: dict[str, int], ledger: Ledger) -> str:
     return "\n".join(lines[:5])
 
 
-def _warn(stats: dict[str, Any], judge: Judge, config: CurateConfig) -> None:
+def _warn(stats: dict[str, Any], config: CurateConfig) -> None:
     if config.split.test and not stats["splits"]["test"]["rows"]:
         console.warn("the test split is empty; add rows, or raise curate.split.test")
-    if judge.tools_unseen:
-        console.warn(
-            f"{judge.tools_unseen} rows have tools, but the model's chat template does not show them to the model"
-        )

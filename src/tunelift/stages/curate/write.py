@@ -34,8 +34,8 @@ class Ledger:
         self.long: list[LongRow] = []
         """The rows that are dropped for their length alone."""
         self.kept: Counter[str] = Counter()
-        self.tokens: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS}
-        """By split, tokens and supervised tokens of each row."""
+        self.lengths: dict[str, list[tuple[tuple[int, int], ...]]] = {split: [] for split in SPLITS}
+        """By split and row, tokens and supervised tokens of each row that training makes of it."""
         self.first: dict[str, tuple[str, str]] = {}
         """By reason, the place and the finding of the first row it befell."""
         self._stack = ExitStack()
@@ -79,15 +79,16 @@ class Ledger:
     def _keep(self, kept: Kept) -> None:
         example = kept.example
         self.kept[example.file] += 1
-        self.tokens[kept.split].append((kept.tokens, kept.supervised_tokens))
+        self.lengths[kept.split].append(kept.lengths)
         conversation = _conversation(example)
         entry = {
             "id": _id(conversation),
             **conversation,
             "source": example.place,
             "group": short_hash(example.group),
-            "tokens": kept.tokens,
-            "supervised_tokens": kept.supervised_tokens,
+            "tokens": sum(tokens for tokens, _ in kept.lengths),
+            "supervised_tokens": sum(learnt for _, learnt in kept.lengths),
+            "training_rows": len(kept.lengths),
         }
         self._write(kept.split, entry)
 
@@ -96,13 +97,14 @@ class Ledger:
 
     def lost(self, max_length: int) -> Lost:
         """What the limit on length costs, over all splits."""
-        left = sum(learnt for rows in self.tokens.values() for _, learnt in rows)
+        left = sum(learnt for rows in self.lengths.values() for lengths in rows for _, learnt in lengths)
         return Lost(max_length, tuple(self.long), left)
 
     def stats(
         self, read: Counter[str], formats: dict[str, str | None], contamination: dict[str, float], max_length: int
     ) -> dict[str, Any]:
-        """The content of stats.json; `read` and `formats` are by source."""
+        """The content of stats.json; `read` and `formats` are by source, lengths of the rows that training sees."""
+        seen = {split: [length for lengths in rows for length in lengths] for split, rows in self.lengths.items()}
         return {
             "rows": {
                 "read": read.total(),
@@ -112,11 +114,12 @@ class Ledger:
             },
             "splits": {
                 split: {
-                    "rows": len(rows),
+                    "rows": len(self.lengths[split]),
                     "tokens": sum(all_ for all_, _ in rows),
                     "supervised_tokens": sum(learnt for _, learnt in rows),
+                    "training_rows": len(rows),
                 }
-                for split, rows in self.tokens.items()
+                for split, rows in seen.items()
             },
             "dropped_supervised_tokens": _sorted(self.unlearnt),
             "truncation": self.lost(max_length).as_json(),
@@ -136,7 +139,7 @@ class Ledger:
                     "tokens": _quantiles([tokens for tokens, _ in rows]),
                     "supervised_tokens": _quantiles([learnt for _, learnt in rows]),
                 }
-                for split, rows in self.tokens.items()
+                for split, rows in seen.items()
             },
         }
 

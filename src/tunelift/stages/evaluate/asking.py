@@ -18,7 +18,7 @@ from tunelift.config.evaluation import EvaluateConfig
 from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
 from tunelift.engines.protocol import Engine
 from tunelift.errors import MachineError, UserError
-from tunelift.runtime import chat, console
+from tunelift.runtime import chat, console, turns
 from tunelift.stages.evaluate.prompts import as_text
 from tunelift.stages.evaluate.samples import Journal, Question, Sample
 from tunelift.tasks.task import DECODING
@@ -86,10 +86,16 @@ class Asker:
     """Puts one arm's questions to its engine, which starts only if there is something to ask."""
 
     def __init__(
-        self, config: EvaluateConfig, engine: Engine, tokenizer: Path | None, seed: int, stopwatch: Stopwatch
+        self,
+        config: EvaluateConfig,
+        engine: Engine,
+        tokenizer: Path | None,
+        seed: int,
+        stopwatch: Stopwatch,
+        template: str | None = None,
     ) -> None:
         self._config, self._engine, self._folder, self._seed = config, engine, tokenizer, seed
-        self._stopwatch = stopwatch
+        self._stopwatch, self._template = stopwatch, template
 
     def ask(self, questions: Sequence[Question], journal: Journal, label: str) -> None:
         """Ask what has no answer in the journal, in the order given; a task's questions stand together.
@@ -154,7 +160,7 @@ class Asker:
             return
         if task.rendering == "chat":
             try:
-                context = chat.render(self._tokenizer, question.prompt, item.tools, generate=True)
+                context = turns.render(self._tokenizer, question.prompt, item.tools, generate=True)
             except UserError as error:
                 raise UserError(
                     error.message, where=f"task {task.name}, item {item.id}", remedy=error.remedy
@@ -167,7 +173,7 @@ class Asker:
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerFast:
         assert self._folder is not None, "check_askable refuses what needs it"
-        return chat.load_tokenizer(self._folder)
+        return chat.load_tokenizer(self._folder, self._template)
 
 
 def _generate(questions: Sequence[Question], client: Client, keep: Keep) -> None:

@@ -30,6 +30,7 @@ def evaluate(
     examples: Sequence[Row],
     engine: Engine,
     tokenizer: Path | None,
+    template: str | None = None,
     model_card: Mapping[str, Any],
     seed: int,
     out: Path,
@@ -41,6 +42,7 @@ def evaluate(
         arm: How it is asked; the weights are the engine's.
         examples: Training rows, for arms that show some.
         tokenizer: The folder with the model's tokenizer; None where it is not known.
+        template: The chat template that the engine was started with, if it is another than the folder's.
         model_card: Put into the summary.
         selection: The task on which the arm's prompt is chosen, if it searches for one.
 
@@ -51,7 +53,7 @@ def evaluate(
     check_askable(arm, tasks, selection, has_tokenizer=tokenizer is not None)
     asked = [task.first(config.max_items) for task in distinct(tasks) if is_asked(arm, task)]
     stopwatch = Stopwatch(out / "asking.json")
-    asker = Asker(config, engine, tokenizer, seed, stopwatch)
+    asker = Asker(config, engine, tokenizer, seed, stopwatch, template)
     prompting, search = _prompting(arm, tasks, examples, selection, asker, seed, out)
     questions = [Question(arm.name, task, item, prompting.build(task, item)) for task in asked for item in task.items]
     with Journal(out / "samples.jsonl", questions) as journal:
@@ -76,7 +78,7 @@ def evaluate(
         "prompt": described,
         "prompt_example": _example(questions),
         "prompt_search": search,
-        "template": template_sha256(tokenizer),
+        "template": template_sha256(tokenizer, template),
         "tasks": results,
         "decoding": DECODING | {"seed": seed},
         "engine": dict(engine.description),

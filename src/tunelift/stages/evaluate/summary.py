@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tunelift.artifacts.records import canonical
+from tunelift.runtime.template import read_template
 from tunelift.stages.evaluate.samples import Sample
 from tunelift.tasks.scorers import Scorer
 from tunelift.tasks.statistics import mean_interval
@@ -75,18 +75,10 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, int(rank) - 1)]
 
 
-def template_sha256(tokenizer: Path | None) -> str | None:
-    """sha256 of the chat template's text, wherever the tokenizer's folder keeps it; None if there is none here."""
-    if tokenizer is None:
+def template_sha256(tokenizer: Path | None, template: str | None = None) -> str | None:
+    """sha256 of the chat template's text: `template`, or what the tokenizer's folder keeps; None if there is none."""
+    found = template or (read_template(tokenizer) if tokenizer else None)
+    if found is None:
         return None
-    try:
-        text = (tokenizer / "chat_template.jinja").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        try:
-            template = json.loads((tokenizer / "tokenizer_config.json").read_bytes()).get("chat_template")
-        except (FileNotFoundError, ValueError):
-            return None
-        if template is None:
-            return None
-        text = template if isinstance(template, str) else canonical(template)  # Several, by name.
+    text = found if isinstance(found, str) else canonical(found)  # Several, by name.
     return hashlib.sha256(text.encode()).hexdigest()

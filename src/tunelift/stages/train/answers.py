@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.config.schema import TrainConfig
 from tunelift.errors import UserError
-from tunelift.runtime.chat import render
 from tunelift.runtime.generation import greedy
+from tunelift.runtime.turns import render
 from tunelift.stages.train.best import Measure
 from tunelift.tasks.scorers import score
 from tunelift.tasks.task import Task, task_from_split

@@ -36,11 +36,21 @@ FINISHED = "training.json"
 """Written when the adapter is: a run that is killed after it does not train again."""
 
 
-def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device: Device, out: Path) -> dict[str, Any]:
+def train(
+    config: TrainConfig,
+    *,
+    model: Path,
+    dataset: Path,
+    seed: int,
+    device: Device,
+    out: Path,
+    template: str | None = None,
+) -> dict[str, Any]:
     """Train an adapter into `out`; checkpoints in it of a killed run with the same arguments are gone on from.
 
     Writes `adapter/` (fp32 safetensors, tokenizer, chat template, generation config), `metrics.jsonl`,
-    `preflight.json`, `micro_batch.json`, and `samples.jsonl` if `train.samples.every` is set.
+    `preflight.json`, `micro_batch.json`, and `samples.jsonl` if `train.samples.every` is set. `template` is the chat
+    template to train and save in place of the model's own.
 
     Returns:
         `steps`, `epochs`, `train_loss` (mean over all steps, nats per supervised token), `eval_loss` (at the step that
@@ -61,7 +71,7 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
         finished = _finished(out)
         if finished:
             return finished
-        tokenizer = load_tokenizer(model)
+        tokenizer = load_tokenizer(model, template)
         added = add_tokens(tokenizer, config.added_tokens)
         rows = read_encoded(tokenizer, dataset, "train")
         eval_rows = read_encoded(tokenizer, dataset, "validation", config.eval_rows)
@@ -96,7 +106,9 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
             config, base, list(added), settings, tokenizer, rows, eval_rows, asked=asked, measure=measure
         )
         outcome = fit(trainer, config, model=model, device=device, samples=samples, out=out, started=started)
-        _write_adapter(config, out, outcome.checkpoint, model, ends)
+        untouched = load_tokenizer(model, template)  # Its padding token is the model's own.
+        add_tokens(untouched, config.added_tokens)
+        _write_adapter(out, outcome.checkpoint, model, untouched, ends)
         details = _details(outcome, trainer, device, out)
         _write_json(out / FINISHED, details)
         shutil.rmtree(out / "checkpoints")  # Several times the adapter's size, and of no use any more.
@@ -146,7 +158,9 @@ def _build_trainer(
     return trainer
 
 
-def _write_adapter(config: TrainConfig, out: Path, checkpoint: Path, model: Path, turn_ends: Sequence[int]) -> None:
+def _write_adapter(
+    out: Path, checkpoint: Path, model: Path, tokenizer: PreTrainedTokenizerFast, turn_ends: Sequence[int]
+) -> None:
     """A checkpoint's weights, with all that is needed to use them as they were trained."""
     adapter = out / "adapter"
     shutil.rmtree(adapter, ignore_errors=True)
@@ -158,8 +172,6 @@ def _write_adapter(config: TrainConfig, out: Path, checkpoint: Path, model: Path
         if isinstance(described[names], list):
             described[names].sort()
     _write_json(adapter / "adapter_config.json", described)
-    tokenizer = load_tokenizer(model)  # Again: its padding token is the model's own.
-    add_tokens(tokenizer, config.added_tokens)
     tokenizer.save_pretrained(adapter)
     generation = preflight.generation_config(model)
     stops = generation.get("eos_token_id")
