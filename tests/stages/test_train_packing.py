@@ -38,6 +38,13 @@ SHAPE = {
     "eos_token_id": 2,
 }
 
+TWO_EXPERTS = {
+    "num_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+}
+
 
 @pytest.fixture(scope="module", autouse=True)
 def known_to_transformers() -> None:
@@ -135,7 +142,9 @@ def test_the_rows_of_each_family_stay_apart(name: str, more: dict, attention: st
     assert farthest(model, rows, position_ids=None) > 1e-3
 
 
-@pytest.mark.parametrize(("name", "more"), [("mamba", {"state_size": 4}), ("qwen3_next", {}), ("opt", {"ffn_dim": 48})])
+@pytest.mark.parametrize(
+    ("name", "more"), [("mamba", {"state_size": 4}), ("qwen3_next", TWO_EXPERTS), ("opt", {"ffn_dim": 48})]
+)
 def test_a_model_that_mixes_packed_rows_is_refused(name: str, more: dict, rows: list[Row]) -> None:
     model = family(name, **more)
     assert farthest(model, rows) > 1e-4
