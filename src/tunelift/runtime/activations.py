@@ -110,6 +110,12 @@ def layer_saved(run: Pass) -> int:
     return norms_saved(run) + attention_saved(run) + adapters_saved(run) + mlp_saved(run)
 
 
+def layer_recomputed(run: Pass) -> int:
+    """What a second forward pass brings beside the layer's input, which in fp32 is itself what the first norm keeps."""
+    shared = run.tokens * FP32 * run.shape.hidden if run.width == FP32 else 0
+    return layer_saved(run) - shared
+
+
 def norm_saved(run: Pass) -> int:
     """Kept by one norm of the hidden width."""
     return run.tokens * FP32 * (run.shape.hidden + 1)
@@ -164,9 +170,13 @@ def mlp_working(run: Pass) -> int:
     its unpacked weight is there and the sum is not. The adapter of `down_proj` is through by then: its input and what
     else it kept is freed.
     """
-    w, m = run.width, run.shape.intermediate
-    gradients = run.tokens * w * run.shape.hidden + max(3 * w * m * run.tokens, 2 * w * m * run.tokens + unpacked(run))
-    return gradients - _down_saved(run)
+    w, m, hidden = run.width, run.shape.intermediate, run.tokens * run.width * run.shape.hidden
+    heights = [hidden + max(3 * w * m * run.tokens, 2 * w * m * run.tokens + unpacked(run)) - _down_saved(run)]
+    if run.dropout and _down_saved(run):  # Before that: the gradient of what was dropped from, and of what was left.
+        heights.append(2 * hidden + 2 * w * m * run.tokens)
+    if FAMILIES[run.shape.family].post_norm:  # Before all that: the norm's own.
+        heights.append(hidden + norm_working(run))
+    return max(heights)
 
 
 def _down_saved(run: Pass) -> int:
@@ -188,7 +198,8 @@ def recomputation_working(run: Pass) -> int:
     w = run.width
     adapted = {linear.name for linear in run.shape.adapted(run.targets)}
     copies = 3 if adapted & {"mlp.up_proj", "mlp.gate_up_proj"} else 1
-    grown = copies * w * run.shape.intermediate * run.tokens + 3 * w * run.shape.hidden * run.tokens
+    hidden = 3 if w != FP32 else 2  # In fp32 the state between attention and MLP is what the second norm keeps.
+    grown = copies * w * run.shape.intermediate * run.tokens + hidden * w * run.shape.hidden * run.tokens
     return grown - run.tokens * w * run.shape.intermediate - _down_saved(run)
 
 

@@ -242,7 +242,7 @@ def _backward(forward: Pass, gradients: int) -> dict[str, dict[str, int]]:
     """The moments of the backward pass at which most is alive."""
     saved, last = activations.forward_saved(forward), activations.norm_saved(forward)
     layer = activations.layer_saved(forward)
-    held = saved - last + (layer if forward.checkpointing else 0)
+    held = saved - last + (activations.layer_recomputed(forward) if forward.checkpointing else 0)
     moments = {
         "in the last norm's backward pass": (saved, activations.norm_working(forward)),
         "in the last layer's backward pass": (held, activations.mlp_working(forward)),
@@ -253,10 +253,20 @@ def _backward(forward: Pass, gradients: int) -> dict[str, dict[str, int]]:
     if forward.attention == "eager":
         below = held - layer + activations.lower_half_saved(forward)
         moments["in the last layer's attention, backward"] = (below, activations.eager_working(forward))
-    return {
+    found = {
         moment: {"gradients": gradients, "activations": kept, "working memory": working}
         for moment, (kept, working) in moments.items()
     }
+    if forward.checkpointing and not gradients:  # Layers' inputs go as gradients come: one end or the other is higher.
+        layers = forward.shape.layers
+        inputs = (layers - 1) * forward.tokens * forward.width * forward.shape.hidden
+        entries = sum(adapter_tensors(forward.shape, forward.rank, forward.targets))
+        found["in the first layer's backward pass"] = {
+            "gradients": FP32 * entries * (layers - 1) // layers,
+            "activations": held - inputs,
+            "working memory": activations.mlp_working(forward),
+        }
+    return found
 
 
 def _large_tensors(forward: Pass) -> int:
