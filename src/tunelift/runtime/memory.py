@@ -83,7 +83,7 @@ class Training:
     def of_size(self, rows: int, length: int) -> Training:
         """The same training with other micro-batches; the supervised share of the positions stays."""
         share = self.scored / (self.rows * self.length)
-        return replace(self, rows=rows, length=length, scored=ceil(share * rows * length))
+        return replace(self, rows=rows, length=length, scored=ceil(share * rows * length), padded=rows > 1)
 
 
 def training(config: TrainConfig, *, device: Literal["cpu", "cuda"], supervised_share: float = 1.0) -> Training:

@@ -72,7 +72,12 @@ def train(config: TrainConfig, *, model: Path, dataset: Path, seed: int, device:
         )
         attention = str(resolved("attention", config.attention))
         base = load_base(
-            model, kind=config.adapter.kind, device=device, precision=precision(config), attention=attention
+            model,
+            kind=config.adapter.kind,
+            device=device,
+            precision=precision(config),
+            attention=attention,
+            kernels=str(resolved("kernels", config.kernels)),
         )
         trainer = _build_trainer(config, base, settings, tokenizer, rows, eval_rows)
         _fit(trainer, out, started)
