@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.scripts.loading import load_script
 from tests.tiny import tiny_tokenizer
 from tunelift.config.schema import TrainConfig
 from tunelift.runtime.shape import FAMILIES
@@ -27,11 +28,11 @@ def models(tmp_path_factory: pytest.TempPathFactory):
             config = AutoConfig.for_model(
                 family,
                 vocab_size=len(tokenizer),
-                hidden_size=192,
-                intermediate_size=512,
-                num_hidden_layers=4,
-                num_attention_heads=6,
-                num_key_value_heads=2,
+                hidden_size=96,
+                intermediate_size=256,
+                num_hidden_layers=3,
+                num_attention_heads=3,
+                num_key_value_heads=1,
                 head_dim=32,
                 max_position_embeddings=512,
                 bos_token_id=None,
@@ -52,7 +53,7 @@ def config(**changes) -> TrainConfig:
         "adapter": {"kind": "lora", "rank": 16, "alpha": 32},
         "global_batch_size": 4,
         "micro_batch_size": 2,
-        "max_length": 128,
+        "max_length": 64,
         "gradient_checkpointing": False,
         "attention": "sdpa",
         "precision": "bf16",
@@ -89,11 +90,30 @@ def test_the_plan_is_what_is_alive_whatever_the_architecture(family: str, checkp
         {"precision": "fp32"},
         {"precision": "fp32", "gradient_checkpointing": True},
         {"precision": "fp32", "attention": "eager"},
-        {"attention": "eager", "max_length": 500, "micro_batch_size": 1},
-        {"attention": "eager", "max_length": 500, "micro_batch_size": 1, "gradient_checkpointing": True},
+        {"attention": "eager", "max_length": 320, "micro_batch_size": 1},
+        {"attention": "eager", "max_length": 320, "micro_batch_size": 1, "gradient_checkpointing": True},
         {"global_batch_size": 2, "gradient_checkpointing": True},
     ],
     ids=str,
 )
 def test_the_plan_is_what_is_alive_whatever_the_settings(changes: dict, models) -> None:
     assert_near(models("llama"), config(**changes))
+
+
+def test_published_figures_are_met_or_the_difference_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    from memory_check.published import FIGURES
+
+    script = load_script("check_memory")
+    agree = [script.published(figure) for figure in FIGURES]
+    assert all(agree)
+    said = capsys.readouterr().out
+    assert said.count("planned") == len(FIGURES) == 6
+    assert said.count("why:") == 1
+
+
+def test_a_figure_that_is_missed_without_a_reason_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    from memory_check.published import Figure
+
+    script = load_script("check_memory")
+    assert not script.published(Figure("off", 10.0, 2**30, lambda: {"weights": 12 * 2.0**30}))
+    assert "+20.0%" in capsys.readouterr().out

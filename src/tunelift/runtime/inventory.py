@@ -23,7 +23,7 @@ class Origin:
     shape: tuple[int, ...]
 
 
-class Inventory(TorchDispatchMode):
+class Inventory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While active, follows each storage that an operation returns; `hold` adds what was there before.
 
     It sees operations as autograd and autocast hand them on, so it also sees the backward pass, recomputation and the
@@ -31,7 +31,7 @@ class Inventory(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
         """Bytes alive now."""
         self.peak = 0
