@@ -47,7 +47,9 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("project")
-    make_project(folder, report={"bootstrap_samples": 200, "usd_per_hour": 1.0})
+    chosen = {"by": "exact_match", "rows": 2, "max_tokens": 4, "patience": 9, "min_delta": 0.01}
+    watched = {"best": chosen, "samples": {"every": 4, "rows": 1, "max_tokens": 4}}
+    make_project(folder, report={"bootstrap_samples": 200, "usd_per_hour": 1.0}, train=watched)
     reads: set[str] = set()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -171,6 +173,8 @@ def _sections(annotation) -> list[type[Section]]:
 
 READ_ELSEWHERE = {
     "SourceConfig.revision": "only a hub data set has one: tests/stages/curate",
+    "LoraOptions.exclude_modules": "handed to PEFT whole: tests/stages/test_train_adapters.py",
+    "LoraOptions.fan_in_fan_out": "handed to PEFT whole: tests/stages/test_train_adapters.py",
     "EngineConfig.gpu_memory_utilization": "only on a GPU: tests/test_recipes.py",
     "Config.serve": "the pipeline does not serve: tests/test_serving.py",
     "ServeConfig.host": "tests/stages/test_serve.py",

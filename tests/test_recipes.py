@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,34 @@ def test_vllms_own_parser_takes_the_recipes_command_line(name: str) -> None:
     assert parsed.gpu_memory_utilization == engine.gpu_memory_utilization
     assert parsed.generation_config == "vllm"
     assert parsed.enforce_eager is False
+
+
+PLANNED = re.compile(r"^# Planned on (\S+): (.+)$", re.MULTILINE)
+
+
+def plan_of(name: str, gpu: str) -> str:
+    """What a recipe's comment should say of a card."""
+    from tunelift.planning import forecast_on
+
+    plan = forecast_on(load_config(CONFIGS / f"{name}.yaml", ["train.attention=sdpa"]), gpu)
+    run = plan.run
+    how = "recomputing" if run.checkpointing else "keeping"
+    fits = "" if plan.fits else " (does not fit)"
+    return (
+        f"{run.rows} x {run.length:,} tokens in {run.precision}, {how} activations, "
+        f"{plan.peak.total / 2**30:.1f} of {plan.memory_gib:.1f} GiB{fits}"
+    )
+
+
+@pytest.mark.parametrize("name", GPU_RECIPES)
+def test_the_recipe_fits_the_cards_that_its_comment_names_as_it_says(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    said = PLANNED.findall((CONFIGS / f"{name}.yaml").read_text())
+    assert said
+    assert [(gpu, plan_of(name, gpu)) for gpu, _ in said] == said
+    assert not any("does not fit" in plan for _, plan in said)
 
 
 def test_gpu_recipes_differ_from_the_quickstart_in_settings_only() -> None:

@@ -30,6 +30,7 @@ STAGE_HELP = {
 EXAMPLES = """\
 examples:
   tunelift plan configs/quickstart.yaml
+  tunelift plan configs/llama3.1-8b-qlora.yaml --gpu rtx-4090 --price 0.60       # does it fit, how long, how much
   tunelift run configs/quickstart.yaml
   tunelift train configs/quickstart.yaml train.learning_rate=5e-4 seed=1
   tunelift run configs/quickstart.yaml curate.max_rows=200 train.max_steps=5     # a smoke run
@@ -101,7 +102,10 @@ def _parser() -> argparse.ArgumentParser:
             choices=[name for name in STAGE_HELP if name != "run"],
             help="make again from this stage on",
         )
-    _config_verb(verbs, common, "plan", "what a run would do: choices made, stages found, disk needed", _plan)
+    plan = _config_verb(verbs, common, "plan", "what a run would do: choices, stages, memory, time, disk", _plan)
+    plan.add_argument("--gpu", metavar="NAME", help="plan for this card instead of this machine, such as rtx-4090")
+    plan.add_argument("--mfu", type=_share, help="share of the card's peak that training reaches, such as 0.3")
+    plan.add_argument("--price", type=float, help="what an hour of the machine costs")
     _config_verb(verbs, common, "serve", "serve the tuned model behind an OpenAI-compatible endpoint", _serve)
     show = _config_verb(verbs, common, "show", "where a run's artifacts lie", _show)
     show.add_argument("--json", action="store_true", help="as JSON, for scripts")
@@ -186,10 +190,32 @@ def _gate_failed(run: Pipeline, reasons: Sequence[str]) -> int:
 
 
 def _plan(parsed: argparse.Namespace) -> None:
-    from tunelift.planning import describe
+    from tunelift.config.load import load_config
 
-    run = _open(parsed)
-    print(describe(run))
+    config = load_config(parsed.config, parsed.overrides)
+    from tunelift.planning import Assumptions, describe, describe_on
+    from tunelift.runtime.published import published_shape
+
+    assumed = Assumptions(parsed.mfu, parsed.price)
+    if parsed.gpu:
+        print(describe_on(config, parsed.gpu, assumed))
+        return
+    try:
+        run = _open(parsed)
+    except UserError as error:
+        if published_shape(config.model.id) is None:
+            raise
+        print(f"{error.message} So this is planned without the model, and without what stages have made.\n")
+        print(describe_on(config, None, assumed))
+        return
+    print(describe(run, assumed))
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share: it should be above 0 and at most 1")
+    return value
 
 
 def _render(parsed: argparse.Namespace) -> None:

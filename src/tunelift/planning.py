@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunelift.artifacts.records import Artifact
 from tunelift.config.evaluation import NOISE_ARM
-from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline
+from tunelift.config.resolve import resolve
+from tunelift.config.schema import Config
+from tunelift.errors import UserError
+from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline, facts_for
 from tunelift.runs import RUNS
-from tunelift.runtime import hardware
+from tunelift.runtime import gpus, hardware
+from tunelift.runtime.forecast import Forecast, Tokens, forecast, speed_of
+from tunelift.runtime.forecast_text import memory_lines, serving_lines, time_lines
+from tunelift.runtime.modeling import locate_config
+from tunelift.runtime.published import published_shape
+from tunelift.runtime.serving import serving_fits
+from tunelift.runtime.shape import ModelShape, read_shape
 from tunelift.runtime.template import template_note
 from tunelift.tasks.statistics import Spread, minimum_detectable_effect, needed_items
 from tunelift.tasks.task import Task
@@ -19,8 +31,18 @@ ADAM_COPIES = 3
 """A checkpoint holds the fp32 adapter and Adam's two moments."""
 
 
-def describe(run: Pipeline) -> str:
-    """The resolved run as text: model, machine, choices with reasons, state of each stage, disk."""
+@dataclass(frozen=True)
+class Assumptions:
+    """What a forecast of time and cost rests on."""
+
+    mfu: float | None = None
+    """Share of the card's peak; None: as published."""
+    price: float | None = None
+    """Of an hour, in any currency."""
+
+
+def describe(run: Pipeline, assumed: Assumptions) -> str:
+    """The resolved run as text: model, machine, choices with reasons, state of each stage, memory, disk."""
     machine = hardware.detect()
     lines = [
         f"run      {run.folder}",
@@ -31,6 +53,8 @@ def describe(run: Pipeline) -> str:
         "",
         "chosen for you",
         *(f"  {choice.field} = {choice.value}: {choice.why}" for choice in run.choices),
+        "",
+        *_own_memory(run, machine, assumed),
         "",
         "stages",
         *(
@@ -45,6 +69,109 @@ def describe(run: Pipeline) -> str:
         f"disk     {disk_needed_gib(run):.2f} GiB needed at most, {hardware.free_gib(RUNS):.1f} GiB free",
     ]
     return "\n".join(lines)
+
+
+def describe_on(config: Config, gpu: str | None, assumed: Assumptions) -> str:
+    """What needs no more than the model's shape: choices, memory, time and serving, on a named card or this machine.
+
+    Raises:
+        UserError: no such card, no such model, or a config that cannot work there.
+    """
+    card = gpus.find(gpu) if gpu else gpus.recognize(hardware.detect())
+    machine = _machine(card) if gpu and card else hardware.detect()
+    shape, note = _shape(config)
+    resolved = resolve(config, facts_for(machine, shape.context, shape))
+    lines = [
+        f"model    {config.model.id}: {shape.family}, {shape.parameters:,} parameters{note}",
+        f"machine  {machine.name}, {machine.memory_gib:.1f} GiB ({machine.device})",
+        *([f"         {_speed(card)}, compute capability {card.capability} ({card.source})"] if card else []),
+        "",
+        "chosen for you",
+        *(f"  {choice.field} = {choice.value}: {choice.why}" for choice in resolved.choices),
+        "",
+        *_forecast_lines(resolved.config, shape, machine, card, assumed, None),
+    ]
+    return "\n".join(lines)
+
+
+def forecast_on(config: Config, gpu: str) -> Forecast:
+    """Memory and speed of training on a named card.
+
+    Raises:
+        UserError: as `describe_on`.
+    """
+    card = gpus.find(gpu)
+    machine, (shape, _) = _machine(card), _shape(config)
+    section = resolve(config, facts_for(machine, shape.context, shape)).config.train
+    tflops = speed_of(card, str(section.precision))
+    return forecast(shape, section, memory_gib=machine.memory_gib, tflops=tflops)
+
+
+def _machine(card: gpus.Gpu) -> hardware.Hardware:
+    return hardware.Hardware("cuda", card.name, card.memory_gib, 0, card.native_bf16, card.capability)
+
+
+def _speed(card: gpus.Gpu) -> str:
+    if card.bf16_tflops:
+        return f"{card.bf16_tflops:g} TFLOP/s in bf16"
+    return f"no bf16 tensor cores, {card.fp32_tflops:g} TFLOP/s in fp32"
+
+
+def _shape(config: Config) -> tuple[ModelShape, str]:
+    """The model's shape and a note on where it is from; a built-in table stands in for a hub out of reach."""
+    try:
+        return read_shape(locate_config(config.model)), ""
+    except UserError:
+        known = published_shape(config.model.id)
+        if known is None:
+            raise
+        return known, ", from a built-in table, as its config.json cannot be fetched"
+
+
+def _own_memory(run: Pipeline, machine: hardware.Hardware, assumed: Assumptions) -> list[str]:
+    try:
+        shape = read_shape(run.base.path)
+    except UserError as error:
+        return ["memory", f"  not planned: {error.message}"]
+    dataset = run.store.find(run.curate_plan())
+    data = _training_tokens(dataset) if dataset else None
+    return _forecast_lines(run.config, shape, machine, gpus.recognize(machine), assumed, data)
+
+
+def _training_tokens(dataset: Artifact) -> Tokens | None:
+    split = json.loads((dataset.path / "stats.json").read_text(encoding="utf-8"))["splits"]["train"]
+    return Tokens(split["rows"], split["tokens"], split["supervised_tokens"]) if split["tokens"] else None
+
+
+def _forecast_lines(
+    config: Config,
+    shape: ModelShape,
+    machine: hardware.Hardware,
+    card: gpus.Gpu | None,
+    assumed: Assumptions,
+    data: Tokens | None,
+) -> list[str]:
+    tflops = speed_of(card, str(config.train.precision))
+    plan = forecast(
+        shape,
+        config.train,
+        memory_gib=machine.memory_gib,
+        tflops=tflops,
+        mfu=assumed.mfu,
+        data=data,
+        device=machine.device,
+    )
+    lines = ["memory while training", *_indented(memory_lines(plan))]
+    lines += ["", "time", *_indented(time_lines(plan, assumed.mfu, assumed.price))]
+    if machine.device == "cuda":
+        adapter = config.train.adapter
+        fits = serving_fits(shape, config.engine, machine.memory_gib, rank=adapter.rank, targets=adapter.targets)
+        lines += ["", "serving and evaluating", *_indented(serving_lines(fits, int(config.engine.max_model_len)))]
+    return lines
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
 
 
 def power(run: Pipeline) -> list[str]:

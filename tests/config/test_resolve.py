@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tunelift.config.resolve import Facts, resolve
@@ -99,3 +101,45 @@ def test_runtime_knobs_do_not_change_the_fingerprint() -> None:
 
 def test_memory_is_probed_where_running_out_can_be_survived() -> None:
     assert [resolve(config(), facts).config.train.memory_probe for facts in (CPU, GPU)] == [False, True]
+
+
+def planned(without: int, recomputed: int) -> Facts:
+    """A GPU on which so many rows fit, without and with recomputation."""
+    return replace(GPU, rows_that_fit=lambda train: recomputed if train.gradient_checkpointing else without)
+
+
+@pytest.mark.parametrize(
+    ("facts", "recompute", "micro"),
+    [(planned(9, 16), False, 8), (planned(4, 16), False, 4), (planned(3, 6), True, 4), (planned(0, 0), True, 1)],
+)
+def test_a_gpu_recomputes_only_where_few_rows_fit_and_takes_the_rows_that_do(facts, recompute, micro) -> None:
+    train = resolve(config(), facts).config.train
+    assert (train.gradient_checkpointing, train.micro_batch_size) == (recompute, micro)
+
+
+def test_a_recomputation_that_is_set_decides_which_rows_fit() -> None:
+    train = resolve(config(train={"gradient_checkpointing": False}), planned(2, 16)).config.train
+    assert train.micro_batch_size == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "attention"),
+    [
+        ({}, "sdpa"),
+        ({"flash_attention": True, "capability": 8.9}, "flash_attention_2"),
+        ({"flash_attention": True, "capability": 7.5}, "sdpa"),
+    ],
+)
+def test_flash_attention_is_taken_where_it_is_installed_and_the_card_takes_it(changes: dict, attention: str) -> None:
+    assert resolve(config(), replace(GPU, **changes)).config.train.attention == attention
+
+
+def test_fused_kernels_are_taken_where_they_are_installed() -> None:
+    assert resolve(config(), replace(GPU, kernels=True)).config.train.kernels == "hub"
+    assert resolve(config(), GPU).config.train.kernels == "none"
+    assert resolve(config(), replace(CPU, kernels=True)).config.train.kernels == "none"
+    with pytest.raises(UserError, match="needs a package") as caught:
+        resolve(config(train={"kernels": "hub"}), GPU)
+    assert "pip install kernels" in caught.value.remedy
+    with pytest.raises(UserError, match="needs a GPU"):
+        resolve(config(train={"kernels": "hub"}), CPU)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tunelift.config.schema import Config
+from tunelift.config.schema import Config, TrainConfig
 from tunelift.errors import UserError
 
 MAX_AUTO_CONTEXT = 4096
 LARGEST_CPU_MICRO_BATCH = 8
-LARGEST_GPU_MICRO_BATCH = 4
+LARGEST_GPU_MICRO_BATCH = 8
+"""With rows of a thousand tokens, more makes a GPU no faster."""
+UNPLANNED_GPU_MICRO_BATCH = 4
+"""Where the architecture is not known, so that no plan says what fits."""
+ENOUGH_ROWS = 4
+"""Nothing is recomputed when so many rows fit without."""
 LONGEST_EAGER = 512
+FLASH_CAPABILITY = 8.0
+"""FlashAttention 2 runs on Ampere and later (its README)."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,14 @@ class Facts:
     """A W&B API key is set."""
     native_bf16: bool = True
     """The device multiplies bf16 matrices in hardware."""
+    capability: float = 0.0
+    """The GPU's compute capability."""
+    flash_attention: bool = False
+    """The package flash-attn is installed."""
+    kernels: bool = False
+    """The package kernels is installed."""
+    rows_that_fit: Callable[[TrainConfig], int] | None = None
+    """The largest micro-batch that the memory plan gives a section whose other autos are resolved, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +79,20 @@ def resolve(config: Config, facts: Facts) -> Resolved:
     why_precision = (
         f"this {facts.device} multiplies bf16 in hardware" if native else "bf16 would be emulated here, slowly"
     )
-    micro = _largest_divisor(train.global_batch_size, LARGEST_GPU_MICRO_BATCH if on_gpu else LARGEST_CPU_MICRO_BATCH)
-    attention = choose("train.attention", train.attention, *_attention(train.max_length, on_gpu))
+    chosen = {
+        "precision": choose("train.precision", train.precision, "bf16" if native else "fp32", why_precision),
+        "attention": choose("train.attention", train.attention, *_attention(train.max_length, facts)),
+        "kernels": choose("train.kernels", train.kernels, *_kernels(facts)),
+    }
+    sizes = _gpu_sizes(train.model_copy(update=chosen), facts) if on_gpu else _cpu_sizes(train)
     updates: dict[str, dict[str, Any]] = {
         "train": {
-            "micro_batch_size": choose(
-                "train.micro_batch_size",
-                train.micro_batch_size,
-                micro,
-                f"largest divisor of the global batch for a {facts.device}",
-            ),
+            **chosen,
             "gradient_checkpointing": choose(
-                "train.gradient_checkpointing",
-                train.gradient_checkpointing,
-                on_gpu,
-                "GPU memory is scarce" if on_gpu else "memory is no issue on the CPU, time is",
+                "train.gradient_checkpointing", train.gradient_checkpointing, *sizes["gradient_checkpointing"]
             ),
-            "precision": choose("train.precision", train.precision, "bf16" if native else "fp32", why_precision),
-            "attention": attention,
-            "packing": choose("train.packing", train.packing, *_packing(attention, on_gpu)),
+            "micro_batch_size": choose("train.micro_batch_size", train.micro_batch_size, *sizes["micro_batch_size"]),
+            "packing": choose("train.packing", train.packing, *_packing(chosen["attention"], on_gpu)),
             "memory_probe": choose(
                 "train.memory_probe",
                 train.memory_probe,
@@ -119,9 +130,11 @@ def resolve(config: Config, facts: Facts) -> Resolved:
     return Resolved(config.model_copy(update=sections), tuple(choices))
 
 
-def _attention(max_length: int, on_gpu: bool) -> tuple[str, str]:
-    if not on_gpu and max_length <= LONGEST_EAGER:
+def _attention(max_length: int, facts: Facts) -> tuple[str, str]:
+    if facts.device == "cpu" and max_length <= LONGEST_EAGER:
         return "eager", f"on a CPU the faster one for rows of up to {LONGEST_EAGER} tokens"
+    if facts.device == "cuda" and facts.flash_attention and facts.capability >= FLASH_CAPABILITY:
+        return "flash_attention_2", "flash-attn is installed; rows of unlike length need no mask"
     return "sdpa", "PyTorch's own fused attention"
 
 
@@ -132,6 +145,44 @@ def _packing(attention: str, on_gpu: bool) -> tuple[bool, str]:
     if not on_gpu:
         return True, "on a CPU each row is attended to by itself, so nothing is padded"
     return False, f"{attention} attention would also compute what a row must not see of the others"
+
+
+def _kernels(facts: Facts) -> tuple[str, str]:
+    if facts.device == "cuda" and facts.kernels and facts.native_bf16:
+        return "hub", "the package kernels is installed"
+    return "none", "they need a GPU" if facts.device == "cpu" else "the package kernels is not installed"
+
+
+def _cpu_sizes(train: TrainConfig) -> dict[str, tuple[Any, str]]:
+    micro = _largest_divisor(train.global_batch_size, LARGEST_CPU_MICRO_BATCH)
+    return {
+        "gradient_checkpointing": (False, "memory is no issue on the CPU, time is"),
+        "micro_batch_size": (micro, "largest divisor of the global batch for a cpu"),
+    }
+
+
+def _gpu_sizes(train: TrainConfig, facts: Facts) -> dict[str, tuple[Any, str]]:
+    """Recompute only where few rows fit without; then the largest micro-batch that fits and divides the global one."""
+    if facts.rows_that_fit is None:
+        micro = _largest_divisor(train.global_batch_size, UNPLANNED_GPU_MICRO_BATCH)
+        return {
+            "gradient_checkpointing": (True, "GPU memory is scarce"),
+            "micro_batch_size": (micro, "largest divisor of the global batch for a cuda"),
+        }
+    without, recomputed = (
+        facts.rows_that_fit(train.model_copy(update={"gradient_checkpointing": choice})) for choice in (False, True)
+    )
+    enough = min(ENOUGH_ROWS, train.global_batch_size)
+    recompute = without < enough if train.gradient_checkpointing == "auto" else train.gradient_checkpointing
+    fitting = recomputed if recompute else without
+    rows = f"rows of {train.max_length:,} tokens"
+    return {
+        "gradient_checkpointing": (recompute, f"{rows} that are planned to fit: {without} without, {recomputed} with"),
+        "micro_batch_size": (
+            _largest_divisor(train.global_batch_size, min(max(1, fitting), LARGEST_GPU_MICRO_BATCH)),
+            f"{rows} that are planned to fit: {fitting}; it divides the global batch",
+        ),
+    }
 
 
 def _check_limits(config: Config, facts: Facts) -> None:
@@ -147,9 +198,17 @@ def _check_limits(config: Config, facts: Facts) -> None:
             remedy=f"Set engine.max_model_len to {facts.context} or less, or to auto.",
         )
     if facts.device == "cpu" and train.optimizer != "adamw_torch":
-        raise UserError(f"train.optimizer={train.optimizer} needs a GPU.", remedy="Set train.optimizer to adamw_torch.")
+        raise UserError(
+            f"train.optimizer={train.optimizer} needs a GPU.",
+            remedy="Set train.optimizer to adamw_torch, or plan for a card with `tunelift plan CONFIG --gpu rtx-4090`.",
+        )
     if facts.device == "cpu" and train.attention == "flash_attention_2":
         raise UserError("train.attention=flash_attention_2 needs a GPU.", remedy="Set train.attention to auto.")
+    if train.kernels == "hub" and not (facts.device == "cuda" and facts.kernels):
+        raise UserError(
+            "train.kernels=hub needs a GPU." if facts.device == "cpu" else "train.kernels=hub needs a package.",
+            remedy="Set train.kernels to auto." if facts.device == "cpu" else "Install it: pip install kernels.",
+        )
 
 
 def _largest_divisor(number: int, limit: int) -> int:

@@ -145,9 +145,12 @@ class TrainConfig(Section):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """What training computes in; `auto`: bf16 where the hardware multiplies it, fp32 where it is emulated."""
     gradient_checkpointing: bool | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)
-    """Recompute activations in the backward pass: less memory, more time. `auto`: on a GPU only."""
+    """Recompute activations in the backward pass: less memory, more time. `auto`: on a GPU where few rows fit."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field("auto", json_schema_extra=RUNTIME)
-    """Attention kernel."""
+    """Attention kernel; `auto`: FlashAttention where its package is installed and the GPU takes it, else PyTorch's."""
+    kernels: Literal["auto", "none", "hub"] = Field("auto", json_schema_extra=RUNTIME)
+    """Fused norms, rotations and MLPs from the `kernels` package, which takes them from the hub; `auto`: where it is
+    installed beside a GPU that multiplies bf16."""
     eval_steps: int = Field(50, ge=1, json_schema_extra=RUNTIME)
     """Evaluate on the validation split this often; also at the end."""
     eval_rows: int = Field(128, ge=1, json_schema_extra=RUNTIME)

@@ -29,6 +29,8 @@ class Hardware:
     cores: int
     native_bf16: bool = True
     """It multiplies bf16 matrices in hardware; emulated, they cost many times what fp32 does."""
+    capability: float = 0.0
+    """The GPU's compute capability."""
 
     def to_json(self) -> dict[str, Any]:
         """For manifests and reports."""
@@ -41,7 +43,7 @@ def detect() -> Hardware:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = _first_gpu()
     if gpu is not None:
-        return Hardware("cuda", gpu[0], gpu[1], cores, native_bf16=gpu[2] >= BF16_COMPUTE_CAPABILITY)
+        return Hardware("cuda", gpu[0], gpu[1], cores, gpu[2] >= BF16_COMPUTE_CAPABILITY, gpu[2])
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     described = _cpu_description()
     name = described.get("model name") or platform.processor() or platform.machine()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,18 +78,36 @@ def locate(config: ModelConfig) -> tuple[Path, str]:
     return _from_hub(config)
 
 
+def locate_config(config: ModelConfig) -> Path:
+    """A folder with the model's config.json; of a hub model nothing else is downloaded.
+
+    Raises:
+        UserError: as `locate`.
+    """
+    if Path(config.id).is_dir() or config.id.count("/") != 1 or config.id.startswith((".", "/", "~", "runs/")):
+        return locate(config)[0]
+    from huggingface_hub import hf_hub_download
+
+    with _asking_hub(config):
+        return Path(hf_hub_download(config.id, "config.json", revision=config.revision)).parent
+
+
 def _from_hub(config: ModelConfig) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
 
-    with hub.explained(
+    with _asking_hub(config):
+        path = Path(snapshot_download(config.id, revision=config.revision, allow_patterns=HUB_FILES))
+    return path, path.name  # A snapshot's folder is named by its commit.
+
+
+def _asking_hub(config: ModelConfig) -> AbstractContextManager[None]:
+    return hub.explained(
         "model",
         f"model.id={config.id}",
         revision=str(config.revision),
         field="model.revision",
         otherwise="download the model elsewhere and set model.id to its local folder",
-    ):
-        path = Path(snapshot_download(config.id, revision=config.revision, allow_patterns=HUB_FILES))
-    return path, path.name  # A snapshot's folder is named by its commit.
+    )
 
 
 def inspect(config: ModelConfig, hashes: FileHashes) -> ModelFacts:

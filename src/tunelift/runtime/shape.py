@@ -25,6 +25,8 @@ class Family:
     """RMSNorm of queries and keys: of each head, or of the whole projection."""
     layer_norms: int = 2
     """RMSNorms of the hidden width in a layer."""
+    post_norm: bool = False
+    """A norm follows the MLP, before the residual is added."""
     fused: bool = False
     """One projection makes queries, keys and values, and one makes both halves of the gated MLP."""
     tied: bool = False
@@ -37,9 +39,11 @@ FAMILIES: dict[str, Family] = {
     "qwen2": Family(query_bias=True),
     "qwen3": Family(query_bias=None, output_bias=None, head_norm="head"),
     "phi3": Family(fused=True),
-    "gemma2": Family(query_bias=None, output_bias=None, layer_norms=4, tied=True),
-    "gemma3_text": Family(query_bias=None, output_bias=None, layer_norms=4, head_norm="head", tied=True),
-    "olmo2": Family(query_bias=None, output_bias=None, head_norm="projection"),
+    "gemma2": Family(query_bias=None, output_bias=None, layer_norms=4, post_norm=True, tied=True),
+    "gemma3_text": Family(
+        query_bias=None, output_bias=None, layer_norms=4, post_norm=True, head_norm="head", tied=True
+    ),
+    "olmo2": Family(query_bias=None, output_bias=None, head_norm="projection", post_norm=True),
     "granite": Family(query_bias=None, output_bias=None),
     "smollm3": Family(query_bias=None, output_bias=None, tied=True),
 }

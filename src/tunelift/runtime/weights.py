@@ -50,7 +50,13 @@ def nf4(precision: Precision) -> BitsAndBytesConfig:
 
 
 def load_base(
-    folder: Path, *, kind: Kind, device: Device, precision: Precision, attention: str = "sdpa"
+    folder: Path,
+    *,
+    kind: Kind,
+    device: Device,
+    precision: Precision,
+    attention: str = "sdpa",
+    kernels: str = "none",
 ) -> PreTrainedModel:
     """The base model: linear layers in NF4 for `qlora`, all else (everything for `lora`) in `precision`.
 
@@ -66,6 +72,7 @@ def load_base(
             dtype=torch_dtype(precision),
             quantization_config=nf4(precision) if kind == "qlora" else None,
             attn_implementation=attention,
+            use_kernels=kernels == "hub",
             device_map={"": 0} if device == "cuda" else None,
             local_files_only=True,
             trust_remote_code=False,

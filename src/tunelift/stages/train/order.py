@@ -7,10 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 
-from torch.utils.data import Sampler
 
-
-class RandomOrder(Sampler[int]):
+class RandomOrder:
     """Another random permutation each epoch; inside an optimizer step's batch, the longest rows come first.
 
     So micro-batches hold rows of like length and little padding, while each step's rows stay a random sample whatever

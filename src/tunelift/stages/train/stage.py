@@ -96,7 +96,12 @@ def train(
         if packing(config) and device == "cpu":
             attention = by_row(attention)
         base = load_base(
-            model, kind=config.adapter.kind, device=device, precision=precision(config), attention=attention
+            model,
+            kind=config.adapter.kind,
+            device=device,
+            precision=precision(config),
+            attention=attention,
+            kernels=str(resolved("kernels", config.kernels)),
         )
         fit_embeddings(base, tokenizer)
         start_embeddings(base, added)

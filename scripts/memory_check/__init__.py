@@ -1,0 +1,1 @@
+"""What check_memory.py is made of: real steps, and what others have published."""

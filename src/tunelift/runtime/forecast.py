@@ -1,0 +1,129 @@
+"""A training run on a card before it is run: does it fit, how long does it take, what does it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tunelift.config.schema import TrainConfig
+from tunelift.runtime.flops import training_flops
+from tunelift.runtime.gpus import Gpu
+from tunelift.runtime.memory import Peak, Training, largest_length, largest_rows, peak, training
+from tunelift.runtime.shape import ModelShape
+
+PUBLISHED_MFU: dict[Literal["qlora", "lora"], float] = {"lora": 0.41, "qlora": 0.32}
+"""What others reach with fused kernels, the default of `--mfu`. LoRA: NeMo AutoModel, Llama-3-8B in bf16 on one H100,
+402 of 989 TFLOP/s (its performance summary). QLoRA: that times 2,413 / 3,083, the tokens per second of the two in
+torchtune's README (Llama-3.1-8B on an RTX 4090). Measure yours: the live line of `tunelift train` shows it."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What is trained on."""
+
+    rows: int
+    tokens: int
+    supervised: int
+
+    @property
+    def share(self) -> float:
+        """Supervised ones among all."""
+        return self.supervised / self.tokens
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A run on one card."""
+
+    run: Training
+    peak: Peak
+    memory_gib: float
+    largest_rows: int
+    """The largest micro-batch of `train.max_length` that fits."""
+    largest_length: int
+    """The longest rows that fit at this micro-batch."""
+    tokens_per_second: float | None
+    """None where the card's speed is not known."""
+    seconds: float | None
+    """Of the whole training; None where the data set is not made yet, or the speed is not known."""
+
+    @property
+    def fits(self) -> bool:
+        """At its height it takes no more than the card has."""
+        return self.peak.total <= self.memory_gib * 2**30
+
+    def cost(self, per_hour: float | None) -> float | None:
+        """In the currency of the price."""
+        return None if per_hour is None or self.seconds is None else self.seconds / 3600 * per_hour
+
+
+def forecast(
+    shape: ModelShape,
+    config: TrainConfig,
+    *,
+    memory_gib: float,
+    tflops: float | None,
+    mfu: float | None = None,
+    data: Tokens | None = None,
+    device: Literal["cpu", "cuda"] = "cuda",
+) -> Forecast:
+    """What to expect of `config`, whose autos are resolved.
+
+    Args:
+        shape: The base model.
+        config: The section.
+        memory_gib: The device's memory.
+        tflops: Its peak, in 1e12 FLOP/s; None if it is not known.
+        mfu: Share of the peak that training reaches; `PUBLISHED_MFU` by default.
+        data: The training split; without it every position counts as supervised and rows as full.
+        device: What it runs on.
+    """
+    run = training(config, device=device, supervised_share=data.share if data else 1.0)
+    speed = None if tflops is None else _tokens_per_second(shape, config, run, tflops, mfu, data)
+    seconds = None if speed is None or data is None else _tokens(config, data) / speed
+    return Forecast(
+        run=run,
+        peak=peak(shape, run),
+        memory_gib=memory_gib,
+        largest_rows=largest_rows(shape, run, memory_gib),
+        largest_length=largest_length(shape, run, memory_gib),
+        tokens_per_second=speed,
+        seconds=seconds,
+    )
+
+
+def _tokens_per_second(
+    shape: ModelShape, config: TrainConfig, run: Training, tflops: float, mfu: float | None, data: Tokens | None
+) -> float:
+    """Rows of the data's mean length (attention's part is a little more where lengths differ)."""
+    length = max(1, round(data.tokens / data.rows)) if data else config.max_length
+    scored = round(length * (data.share if data else 1.0))
+    adapters = shape.lora_parameters(run.rank, run.targets)
+    model_flops = training_flops(shape, [length], scored, adapters).model
+    return (mfu or PUBLISHED_MFU[run.kind]) * tflops * 1e12 / model_flops * length
+
+
+def _tokens(config: TrainConfig, data: Tokens) -> float:
+    """Tokens of the whole training."""
+    if config.max_steps:
+        return config.max_steps * config.global_batch_size * data.tokens / data.rows
+    return config.epochs * data.tokens
+
+
+def rows_that_fit(shape: ModelShape, config: TrainConfig, memory_gib: float) -> int:
+    """The largest micro-batch of full rows that fits on a GPU; its own micro-batch does not matter.
+
+    Args:
+        shape: The base model.
+        config: With no `auto` but the micro-batch's left.
+        memory_gib: The GPU's.
+    """
+    run = training(config.model_copy(update={"micro_batch_size": 1}), device="cuda")
+    return largest_rows(shape, run, memory_gib, limit=config.global_batch_size)
+
+
+def speed_of(card: Gpu | None, precision: str) -> float | None:
+    """The card's peak in this precision, in 1e12 FLOP/s."""
+    if card is None:
+        return None
+    return card.fp32_tflops if precision == "fp32" else card.bf16_tflops

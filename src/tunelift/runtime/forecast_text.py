@@ -1,0 +1,77 @@
+"""A forecast as lines of text, for `tunelift plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunelift.runtime.forecast import PUBLISHED_MFU, Forecast
+from tunelift.runtime.memory import GIB
+from tunelift.runtime.serving import ServingFit
+
+LABEL_WIDTH = 24
+
+
+def memory_lines(plan: Forecast) -> list[str]:
+    """Memory by part at its height, and whether that fits."""
+    run, height = plan.run, plan.peak
+    how = [
+        f"{run.kind}, {run.rows} x {run.length:,} tokens",
+        f"{run.scored / (run.rows * run.length):.0%} supervised",
+        run.precision,
+        run.attention,
+        "recomputing activations" if run.checkpointing else "keeping activations",
+    ]
+    on_gpu = run.device == "cuda"
+    rows = [(name, size) for name, size in height.parts.items() if size]
+    rows += [("CUDA context", height.context), ("rounding, at most", height.rounding)] if on_gpu else []
+    return [
+        ", ".join(how),
+        *(f"{name:{LABEL_WIDTH}} {size / GIB:8.2f} GiB" for name, size in rows),
+        f"{'height, ' + height.moment:{LABEL_WIDTH}} {height.total / GIB:.2f} GiB of {plan.memory_gib:.1f}: "
+        + ("fits" if plan.fits else "does not fit"),
+        _limits(plan),
+    ]
+
+
+def _limits(plan: Forecast) -> str:
+    run = plan.run
+    if not plan.largest_rows:
+        shorter = f"; rows of up to {plan.largest_length:,} do at this micro-batch" if plan.largest_length else ""
+        return f"not one row of {run.length:,} tokens fits{shorter}"
+    return (
+        f"largest micro-batch at {run.length:,} tokens: {plan.largest_rows}; "
+        f"longest rows at micro-batch {run.rows}: {plan.largest_length:,} tokens"
+    )
+
+
+def time_lines(plan: Forecast, mfu: float | None, price: float | None) -> list[str]:
+    """Tokens per second, time and cost, and what they rest on."""
+    assumed = mfu or PUBLISHED_MFU[plan.run.kind]
+    source = "as given" if mfu else "as published with fused kernels; --mfu takes your own"
+    if plan.tokens_per_second is None:
+        return ["time and cost: unknown, as the speed of this device is"]
+    speed = f"{plan.tokens_per_second:,.0f} tokens/s at an MFU of {assumed:.0%} ({source})"
+    if plan.seconds is None:
+        return [speed, "time and cost: known once the data set is made (tunelift curate)"]
+    cost = plan.cost(price)
+    paid = "unknown; --price takes what an hour costs" if cost is None else f"{cost:,.2f}"
+    return [speed, f"time {_duration(plan.seconds)}, cost {paid}"]
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+def serving_lines(fits: Sequence[ServingFit], max_model_len: int) -> list[str]:
+    """Which form can be served and evaluated."""
+    lines = []
+    for fit in fits:
+        needs = f"weights {fit.weights_gib:.1f} GiB, working {fit.working_gib:.1f}"
+        verdict = (
+            f"room for {fit.sequences} requests of {max_model_len:,} tokens ({fit.cache_gib:.1f} GiB of cache)"
+            if fit.sequences
+            else f"does not fit: {fit.cache_gib:.1f} GiB are left for the cache"
+        )
+        lines.append(f"{fit.form:{LABEL_WIDTH}} {needs}; {verdict}")
+    return lines

@@ -1,0 +1,84 @@
+"""Time, cost and serving on a card."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunelift.config.schema import EngineConfig, TrainConfig
+from tunelift.runtime.flops import training_flops
+from tunelift.runtime.forecast import PUBLISHED_MFU, Tokens, forecast, rows_that_fit
+from tunelift.runtime.forecast_text import memory_lines, serving_lines, time_lines
+from tunelift.runtime.gpus import find
+from tunelift.runtime.published import published_shape
+from tunelift.runtime.serving import serving_fits
+
+SHAPE = published_shape("meta-llama/Llama-3.1-8B")
+assert SHAPE is not None
+DATA = Tokens(rows=1000, tokens=200_000, supervised=50_000)
+
+
+def section(**changes) -> TrainConfig:
+    settings = {
+        "micro_batch_size": 4,
+        "gradient_checkpointing": True,
+        "attention": "sdpa",
+        "precision": "bf16",
+        "kernels": "none",
+    }
+    return TrainConfig.model_validate(settings | changes)
+
+
+def test_time_is_tokens_times_flops_over_what_the_card_reaches() -> None:
+    plan = forecast(SHAPE, section(epochs=2), memory_gib=24, tflops=100.0, mfu=0.5, data=DATA)
+    flops = training_flops(SHAPE, [200], 50, SHAPE.lora_parameters(16, "all-linear")).model / 200
+    assert plan.tokens_per_second == pytest.approx(0.5 * 100e12 / flops)
+    assert plan.seconds == pytest.approx(400_000 / plan.tokens_per_second)
+    assert plan.cost(2.0) == pytest.approx(plan.seconds / 1800)
+    assert plan.run.scored == 1024, "a quarter of the positions is supervised"
+
+
+def test_steps_override_epochs() -> None:
+    plan = forecast(SHAPE, section(max_steps=10), memory_gib=24, tflops=100.0, data=DATA)
+    assert plan.seconds == pytest.approx(10 * 16 * 200 / plan.tokens_per_second)
+
+
+def test_what_is_not_known_is_said_and_not_guessed() -> None:
+    blind = forecast(SHAPE, section(), memory_gib=24, tflops=None, data=DATA)
+    assert (blind.tokens_per_second, blind.seconds, blind.cost(1.0)) == (None, None, None)
+    assert "unknown" in time_lines(blind, None, None)[0]
+    no_data = forecast(SHAPE, section(), memory_gib=24, tflops=100.0)
+    assert "tunelift curate" in time_lines(no_data, None, None)[1]
+    priceless = forecast(SHAPE, section(), memory_gib=24, tflops=100.0, data=DATA)
+    assert "cost unknown" in time_lines(priceless, None, None)[1]
+    assert f"{PUBLISHED_MFU['qlora']:.0%} (as published" in time_lines(priceless, None, None)[0]
+    assert "30% (as given)" in time_lines(priceless, 0.3, None)[0]
+
+
+def test_memory_is_shown_by_part_with_its_height_and_limits() -> None:
+    plan = forecast(SHAPE, section(), memory_gib=24, tflops=None)
+    text = "\n".join(memory_lines(plan))
+    for part in ("4-bit weights", "4-bit statistics", "embeddings and head", "adapters", "optimizer", "CUDA context"):
+        assert part in text
+    assert "fits" in text and "largest micro-batch" in text
+    assert "does not fit" in "\n".join(memory_lines(forecast(SHAPE, section(), memory_gib=6, tflops=None)))
+
+
+def test_micro_batches_are_chosen_by_what_fits() -> None:
+    few, many = (rows_that_fit(SHAPE, section(micro_batch_size="auto"), memory) for memory in (12, 24))
+    assert 0 < few < many <= 16
+
+
+@pytest.mark.parametrize(("card", "merged", "quantized"), [("rtx-4080", False, True), ("rtx-4090", True, True)])
+def test_which_form_a_card_can_serve(card: str, merged: bool, quantized: bool) -> None:
+    engine = EngineConfig(max_model_len=4096, dtype="bfloat16", enforce_eager=False)
+    fits = serving_fits(SHAPE, engine, find(card).memory_gib, rank=16, targets="all-linear")
+    assert [fit.sequences > 0 for fit in fits] == [merged, quantized]
+    lines = serving_lines(fits, 4096)
+    assert ("does not fit" in lines[0]) is not merged
+
+
+def test_the_cache_of_a_token_is_two_bytes_for_each_key_and_value() -> None:
+    """Llama 3.1 8B: 2 x 32 layers x 1,024 x 2 bytes = 128 KiB a token."""
+    from tunelift.runtime.serving import cache_bytes
+
+    assert cache_bytes(SHAPE, 2) == 128 * 1024

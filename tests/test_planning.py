@@ -1,0 +1,71 @@
+"""`tunelift plan`: memory, time and serving, on a named card and on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tunelift.cli import main
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+RECIPE = str(CONFIGS / "llama3.1-8b-qlora.yaml")
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+def test_an_8b_recipe_is_planned_for_a_named_card_without_the_hub(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", RECIPE, "--gpu", "rtx-4090", "--price", "0.5", "train.micro_batch_size=2"]) == 0
+    said = capsys.readouterr().out
+    assert "8,030,261,248 parameters, from a built-in table" in said
+    for part in (
+        "4-bit weights",
+        "CUDA context",
+        "largest micro-batch",
+        "tokens/s at an MFU of 32%",
+        "merged, bfloat16",
+    ):
+        assert part in said
+    assert "of 24.0: fits" in said
+
+
+def test_another_card_gets_other_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["plan", RECIPE, "--gpu", "t4"])
+    assert "train.precision = fp32" in capsys.readouterr().out
+    main(["plan", RECIPE, "--gpu", "a100-80"])
+    assert "train.gradient_checkpointing = False" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([RECIPE, "--gpu", "rtx4090"], "Did you mean rtx-4090?"),
+        ([RECIPE, "--gpu", "rtx-4090", "model.id=nobody/unknown"], "model.id=nobody/unknown"),
+    ],
+    ids=["card", "model"],
+)
+def test_what_is_not_known_is_refused(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_share_is_a_share(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["plan", RECIPE, "--mfu", "40"])
+    assert "at most 1" in capsys.readouterr().err
+
+
+def test_this_machines_plan_counts_the_data_set_that_was_made(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    assert main(["plan", "config.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert "memory while training" in said
+    assert "100% supervised" not in said
+    assert "time and cost: unknown" in said
