@@ -65,7 +65,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+RARELY_USED = ("some layers", "olora", "mica", "orthogonal")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in RARELY_USED else name for name in VARIANTS]
+)
 def test_what_was_trained_is_what_is_saved_and_merged(
     name: str, models: dict[str, Path], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
