@@ -106,7 +106,15 @@ def test_both_tools_get_the_settings_of_the_train_stage(job) -> None:  # type: i
 @pytest.mark.slow
 def test_this_project_and_trl_train_the_same_rows(tiny_model: Path, tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "data")
-    command = [sys.executable, str(SCRIPTS / "bench_train.py"), "--smoke", "--against", "trl", "--model", str(tiny_model)]
+    command = [
+        sys.executable,
+        str(SCRIPTS / "bench_train.py"),
+        "--smoke",
+        "--against",
+        "trl",
+        "--model",
+        str(tiny_model),
+    ]
     command += ["--dataset", str(dataset), "--folder", str(tmp_path / "bench")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
