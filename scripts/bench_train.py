@@ -64,12 +64,12 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = str(detect().cores)
     sides = [side for side in SIDES if side.name in arguments.against]
     try:
-        run = open_run(arguments.config, arguments.overrides)
+        instead = [f"model.id={arguments.model.resolve()}"] if arguments.model else []
+        run = open_run(arguments.config, [*arguments.overrides, *instead])
         if detect().device != "cpu":
             raise UserError("This comparison is for the CPU.", remedy="Set CUDA_VISIBLE_DEVICES= for this command.")
-        model = arguments.model or run.base.path
         dataset = arguments.dataset or run.make_curate().path
-        runs = measure(arguments, run.config.train, sides, model.resolve(), dataset.resolve(), run.config.seed)
+        runs = measure(arguments, run.config.train, sides, run.base.path.resolve(), dataset.resolve(), run.config.seed)
     except TuneliftError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

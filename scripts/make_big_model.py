@@ -121,7 +121,7 @@ def make(target: Path, config: dict[str, Any], *, seed: int) -> Path:
         write_shards(work, shards, seed)
         write_index(work, shards, total)
         write_tokenizer(work, int(config["vocab_size"]), int(config["max_position_embeddings"]))
-        (work / "config.json").write_text(json.dumps(config | special_ids(), indent=2) + "\n")
+        write_config(work, config)
         work.rename(target)
     say(f"Model: {target} ({total // BYTES_A_PARAMETER:,} random parameters in bf16, {total / 1e9:.1f} GB)")
     return target
@@ -248,6 +248,14 @@ def write_index(work: Path, shards: dict[str, dict[str, tuple[int, ...]]], total
     places = {tensor: name for name, shapes in shards.items() for tensor in shapes}
     index = {"metadata": {"total_size": total}, "weight_map": places}
     (work / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def write_config(work: Path, config: dict[str, Any]) -> None:
+    """The file that makes a folder a model. Without a version, transformers takes a large vocabulary for Mistral's."""
+    import transformers
+
+    described = config | special_ids() | {"transformers_version": transformers.__version__}
+    (work / "config.json").write_text(json.dumps(described, indent=2) + "\n")
 
 
 def special_ids() -> dict[str, int]:

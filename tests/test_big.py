@@ -59,14 +59,14 @@ def big_model() -> Iterator[Path]:
 
 
 def write_rows(folder: Path) -> Path:
-    """Rows of exactly 64 tokens: the tokenizer has one for each byte, and 38 of each row are the template's."""
+    """Rows of exactly 64 tokens: the tokenizer has one for each byte, and 24 of each row are the template's."""
     folder.mkdir()
     rows = [
         {
             "id": f"row-{number}",
             "messages": [
-                {"role": "user", "content": f"Ask {number:09}"},
-                {"role": "assistant", "content": f"Reply {number:07}"},
+                {"role": "user", "content": f"Ask {number:016}"},
+                {"role": "assistant", "content": f"Reply {number:014}"},
             ],
         }
         for number in range(4)

@@ -116,6 +116,6 @@ def test_this_project_and_trl_train_the_same_rows(tiny_model: Path, tmp_path: Pa
         str(tiny_model),
     ]
     command += ["--dataset", str(dataset), "--folder", str(tmp_path / "bench")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the same tokens are learnt" in done.stdout
