@@ -76,6 +76,7 @@ def main() -> int:
     (arguments.folder / "results.json").write_text(
         json.dumps([vars(run) for run in runs], indent=2, default=str) + "\n"
     )
+    print(f"{run.config.train.precision}, {arguments.steps} steps, those after step {arguments.after} are timed")
     return report(runs, sides)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.scripts.loading import load_script
-from tunelift.runtime.hardware import openmp_environment
+from tunelift.runtime.hardware import detect, openmp_environment
 from tunelift.stages.train import checkpoints
 
 pytestmark = [pytest.mark.big, pytest.mark.timeout(3600)]
@@ -35,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "micro_batch_size": 1,
     "max_length": 64,
     "save_steps": 1,
+    "precision": "bf16" if detect().native_bf16 else "fp32",
 }
 CHILD = """
 import json, sys

@@ -289,5 +289,5 @@ SIDES = (
         "trl sft with --gradient_checkpointing false",
         1.0,
     ),
-    Side("llamafactory", "lora", llama_factory, "LLaMA-Factory 0.9.5, LoRA over bf16, no checkpointing", 1.3),
+    Side("llamafactory", "lora", llama_factory, "LLaMA-Factory 0.9.5, LoRA over plain weights, no checkpointing", 1.3),
 )

@@ -9,7 +9,7 @@ from tunelift.config.schema import TrainConfig
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import collate, read_encoded
 from tunelift.runtime.weights import Kind, load_base, supervised_logits
-from tunelift.stages.train import sft_config
+from tunelift.stages.train.settings import precision
 
 
 def validation_loss(
@@ -25,13 +25,14 @@ def validation_loss(
 
     tokenizer = load_tokenizer(model)
     rows = sorted(read_encoded(tokenizer, dataset, "validation", limit), key=len, reverse=True)
-    bf16 = sft_config(config, device="cpu", steps=1, seed=0, checkpoints=adapter).bf16
-    tuned = PeftModel.from_pretrained(load_base(model, kind=kind, device="cpu"), adapter).eval()
+    computed_in = precision(config)
+    base = load_base(model, kind=kind, device="cpu", precision=computed_in)
+    tuned = PeftModel.from_pretrained(base, adapter).eval()
     for name, weights in tuned.named_parameters():
         if "lora_" in name:
             weights.data = weights.data.float()
     loss, tokens = 0.0, 0
-    casting = torch.autocast("cpu", torch.bfloat16) if bf16 else contextlib.nullcontext()
+    casting = torch.autocast("cpu", torch.bfloat16) if computed_in == "bf16" else contextlib.nullcontext()
     with torch.no_grad(), casting:
         for start in range(0, len(rows), 16):
             batch = collate(rows[start : start + 16], tokenizer.pad_token_id, "cpu")
