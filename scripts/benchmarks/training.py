@@ -20,7 +20,7 @@ from tunelift.config.schema import TrainConfig
 from tunelift.errors import MachineError
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import Row, read_encoded
-from tunelift.runtime.hardware import openmp_environment
+from tunelift.runtime.hardware import detect, openmp_environment
 from tunelift.runtime.worker import last_lines, run_isolated
 from tunelift.stages.train import sft_config
 from tunelift.stages.train.order import RandomOrder
@@ -86,7 +86,7 @@ def tunelift(job: Job) -> Measured:
         "model": str(job.model),
         "dataset": str(job.dataset),
         "seed": job.seed,
-        "device": "cpu",
+        "device": detect().device,
         "out": str(out),
     }
     metrics, started = out / "metrics.jsonl", time.monotonic()
