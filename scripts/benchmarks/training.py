@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -52,6 +53,8 @@ class Measured:
     seconds: tuple[float, ...]
     """From its start to the end of each step."""
     losses: tuple[float, ...]
+    cpu_seconds: tuple[float, ...]
+    """Of its processes, at the end of each step."""
     adapter: Path
 
     @property
@@ -62,6 +65,10 @@ class Measured:
     def rate(self, tokens: Sequence[int], after: int) -> float:
         """Supervised tokens a second over the steps that follow step `after`, counted from 1."""
         return sum(tokens[after:]) / (self.seconds[-1] - self.seconds[after - 1])
+
+    def rate_per_cpu_second(self, tokens: Sequence[int], after: int) -> float:
+        """The same by the time that its threads ran, which other work on the machine hardly changes."""
+        return sum(tokens[after:]) / (self.cpu_seconds[-1] - self.cpu_seconds[after - 1])
 
 
 def make_job(config: TrainConfig, *, steps: int, model: Path, dataset: Path, seed: int, folder: Path) -> Job:
@@ -90,15 +97,18 @@ def tunelift(job: Job) -> Measured:
         "out": str(out),
     }
     metrics, started = out / "metrics.jsonl", time.monotonic()
-    with FirstSeen(metrics) as first:
+    with Lines(metrics) as seen:
         run_isolated("tunelift.stages.train:train", arguments, out / "log.txt")
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     steps = [line for line in lines if "loss" in line]
     assert [line["supervised_tokens"] for line in steps] == tokens(job), "the train stage saw other rows"
-    # Its own clock starts when its process has imported what it needs.
-    before = first.seen - started - steps[0]["seconds"]
+    # Its own clock, which starts when its process has imported what it needs, is finer than watching the file.
+    before = seen.at[0] - started - steps[0]["seconds"]
     return Measured(
-        tuple(line["seconds"] + before for line in steps), tuple(line["loss"] for line in steps), out / "adapter"
+        tuple(line["seconds"] + before for line in steps),
+        tuple(line["loss"] for line in steps),
+        tuple(seen.cpu_seconds[: len(steps)]),
+        out / "adapter",
     )
 
 
@@ -212,7 +222,7 @@ def clocked(command: Sequence[str], out: Path, steps: int) -> Measured:
         MachineError: it failed, or printed fewer steps.
     """
     environ = {**os.environ, **openmp_environment(), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-    seconds, losses, log = [], [], out / "log.txt"
+    seconds, losses, cpu, log = [], [], [], out / "log.txt"
     started = time.monotonic()
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ)
@@ -224,6 +234,7 @@ def clocked(command: Sequence[str], out: Path, steps: int) -> Measured:
                 if loss is not None:
                     seconds.append(time.monotonic() - started)
                     losses.append(loss)
+                    cpu.append(cpu_seconds())
             process.wait()
         finally:
             process.kill()
@@ -235,7 +246,7 @@ def clocked(command: Sequence[str], out: Path, steps: int) -> Measured:
             where=str(log),
             remedy="Read its log.",
         )
-    return Measured(tuple(seconds), tuple(losses), out / "adapter")
+    return Measured(tuple(seconds), tuple(losses), tuple(cpu), out / "adapter")
 
 
 def step_loss(line: str) -> float | None:
@@ -244,21 +255,40 @@ def step_loss(line: str) -> float | None:
     return float(found[1]) if found else None
 
 
-class FirstSeen:
-    """Notes when a file has its first bytes, while the block runs."""
+def cpu_seconds() -> float:
+    """User and system time of all processes that this one started and that are alive."""
+    import psutil
+
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+class Lines:
+    """Notes when each line of a file appears, and the CPU time until then, while the block runs."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.seen = path, float("nan")
+        self.path = path
+        self.at: list[float] = []
+        self.cpu_seconds: list[float] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
+        size = 0
         while not self._over.wait(POLL_SECONDS):
-            if self.path.exists() and self.path.stat().st_size:
-                self.seen = time.monotonic()
-                return
+            if not self.path.exists() or self.path.stat().st_size == size:
+                continue
+            content = self.path.read_bytes()
+            size = len(content)
+            for _ in range(content.count(b"\n") - len(self.at)):
+                self.at.append(time.monotonic())
+                self.cpu_seconds.append(cpu_seconds())
 
-    def __enter__(self) -> FirstSeen:
+    def __enter__(self) -> Lines:
         self._thread.start()
         return self
 

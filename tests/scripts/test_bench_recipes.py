@@ -23,7 +23,7 @@ def test_rates_and_mfu_are_of_the_timed_steps_alone(tiny_model: Path, tmp_path: 
     out = tmp_path / "out"
     out.mkdir()
     (out / "training.json").write_text(json.dumps({"trainable_parameters": 1000, "peak_memory_gib": 1.5}))
-    measured = training.Measured((60.0, 62.0, 64.0, 66.0), (2.0,) * 4, out / "adapter")
+    measured = training.Measured((60.0, 62.0, 64.0, 66.0), (2.0,) * 4, (0.0,) * 4, out / "adapter")
     found = bench_recipes.line("tiny", job, measured, after=2, peak_flops_per_second=1e9)
     rows = [list(step) for step in job.steps[2:]]
     lengths, scored = [len(row) for step in rows for row in step], sum(training.tokens(job)[2:])

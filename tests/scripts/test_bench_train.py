@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ training = sys.modules["benchmarks.training"]
 
 
 def run(number: int, side: str, rate: float, *, kind: str = "qlora", first: float = 2.0, validation: float = 0.5):  # type: ignore[no-untyped-def]
-    return bench_train.Run(number, side, kind, rate, 9.0, first, Path("adapter"), validation)
+    return bench_train.Run(number, side, kind, rate, rate / 2, 9.0, first, Path("adapter"), validation)
 
 
 @pytest.fixture
@@ -55,9 +56,11 @@ def test_the_rate_leaves_out_loading_and_the_steps_before(
     for _, seconds in steps:
         now += seconds
         ends.append(now)
-    measured = training.Measured(tuple(ends), (1.0,) * len(steps), Path())
+    measured = training.Measured(tuple(ends), (1.0,) * len(steps), tuple(2 * end for end in ends), Path())
     expected = sum(tokens for tokens, _ in steps[after:]) / sum(seconds for _, seconds in steps[after:])
     assert measured.rate([tokens for tokens, _ in steps], after) == pytest.approx(expected, rel=1e-3)
+    counts = [tokens for tokens, _ in steps]
+    assert measured.rate_per_cpu_second(counts, after) == pytest.approx(expected / 2, rel=1e-3)
     assert measured.first_step_seconds == loading + steps[0][1]
 
 
@@ -72,7 +75,7 @@ def test_each_round_is_compared_with_its_own_run_of_the_same_adapter() -> None:
         run(1, "llamafactory", 1, kind="lora"),
     ]
     found = bench_train.against(runs, trl)
-    assert found.speed == pytest.approx((3, 2))
+    assert found.speed == found.cpu_speed == pytest.approx((3, 2))
     assert found.first_loss == pytest.approx((0, -0.2))
     assert found.quality == pytest.approx((0, 0.1))
 
@@ -101,6 +104,15 @@ def test_both_tools_get_the_settings_of_the_train_stage(job) -> None:  # type: i
     assert (settings["per_device_train_batch_size"], settings["gradient_accumulation_steps"]) == (4, 2)
     assert (settings["learning_rate"], settings["warmup_steps"], settings["max_steps"]) == (1e-2, 1, 7)
     assert (settings["lr_scheduler_type"], settings["seed"], settings["max_grad_norm"]) == ("cosine", 3, 1.0)
+
+
+def test_lines_are_noted_as_they_come(tmp_path: Path) -> None:
+    with training.Lines(tmp_path / "metrics") as seen, (tmp_path / "metrics").open("w", buffering=1) as file:
+        for count in range(1, 4):
+            file.write("{}\n")
+            while len(seen.at) < count:
+                time.sleep(0.01)
+    assert seen.at == sorted(seen.at) and len(seen.cpu_seconds) == 3
 
 
 @pytest.mark.slow
