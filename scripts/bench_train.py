@@ -181,12 +181,13 @@ def report(runs: Sequence[Run], sides: Sequence[Side]) -> int:
     """Print what was found; returns the exit code."""
     print(f"{detect().cores} cores, {detect().name}")
     print(
-        f"{'round':>5} {'':12} {'kind':5} {'tokens/s':>9} {'per CPU s':>11} {'to 1st step':>11} {'1st loss':>8} {'validation':>10}"
+        f"{'round':>5} {'':12} {'kind':5} {'tokens/s':>9} {'per CPU s':>11} "
+        f"{'to 1st step':>11} {'1st loss':>8} {'validation':>10}"
     )
     for run in runs:
         print(
-            f"{run.round:>5} {run.side:12} {run.kind:5} {run.rate:>9.1f} {run.cpu_rate:>11.1f} {run.first_step_seconds:>9.1f} s "
-            f"{run.first_loss:>8.4f} {run.validation_loss:>10.4f}"
+            f"{run.round:>5} {run.side:12} {run.kind:5} {run.rate:>9.1f} {run.cpu_rate:>11.1f} "
+            f"{run.first_step_seconds:>9.1f} s {run.first_loss:>8.4f} {run.validation_loss:>10.4f}"
         )
     agree = True
     for side in sides:
