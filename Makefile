@@ -1,7 +1,7 @@
 # Every target makes what it needs first: `make quickstart` and `make test` work right after `git clone`.
 .DEFAULT_GOAL := help
 VERBS := curate train merge evaluate judge report run plan serve
-.PHONY: help setup quickstart $(VERBS) compare test test-slow test-gpu simulate bench check format lock schema clean
+.PHONY: help setup quickstart $(VERBS) compare test test-slow test-gpu test-big simulate bench bench-train check format lock schema clean
 
 ifneq ($(filter $(VERBS),$(MAKECMDGOALS)),)
 ifndef CONFIG
@@ -52,6 +52,9 @@ test-slow: setup ## The heavy tests: faults and kills with real engines, minutes
 test-gpu: setup ## What only a GPU shows
 	@$(BIN)/python -m pytest -q -m gpu -rs $(TESTS)
 
+test-big: setup ## Llama 3.1 8B's shapes, random: 4-bit load, QLoRA steps, kill, resume; 17 GB of disk, minutes
+	@$(BIN)/python -m pytest -q -s -m big $(TESTS)
+
 simulate: setup ## Do the verdicts err as rarely as they say? Minutes
 	@$(BIN)/python scripts/simulate_verdicts.py
 
@@ -59,6 +62,11 @@ bench: setup ## The client and the evaluation against other tools; the machine s
 	@$(BIN)/python scripts/bench_client.py
 	@$(BIN)/python scripts/fetch_assets.py
 	@$(BIN)/python scripts/bench_evaluate.py --model runs/models/smollm2-135m-instruct
+
+bench-train: setup ## Training: speed, MFU and memory here; on a CPU also against other tools; it should be idle
+	@$(BIN)/python scripts/fetch_assets.py
+	@$(BIN)/python scripts/bench_recipes.py
+	@if ! nvidia-smi >/dev/null 2>&1; then $(BIN)/python scripts/bench_train.py; fi
 
 check: setup ## Lint, format, types, import direction
 	$(BIN)/ruff check .

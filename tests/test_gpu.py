@@ -6,11 +6,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.project import make_project
+from tests.stages.conversations import train_config, write_dataset
+from tunelift.errors import MachineError
 from tunelift.runtime import hardware
+from tunelift.runtime.weights import load_base, machine_trouble
+from tunelift.runtime.worker import run_isolated
 
 pytestmark = [
     pytest.mark.gpu,
@@ -54,3 +59,65 @@ def test_packed_rows_stay_apart_on_the_gpu(attention: str, tiny_model: Path, tmp
             for row in rows
         ]
     assert (together - torch.cat(alone)).abs().max() < 0.03
+
+
+def train_on_gpu(model: Path, folder: Path, **changes: Any) -> dict[str, Any]:
+    """The train stage on the tiny model, in a process of its own so that its peak memory is its own."""
+    folder.mkdir()
+    arguments = {
+        "config": train_config(**changes).model_dump(mode="json"),
+        "model": str(model),
+        "dataset": str(write_dataset(folder / "data")),
+        "seed": 1,
+        "device": "cuda",
+        "out": str(folder),
+    }
+    return run_isolated("tunelift.stages.train:train", arguments, folder / "log.txt")
+
+
+def test_the_paged_8_bit_optimizer_learns_as_the_plain_one_does(tiny_model: Path, tmp_path: Path) -> None:
+    losses = {
+        name: train_on_gpu(tiny_model, tmp_path / name, optimizer=name, max_steps=8)["train_loss"]
+        for name in ("adamw_torch", "paged_adamw_8bit")
+    }
+    assert losses["paged_adamw_8bit"] == pytest.approx(losses["adamw_torch"], rel=0.05), losses
+
+
+def test_the_micro_batch_does_not_change_the_losses_on_a_gpu(tiny_model: Path, tmp_path: Path) -> None:
+    losses = [
+        train_on_gpu(tiny_model, tmp_path / str(micro), micro_batch_size=micro, max_steps=4)["train_loss"]
+        for micro in (1, 2, 8)
+    ]
+    assert losses == pytest.approx([losses[0]] * 3, rel=5e-3)
+
+
+def test_flash_attention_gives_the_logits_of_sdpa(tiny_model: Path) -> None:
+    pytest.importorskip("flash_attn", reason="flash-attn is not installed")
+    import torch
+
+    ids = torch.arange(3, 67, device="cuda").view(2, 32)
+    logits = [
+        load_base(tiny_model, kind="lora", device="cuda", precision="bf16", attention=attention)(ids).logits.float()
+        for attention in ("sdpa", "flash_attention_2")
+    ]
+    assert (logits[0] - logits[1]).abs().max().item() < 0.1
+
+
+def test_flash_attention_keeps_packed_rows_apart(tiny_model: Path) -> None:
+    """Two rows in one, told apart by position ids alone, get the logits that each gets by itself."""
+    pytest.importorskip("flash_attn", reason="flash-attn is not installed")
+    import torch
+
+    model = load_base(tiny_model, kind="lora", device="cuda", precision="bf16", attention="flash_attention_2")
+    first, second = torch.arange(3, 23, device="cuda"), torch.arange(40, 52, device="cuda")
+    positions = torch.cat([torch.arange(len(row), device="cuda") for row in (first, second)])
+    packed = model(torch.cat([first, second])[None], position_ids=positions[None], use_cache=False).logits[0]
+    alone = torch.cat([model(row[None], use_cache=False).logits[0] for row in (first, second)])
+    assert (packed.float() - alone.float()).abs().max().item() < 0.1
+
+
+def test_memory_that_runs_out_on_the_gpu_ends_as_the_machines_trouble(tmp_path: Path) -> None:
+    import torch
+
+    with pytest.raises(MachineError, match="The GPU ran out of memory"), machine_trouble(tmp_path):
+        torch.empty(2**45, dtype=torch.uint8, device="cuda")

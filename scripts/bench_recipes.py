@@ -1,0 +1,129 @@
+"""Measure training on this machine, recipe by recipe: tokens a second, MFU and peak memory, as a Markdown table.
+
+    python scripts/bench_recipes.py [configs/quickstart.yaml …] [--set key=value …] [--steps 30]
+
+Without a config: the quickstart on a CPU; on a GPU the 8B recipes, over the random checkpoint of
+scripts/make_big_model.py if it is there, since speed and memory do not depend on what the weights are.
+
+Each recipe's own train stage runs in a process of its own on its own curated data. Tokens a second are those from the
+end of step `--after` on. MFU is model FLOPs (tunelift.runtime.flops) over the fastest matrix product that was measured
+here (tunelift.runtime.peak). Peak memory is PyTorch's own on a GPU, the process's on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from benchmarks.training import Job, Measured, make_job, tokens, tunelift
+from tunelift.errors import TuneliftError
+from tunelift.pipeline import open_run
+from tunelift.runtime.flops import training_flops
+from tunelift.runtime.hardware import detect
+from tunelift.runtime.peak import matmul_flops_per_second
+from tunelift.runtime.shape import read_shape
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONFIGS = REPOSITORY / "configs"
+BIG_MODEL = REPOSITORY / "runs" / "models" / "llama-3.1-8b-random"
+GPU_RECIPES = ("llama3.1-8b-qlora.yaml", "llama3.1-8b-lora.yaml")
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one recipe did."""
+
+    recipe: str
+    setting: str
+    tokens_per_second: float
+    """All tokens but padding."""
+    supervised_per_second: float
+    mfu: float
+    peak_memory_gib: float
+    first_step_seconds: float
+
+
+def main() -> int:
+    """Measure and write the table; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Measure training on this machine, recipe by recipe.")
+    parser.add_argument("configs", type=Path, nargs="*", help="recipes; without any, those for this machine")
+    parser.add_argument("--set", nargs="+", default=[], metavar="key=value", help="config fields to set in all")
+    parser.add_argument("--steps", type=int, default=30, help="optimizer steps of each recipe")
+    parser.add_argument("--after", type=int, default=5, help="steps that are not timed")
+    parser.add_argument("--folder", type=Path, default=REPOSITORY / "runs" / "bench", help="for all that is made")
+    arguments = parser.parse_args()
+    if not 1 <= arguments.after < arguments.steps:
+        parser.error(f"--after={arguments.after} must be at least 1 and less than --steps={arguments.steps}")
+    machine, folder = detect(), arguments.folder.resolve()
+    try:
+        paths = arguments.configs or recipes(machine.device)
+        lines = [measure(path, arguments.set, arguments.steps, arguments.after, folder) for path in paths]
+    except TuneliftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    table = as_markdown(lines, f"{machine.name}, {machine.cores} cores, {machine.memory_gib:g} GiB")
+    (folder / "training.md").write_text(table, encoding="utf-8")
+    print(table)
+    return 0
+
+
+def recipes(device: str) -> list[Path]:
+    """What to measure where nobody said."""
+    return [CONFIGS / "quickstart.yaml"] if device == "cpu" else [CONFIGS / name for name in GPU_RECIPES]
+
+
+def measure(path: Path, overrides: Sequence[str], steps: int, after: int, folder: Path) -> Line:
+    """Train for some steps by a recipe, on its own data."""
+    on_gpu = detect().device == "cuda"
+    instead = [f"model.id={BIG_MODEL}"] if on_gpu and path.name in GPU_RECIPES and BIG_MODEL.exists() else []
+    run = open_run(path, [*instead, *overrides])
+    dataset, model = run.make_curate().path.resolve(), run.base.path.resolve()
+    work = folder / "recipes" / run.config.name
+    job = make_job(run.config.train, steps=steps, model=model, dataset=dataset, seed=run.config.seed, folder=work)
+    return line(run.config.name, job, tunelift(job), after, matmul_flops_per_second(detect().device))
+
+
+def line(name: str, job: Job, measured: Measured, after: int, peak_flops_per_second: float) -> Line:
+    """A run in figures."""
+    config, details = job.config, json.loads((measured.adapter.parent / "training.json").read_text())
+    shape, recomputed = read_shape(job.model), bool(config.gradient_checkpointing)
+    timed, seconds = job.steps[after:], measured.seconds[-1] - measured.seconds[after - 1]
+    flops = sum(
+        training_flops(
+            shape, [len(row) for row in rows], scored, details["trainable_parameters"], checkpointing=recomputed
+        ).model
+        for rows, scored in zip(timed, tokens(job)[after:], strict=True)
+    )
+    return Line(
+        recipe=name,
+        setting=f"{config.adapter.kind}, {config.precision}, {config.attention}, "
+        f"{config.micro_batch_size} × {config.global_batch_size // int(config.micro_batch_size)} rows"
+        + (", checkpointing" if recomputed else ""),
+        tokens_per_second=sum(len(row) for rows in timed for row in rows) / seconds,
+        supervised_per_second=measured.rate(tokens(job), after),
+        mfu=flops / seconds / peak_flops_per_second,
+        peak_memory_gib=details["peak_memory_gib"],
+        first_step_seconds=measured.first_step_seconds,
+    )
+
+
+def as_markdown(lines: Sequence[Line], machine: str) -> str:
+    """The table."""
+    head = f"Training on {machine}\n\n"
+    head += "| recipe | setting | tokens/s | supervised tokens/s | MFU | peak memory | first step after |\n"
+    head += "|---|---|---:|---:|---:|---:|---:|\n"
+    return head + "".join(
+        f"| {row.recipe} | {row.setting} | {row.tokens_per_second:,.0f} | {row.supervised_per_second:,.0f} "
+        f"| {row.mfu:.1%} | {row.peak_memory_gib:.1f} GiB | {row.first_step_seconds:.0f} s |\n"
+        for row in lines
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
