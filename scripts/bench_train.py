@@ -138,12 +138,11 @@ def measure(
 
 
 def _run(number: int, side: str, kind: str, measured: Measured, job: Job, after: int) -> Run:
-    rate = measured.rate(tokens(job), after)
+    rate, cpu_rate = measured.rate(tokens(job), after), measured.rate_per_cpu_second(tokens(job), after)
     say(
-        f"round {number}: {side:12} {kind:5} {rate:8.1f} supervised tokens/s, first step after "
-        f"{measured.first_step_seconds:.1f} s, its loss {measured.losses[0]:.4f}"
+        f"round {number}: {side:12} {kind:5} {rate:8.1f} supervised tokens/s, {cpu_rate:.1f} per second of CPU time; "
+        f"first step after {measured.first_step_seconds:.1f} s, its loss {measured.losses[0]:.4f}"
     )
-    cpu_rate = measured.rate_per_cpu_second(tokens(job), after)
     return Run(number, side, kind, rate, cpu_rate, measured.first_step_seconds, measured.losses[0], measured.adapter)
 
 
