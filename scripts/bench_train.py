@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 from collections.abc import Sequence
@@ -64,6 +65,7 @@ class Run:
 def main() -> int:
     """Measure and compare; returns the exit code: 1 when the sides did not train the same thing."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that a side that is running ends as well.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["OMP_NUM_THREADS"] = str(detect().cores)
     sides = [side for side in SIDES if side.name in arguments.against]
