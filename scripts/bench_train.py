@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 from collections.abc import Sequence
@@ -64,6 +65,7 @@ class Run:
 def main() -> int:
     """Measure and compare; returns the exit code: 1 when the sides did not train the same thing."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that a side that is running ends as well.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["OMP_NUM_THREADS"] = str(detect().cores)
     sides = [side for side in SIDES if side.name in arguments.against]
@@ -138,12 +140,11 @@ def measure(
 
 
 def _run(number: int, side: str, kind: str, measured: Measured, job: Job, after: int) -> Run:
-    rate = measured.rate(tokens(job), after)
+    rate, cpu_rate = measured.rate(tokens(job), after), measured.rate_per_cpu_second(tokens(job), after)
     say(
-        f"round {number}: {side:12} {kind:5} {rate:8.1f} supervised tokens/s, first step after "
-        f"{measured.first_step_seconds:.1f} s, its loss {measured.losses[0]:.4f}"
+        f"round {number}: {side:12} {kind:5} {rate:8.1f} supervised tokens/s, {cpu_rate:.1f} per second of CPU time; "
+        f"first step after {measured.first_step_seconds:.1f} s, its loss {measured.losses[0]:.4f}"
     )
-    cpu_rate = measured.rate_per_cpu_second(tokens(job), after)
     return Run(number, side, kind, rate, cpu_rate, measured.first_step_seconds, measured.losses[0], measured.adapter)
 
 

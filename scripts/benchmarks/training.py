@@ -22,7 +22,7 @@ from tunelift.errors import MachineError
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import Row, read_encoded
 from tunelift.runtime.hardware import detect, openmp_environment
-from tunelift.runtime.worker import last_lines, run_isolated
+from tunelift.runtime.worker import die_with_parent, last_lines, run_isolated, stop_group
 from tunelift.stages.train import sft_config
 from tunelift.stages.train.order import RandomOrder
 
@@ -225,7 +225,15 @@ def clocked(command: Sequence[str], out: Path, steps: int) -> Measured:
     seconds, losses, cpu, log = [], [], [], out / "log.txt"
     started = time.monotonic()
     with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environ,
+            start_new_session=True,  # trl's launcher starts a process of its own, which must end with it.
+            preexec_fn=die_with_parent,
+        )
         assert process.stdout is not None
         try:
             for line in process.stdout:
@@ -237,7 +245,7 @@ def clocked(command: Sequence[str], out: Path, steps: int) -> Measured:
                     cpu.append(cpu_seconds())
             process.wait()
         finally:
-            process.kill()
+            stop_group(process)
     if process.returncode or len(seconds) != steps:
         tail = "\n".join(last_lines(log, 12))
         raise MachineError(
