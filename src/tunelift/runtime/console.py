@@ -90,9 +90,10 @@ class Bar:
     _last_line: float = field(default_factory=time.monotonic)
     _text: str = ""
 
-    def advance(self, count: int = 1) -> None:
-        """Count `count` more units as done."""
+    def advance(self, count: int = 1, note: str | None = None) -> None:
+        """Count `count` more units as done, with a new `note` beside them if one is given."""
         self.done += count
+        self._text = self._text if note is None else note
         self._show()
 
     def note(self, text: str) -> None:

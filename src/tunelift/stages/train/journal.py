@@ -141,8 +141,7 @@ class Journal(TrainerCallback):
             return
         numbers = self._numbers(logs)
         self._write(state, numbers)
-        self.bar.note(live_line(numbers))
-        self.bar.advance()
+        self.bar.advance(note=live_line(numbers))
         if self.watch.exploded:
             raise BadStep(
                 f"The loss has exploded: smoothed, it is {self.watch.smoothed:.3g} at step {state.global_step}, was "
