@@ -16,6 +16,7 @@ from tunelift.runtime.memory import (
     fits,
     largest_length,
     largest_rows,
+    nf4_statistics,
     optimizer_states,
     peak,
     training,
@@ -67,10 +68,8 @@ def test_4_bit_bytes_are_those_of_bitsandbytes() -> None:
     held = [packed, state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code]
     measured = sum(tensor.numel() * tensor.element_size() for tensor in held)
     one = replace(LLAMA, layers=1)
-    others = sum(other.parameters for other in LLAMA.linears if other is not linear)
+    others = sum(other.parameters for other in LLAMA.linears if other != linear)
     planned = weights(one, "qlora", 2)
-    from tunelift.runtime.memory import nf4_statistics
-
     assert measured == planned["4-bit weights"] - others // 2 + nf4_statistics(linear)
 
 

@@ -46,6 +46,7 @@ def train_config(**changes: Any) -> TrainConfig:
         "max_length": 256,
         "gradient_checkpointing": False,
         "attention": "sdpa",
+        "kernels": "none",
         "precision": "bf16",
         "packing": False,
         "eval_steps": 4,
