@@ -7,13 +7,11 @@ its own artifact. Inputs enter by what they hold, so a stage made again with the
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
-from importlib.util import find_spec
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +21,17 @@ from tunelift.artifacts.records import Artifact, digest
 from tunelift.artifacts.store import Plan, Store, write_durably, writing
 from tunelift.config.evaluation import NOISE_ARM, ArmConfig, JudgeConfig, SplitTaskConfig
 from tunelift.config.load import load_config
-from tunelift.config.resolve import Facts, resolve
-from tunelift.config.schema import StageName, TrainConfig
+from tunelift.config.resolve import resolve
+from tunelift.config.schema import StageName
 from tunelift.config.section import ModelConfig
 from tunelift.engines.endpoint import Endpoint, read_key
 from tunelift.engines.protocol import Engine
 from tunelift.engines.vllm import VllmEngine
 from tunelift.errors import UserError
+from tunelift.facts import facts_for, shape_if_known
 from tunelift.runs import RUNS, Run, as_yaml, hash_some, read_rows
 from tunelift.runtime import hardware
-from tunelift.runtime.forecast import rows_that_fit
 from tunelift.runtime.modeling import ModelFacts, inspect
-from tunelift.runtime.shape import ModelShape, read_shape
 from tunelift.runtime.template import pinned_template
 from tunelift.runtime.tracking import Tracker
 from tunelift.stages import curate, evaluate, judge, merge, report, train
@@ -430,7 +427,7 @@ def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageNa
     store = Store(RUNS / "store", lambda: environment(machine.to_json()))
     with writing(RUNS):
         base = inspect(config.model, store.hashes)
-        resolved = resolve(config, facts_for(machine, base.context, _shape_if_known(base.path)))
+        resolved = resolve(config, facts_for(machine, base.context, shape_if_known(base.path)))
         folder = RUNS / f"{config.name}-{digest(resolved.config.identity())[:8]}"
         folder.mkdir(parents=True, exist_ok=True)
         description = resolved.config.model_dump(mode="json")
@@ -438,31 +435,6 @@ def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageNa
         write_durably(folder / "resolved.json", json.dumps(description, indent=2) + "\n")
     tracker = Tracker(resolved.config.tracking, folder, description)
     return Pipeline(resolved.config, resolved.choices, base, store, folder, frozenset(forced), tracker)
-
-
-def facts_for(machine: hardware.Hardware, context: int, shape: ModelShape | None) -> Facts:
-    """What resolution has to know of a machine, of the packages here, and of the room that this shape leaves."""
-    return Facts(
-        device=machine.device,
-        context=context,
-        wandb_key=bool(os.environ.get("WANDB_API_KEY")),
-        native_bf16=machine.native_bf16,
-        capability=machine.capability,
-        flash_attention=find_spec("flash_attn") is not None,
-        kernels=find_spec("kernels") is not None,
-        rows_that_fit=partial(_rows_that_fit, shape, machine.memory_gib) if shape else None,
-    )
-
-
-def _rows_that_fit(shape: ModelShape, memory_gib: float, section: TrainConfig) -> int:
-    return rows_that_fit(shape, section, memory_gib)
-
-
-def _shape_if_known(folder: Path) -> ModelShape | None:
-    try:
-        return read_shape(folder)
-    except UserError:  # No plan for it, but transformers may well train it.
-        return None
 
 
 def make(run: Pipeline, through: StageName) -> Artifact | dict[str, Artifact]:

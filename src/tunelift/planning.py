@@ -13,7 +13,8 @@ from tunelift.config.evaluation import NOISE_ARM
 from tunelift.config.resolve import resolve
 from tunelift.config.schema import Config
 from tunelift.errors import UserError
-from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline, facts_for
+from tunelift.facts import facts_for
+from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline
 from tunelift.runs import RUNS
 from tunelift.runtime import gpus, hardware
 from tunelift.runtime.forecast import Forecast, Tokens, forecast, speed_of
