@@ -43,13 +43,13 @@ def test_packed_rows_stay_apart_on_the_gpu(attention: str, tiny_model: Path, tmp
     from tunelift.runtime.chat import load_tokenizer
     from tunelift.runtime.encoded import read_encoded
     from tunelift.runtime.weights import load_base
-    from tunelift.stages.train.packing import pack, refuse_leaks
+    from tunelift.stages.train.packing import pack, rows_stay_apart
 
     if attention == "flash_attention_2":
         pytest.importorskip("flash_attn", reason="FlashAttention is not installed")
     rows = read_encoded(load_tokenizer(tiny_model), write_dataset(tmp_path), "train", 5)
     model = load_base(tiny_model, kind="lora", device="cuda", precision="bf16", attention=attention)
-    refuse_leaks(model, rows)
+    assert rows_stay_apart(model, rows)
     batch = pack([{"input_ids": row.rendered.input_ids, "labels": row.labels} for row in rows])
     inputs = {name: batch[name].cuda() for name in ("input_ids", "position_ids")}
     with torch.no_grad():

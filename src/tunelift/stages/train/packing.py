@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunelift.errors import UserError
+from tunelift.config.schema import TrainConfig
+from tunelift.runtime import console
 from tunelift.runtime.encoded import IGNORED, Row
 from tunelift.stages.train.order import Positions
+from tunelift.stages.train.settings import packing
 
 if TYPE_CHECKING:
     import torch
@@ -51,14 +53,19 @@ def computed_positions(batches: Sequence[dict[str, torch.Tensor]]) -> Positions:
     return Positions(computed, computed - sum(sum(row_lengths(batch)) for batch in batches))
 
 
-def refuse_leaks(model: Any, rows: Sequence[Row]) -> None:
+def padded_if_rows_mix(config: TrainConfig, model: Any, rows: Sequence[Row]) -> TrainConfig:
+    """`config`; without packing, and with a warning, where the model lets a packed row see another."""
+    if not packing(config) or rows_stay_apart(model, rows):
+        return config
+    console.warn(f"{type(model).__name__} lets a packed row see the row before it, so rows are padded instead")
+    return config.model_copy(update={"packing": False})
+
+
+def rows_stay_apart(model: Any, rows: Sequence[Row]) -> bool:
     """Pack the two shortest rows, and look whether the second one's logits have any gradient to the first one.
 
     Where a row sees nothing of another, that gradient is exactly 0, whatever the precision. State-space and
     linear-attention layers, and models that make their own masks, let it through.
-
-    Raises:
-        UserError: this model lets one packed row see another.
     """
     import torch
 
@@ -81,8 +88,4 @@ def refuse_leaks(model: Any, rows: Sequence[Row]) -> None:
         seen = torch.autograd.grad(logits[:, len(first) :].float().square().sum(), embedded[0])[0]
     finally:
         handle.remove()
-    if seen[:, : len(first)].any():
-        raise UserError(
-            f"{type(model).__name__} lets a packed row see the row before it, so packing would train on mixed rows.",
-            remedy="Set train.packing to false.",
-        )
+    return not seen[:, : len(first)].any()

@@ -22,7 +22,7 @@ from tunelift.stages.train import checkpoints, preflight
 from tunelift.stages.train.adapters import adapter_for, check_took_hold, explained, serving_needs
 from tunelift.stages.train.answers import ask_for_choice, ask_for_samples
 from tunelift.stages.train.fit import Outcome, fit
-from tunelift.stages.train.packing import refuse_leaks
+from tunelift.stages.train.packing import padded_if_rows_mix
 from tunelift.stages.train.settings import packing, precision, resolved, sft_config, total_steps
 
 if TYPE_CHECKING:
@@ -78,7 +78,6 @@ def train(
         found = preflight.check(tokenizer, model, rows, eval_rows, config.max_length)
         found |= preflight.plan_batches(config, rows, seed)
         found["truncation"] = preflight.truncation(dataset)
-        _write_json(out / "preflight.json", found)
         preflight.show(found)
         tokenizer.pad_token = found["padding"]
         ends = found["end_of_turn"]["ids"]
@@ -105,8 +104,8 @@ def train(
         )
         fit_embeddings(base, tokenizer)
         start_embeddings(base, added)
-        if packing(config):
-            refuse_leaks(base, rows)
+        config = padded_if_rows_mix(config, base, rows)
+        _write_json(out / "preflight.json", found | preflight.plan_batches(config, rows, seed))
         trainer = _build_trainer(
             config, base, list(added), settings, tokenizer, rows, eval_rows, asked=asked, measure=measure
         )
