@@ -2,12 +2,14 @@
 
     python scripts/bench_recipes.py [configs/quickstart.yaml …] [--set key=value …] [--steps 30]
 
-Without a config: the quickstart on a CPU; on a GPU the 8B recipes, over the random checkpoint of
-scripts/make_big_model.py if it is there, since speed and memory do not depend on what the weights are.
+Without a config: the quickstart on a CPU; on a GPU those of the Llama 3.1 8B recipes whose plan fits it, over the
+random checkpoint of scripts/make_big_model.py if it is there, since speed and memory do not depend on the weights.
 
 Each recipe's own train stage runs in a process of its own on its own curated data. Tokens a second are those from the
 end of step `--after` on. MFU is model FLOPs (tunelift.runtime.flops) over the fastest matrix product that was measured
-here (tunelift.runtime.peak). Peak memory is PyTorch's own on a GPU, the process's on a CPU.
+here (tunelift.runtime.peak). The plan is tunelift.runtime.memory's for the longest row and the supervised share of the
+rows that were seen: its tensors stand beside the peak of PyTorch's allocator on a GPU. On a CPU the peak is the whole
+process's, libraries and loading included, which is no part of the plan.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from benchmarks.training import Job, Measured, make_job, tokens, tunelift
 from tunelift.errors import TuneliftError
-from tunelift.pipeline import open_run
+from tunelift.pipeline import Pipeline, open_run
+from tunelift.runtime import memory
+from tunelift.runtime.console import say
 from tunelift.runtime.flops import training_flops
 from tunelift.runtime.hardware import detect
 from tunelift.runtime.peak import matmul_flops_per_second
@@ -32,7 +36,7 @@ from tunelift.runtime.shape import read_shape
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = REPOSITORY / "configs"
 BIG_MODEL = REPOSITORY / "runs" / "models" / "llama-3.1-8b-random"
-GPU_RECIPES = ("llama3.1-8b-qlora.yaml", "llama3.1-8b-lora.yaml")
+GPU_RECIPES = "llama3.1-8b*.yaml"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Line:
     """All tokens but padding."""
     supervised_per_second: float
     mfu: float
+    planned_gib: float
+    """Tensors, by the plan."""
     peak_memory_gib: float
     first_step_seconds: float
 
@@ -63,6 +69,8 @@ def main() -> int:
     machine, folder = detect(), arguments.folder.resolve()
     try:
         paths = arguments.configs or recipes(machine.device)
+        if not arguments.configs:
+            paths = [path for path in paths if fits_here(path, arguments.set)]
         lines = [measure(path, arguments.set, arguments.steps, arguments.after, folder) for path in paths]
     except TuneliftError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -75,18 +83,45 @@ def main() -> int:
 
 def recipes(device: str) -> list[Path]:
     """What to measure where nobody said."""
-    return [CONFIGS / "quickstart.yaml"] if device == "cpu" else [CONFIGS / name for name in GPU_RECIPES]
+    return [CONFIGS / "quickstart.yaml"] if device == "cpu" else sorted(CONFIGS.glob(GPU_RECIPES))
+
+
+def opened(path: Path, overrides: Sequence[str]) -> Pipeline:
+    """The run of a recipe; the 8B ones over the random checkpoint if that is there."""
+    random_one = path.match(GPU_RECIPES) and BIG_MODEL.exists()
+    instead = [f"model.id={BIG_MODEL}", "model.revision=null"] if random_one else []
+    return open_run(path, [*instead, *overrides])
+
+
+def fits_here(path: Path, overrides: Sequence[str]) -> bool:
+    """By the plan, with every row as long as may be; says so where not. A CPU's memory is no matter here."""
+    machine = detect()
+    if machine.device == "cpu":
+        return True
+    run = opened(path, overrides)
+    plan = memory.training(run.config.train, device=machine.device)
+    fitting = memory.fits(read_shape(run.base.path), plan, machine.memory_gib)
+    if not fitting:
+        say(f"{path.name} is left out: its plan does not fit {machine.memory_gib:g} GiB.")
+    return fitting
 
 
 def measure(path: Path, overrides: Sequence[str], steps: int, after: int, folder: Path) -> Line:
     """Train for some steps by a recipe, on its own data."""
-    on_gpu = detect().device == "cuda"
-    instead = [f"model.id={BIG_MODEL}"] if on_gpu and path.name in GPU_RECIPES and BIG_MODEL.exists() else []
-    run = open_run(path, [*instead, *overrides])
+    run = opened(path, overrides)
     dataset, model = run.make_curate().path.resolve(), run.base.path.resolve()
     work = folder / "recipes" / run.config.name
     job = make_job(run.config.train, steps=steps, model=model, dataset=dataset, seed=run.config.seed, folder=work)
     return line(run.config.name, job, tunelift(job), after, matmul_flops_per_second(detect().device))
+
+
+def planned_gib(job: Job) -> float:
+    """The tensors of the highest moment, for the longest row that was seen."""
+    rows = [row for step in job.steps for row in step]
+    share = sum(tokens(job)) / sum(map(len, rows))
+    plan = memory.training(job.config, device=detect().device, supervised_share=share)
+    longest = plan.of_size(plan.rows, max(map(len, rows)))
+    return memory.peak(read_shape(job.model), longest).tensors / 2**30
 
 
 def line(name: str, job: Job, measured: Measured, after: int, peak_flops_per_second: float) -> Line:
@@ -108,6 +143,7 @@ def line(name: str, job: Job, measured: Measured, after: int, peak_flops_per_sec
         tokens_per_second=sum(len(row) for rows in timed for row in rows) / seconds,
         supervised_per_second=measured.rate(tokens(job), after),
         mfu=flops / seconds / peak_flops_per_second,
+        planned_gib=planned_gib(job),
         peak_memory_gib=details["peak_memory_gib"],
         first_step_seconds=measured.first_step_seconds,
     )
@@ -116,11 +152,12 @@ def line(name: str, job: Job, measured: Measured, after: int, peak_flops_per_sec
 def as_markdown(lines: Sequence[Line], machine: str) -> str:
     """The table."""
     head = f"Training on {machine}\n\n"
-    head += "| recipe | setting | tokens/s | supervised tokens/s | MFU | peak memory | first step after |\n"
-    head += "|---|---|---:|---:|---:|---:|---:|\n"
+    head += "| recipe | setting | tokens/s | supervised tokens/s | MFU | planned | peak memory | first step after |\n"
+    head += "|---|---|---:|---:|---:|---:|---:|---:|\n"
     return head + "".join(
         f"| {row.recipe} | {row.setting} | {row.tokens_per_second:,.0f} | {row.supervised_per_second:,.0f} "
-        f"| {row.mfu:.1%} | {row.peak_memory_gib:.1f} GiB | {row.first_step_seconds:.0f} s |\n"
+        f"| {row.mfu:.1%} | {row.planned_gib:.1f} GiB | {row.peak_memory_gib:.1f} GiB "
+        f"| {row.first_step_seconds:.0f} s |\n"
         for row in lines
     )
 

@@ -32,13 +32,14 @@ def test_rates_and_mfu_are_of_the_timed_steps_alone(tiny_model: Path, tmp_path: 
     work = training_flops(read_shape(tiny_model), lengths, scored, 1000).model
     assert found.mfu == pytest.approx(work / 4 / 1e9)
     assert (found.peak_memory_gib, found.first_step_seconds) == (1.5, 60.0)
+    assert 0 < found.planned_gib < 0.1
     assert found.setting == "qlora, bf16, sdpa, 4 × 2 rows"
 
 
 def test_the_table_has_a_line_a_recipe() -> None:
-    line = bench_recipes.Line("quickstart", "qlora", 1234.4, 432.1, 0.163, 1.24, 9.6)
+    line = bench_recipes.Line("quickstart", "qlora", 1234.4, 432.1, 0.163, 1.06, 1.24, 9.6)
     table = bench_recipes.as_markdown([line, line], "a CPU")
-    assert table.count("| quickstart | qlora | 1,234 | 432 | 16.3% | 1.2 GiB | 10 s |\n") == 2
+    assert table.count("| quickstart | qlora | 1,234 | 432 | 16.3% | 1.1 GiB | 1.2 GiB | 10 s |\n") == 2
 
 
 def test_there_are_recipes_for_either_device() -> None:

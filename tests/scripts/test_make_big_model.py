@@ -42,7 +42,7 @@ def test_the_model_loads_without_a_tensor_missing_or_left_over(tmp_path: Path) -
 
 def test_its_tokenizer_renders_and_masks_a_conversation(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(big.make(tmp_path / "model", SMALL, seed=1))
-    row = supervise(tokenizer, [{"role": "user", "content": "Grüße"}, {"role": "assistant", "content": "Hi"}])
+    (row,) = supervise(tokenizer, [{"role": "user", "content": "Grüße"}, {"role": "assistant", "content": "Hi"}])
     learnt = [token for token, mask in zip(row.input_ids, row.mask, strict=True) if mask]
     assert tokenizer.decode(learnt) == "Hi<|eot_id|>" and len(tokenizer) == SMALL["vocab_size"]
 
