@@ -171,9 +171,10 @@ def llama_factory(job: Job) -> Measured:
         "disable_shuffling": True,
         "output_dir": str(out / "adapter"),
     }
-    (out / "settings.json").write_text(json.dumps(settings))
+    # JSON is YAML too; its reader of *.json files fails on any (llamafactory/hparams/parser.py).
+    (out / "settings.yaml").write_text(json.dumps(settings))
     command = environment(job.folder.parent, LLAMA_FACTORY) / "llamafactory-cli"
-    return clocked([str(command), "train", str(out / "settings.json")], out, len(job.steps))
+    return clocked([str(command), "train", str(out / "settings.yaml")], out, len(job.steps))
 
 
 def _shared_settings(job: Job) -> dict[str, Any]:
