@@ -82,3 +82,10 @@ def test_the_cache_of_a_token_is_two_bytes_for_each_key_and_value() -> None:
     from tunelift.runtime.serving import cache_bytes
 
     assert cache_bytes(SHAPE, 2) == 128 * 1024
+
+
+def test_what_no_term_counts_is_named() -> None:
+    plan = forecast(SHAPE, section(adapter={"dora": True, "modules_to_save": ["lm_head"]}), memory_gib=24, tflops=None)
+    said = [line for line in memory_lines(plan) if line.startswith("not counted")]
+    assert len(said) == 2 and "dora" in said[0] and "modules_to_save" in said[1]
+    assert not forecast(SHAPE, section(), memory_gib=24, tflops=None).not_counted

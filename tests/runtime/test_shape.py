@@ -60,7 +60,9 @@ def test_what_a_config_file_leaves_out_is_what_transformers_takes(family: str, t
     assert read_shape(tmp_path).parameters == sum(part.numel() for part in model.parameters())
 
 
-@pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "v_proj"), ("self_attn.o_proj", "mlp.down_proj")])
+@pytest.mark.parametrize(
+    "targets", ["all-linear", ("q_proj", "v_proj"), ("self_attn.o_proj", "mlp.down_proj"), r".*\.mlp\.(gate|up)_proj"]
+)
 def test_adapted_layers_are_those_that_peft_adapts(targets, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM

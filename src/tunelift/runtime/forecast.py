@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tunelift.config.adapter import LoraOptions
 from tunelift.config.schema import TrainConfig
 from tunelift.runtime.flops import training_flops
 from tunelift.runtime.gpus import Gpu
@@ -46,6 +47,8 @@ class Forecast:
     """None where the card's speed is not known."""
     seconds: float | None
     """Of the whole training; None where the data set is not made yet, or the speed is not known."""
+    not_counted: tuple[str, ...] = ()
+    """Settings that take memory which is in no term."""
 
     @property
     def fits(self) -> bool:
@@ -89,7 +92,20 @@ def forecast(
         largest_length=largest_length(shape, run, memory_gib),
         tokens_per_second=speed,
         seconds=seconds,
+        not_counted=not_counted(config),
     )
+
+
+def not_counted(config: TrainConfig) -> tuple[str, ...]:
+    """Settings whose memory is in no term of the plan, so that it is too low by what they take."""
+    adapter = config.adapter
+    found = {
+        "train.adapter.dora (the weights' norms and their gradients)": adapter.dora,
+        "train.adapter.modules_to_save (16 bytes a parameter, and their gradients' copies)": adapter.modules_to_save,
+        "train.adapter.options (other ranks, layers or biases)": adapter.options != LoraOptions(),
+        "train.added_tokens (their embeddings)": config.added_tokens,
+    }
+    return tuple(name for name, there in found.items() if there)
 
 
 def _tokens_per_second(

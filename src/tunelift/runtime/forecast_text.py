@@ -30,6 +30,7 @@ def memory_lines(plan: Forecast) -> list[str]:
         f"{'height, ' + height.moment:{LABEL_WIDTH}} {height.total / GIB:.2f} GiB of {plan.memory_gib:.1f}: "
         + ("fits" if plan.fits else "does not fit"),
         _limits(plan),
+        *(f"not counted: {name}" for name in plan.not_counted),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,10 +157,13 @@ class ModelShape:
         """The linear layers of one decoder layer that get an adapter, matched by name as PEFT does.
 
         Args:
-            targets: `all-linear`, or ends of module names such as `q_proj`.
+            targets: `all-linear`, ends of module names such as `q_proj`, or a regular expression over whole names,
+                of which those of the first layer are tried.
         """
+        if targets == "all-linear":
+            return self.linears
         if isinstance(targets, str):
-            return self.linears if targets == "all-linear" else ()
+            return tuple(linear for linear in self.linears if re.fullmatch(targets, f"model.layers.0.{linear.name}"))
         return tuple(linear for linear in self.linears if any(f".{linear.name}".endswith(f".{end}") for end in targets))
 
     def lora_parameters(self, rank: int, targets: str | Sequence[str]) -> int:
