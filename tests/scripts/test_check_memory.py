@@ -12,6 +12,8 @@ from tunelift.config.schema import TrainConfig
 from tunelift.runtime.shape import FAMILIES
 
 WITHIN = 0.05
+LLAMA_WITHIN = 0.03
+"""Where the terms were read off; dropping one of them changes more than this."""
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +63,12 @@ def config(**changes) -> TrainConfig:
     return TrainConfig.model_validate(settings | changes)
 
 
-def assert_near(model: Path, settings: TrainConfig, *, padded: bool = False) -> None:
+def assert_near(model: Path, settings: TrainConfig, *, within: float, padded: bool = False) -> None:
     from memory_check.steps import compare
 
     found = compare(model, settings, padded=padded)
     assert abs(found.weights_off) < 0.001
-    assert abs(found.off) < WITHIN, (
+    assert abs(found.off) < within, (
         f"planned {found.planned.tensors:,} {found.planned.moment}, "
         f"measured {found.measured:,} after {found.operation}: {found.off:+.2%}"
     )
@@ -75,7 +77,7 @@ def assert_near(model: Path, settings: TrainConfig, *, padded: bool = False) -> 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_the_plan_is_what_is_alive_whatever_the_architecture(family: str, checkpointing: bool, models) -> None:
-    assert_near(models(family), config(gradient_checkpointing=checkpointing), padded=True)
+    assert_near(models(family), config(gradient_checkpointing=checkpointing), within=WITHIN, padded=True)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_the_plan_is_what_is_alive_whatever_the_architecture(family: str, checkp
     ids=str,
 )
 def test_the_plan_is_what_is_alive_whatever_the_settings(changes: dict, models) -> None:
-    assert_near(models("llama"), config(**changes))
+    assert_near(models("llama"), config(**changes), within=LLAMA_WITHIN)
 
 
 def test_published_figures_are_met_or_the_difference_is_told(capsys: pytest.CaptureFixture[str]) -> None:
