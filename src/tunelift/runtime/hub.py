@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal
 
 from tunelift.artifacts.store import writing
 from tunelift.errors import TuneliftError, UserError
+from tunelift.runtime import console
 
 
 @contextmanager
@@ -36,6 +38,10 @@ def explained(
         RevisionNotFoundError,
     )
 
+    console.say(f"hub: looking for {where}")
+    library = logging.getLogger("huggingface_hub")
+    level = library.level
+    library.setLevel(logging.ERROR)  # Its retries are told line by line; what came of them is told below.
     try:
         with writing(Path(constants.HF_HUB_CACHE)):
             yield
@@ -67,6 +73,8 @@ def explained(
             where=where,
             remedy=f"{'Unset HF_HUB_OFFLINE' if offline else 'Check the network and HF_TOKEN'}, or {otherwise}.",
         ) from error
+    finally:
+        library.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:
