@@ -78,6 +78,7 @@ def train(
         found = preflight.check(tokenizer, model, rows, eval_rows, config.max_length)
         found |= preflight.plan_batches(config, rows, seed)
         found["truncation"] = preflight.truncation(dataset)
+        _write_json(out / "preflight.json", found)
         preflight.show(found)
         tokenizer.pad_token = found["padding"]
         ends = found["end_of_turn"]["ids"]
@@ -104,8 +105,7 @@ def train(
         )
         fit_embeddings(base, tokenizer)
         start_embeddings(base, added)
-        config = padded_if_rows_mix(config, base, rows)
-        _write_json(out / "preflight.json", found | preflight.plan_batches(config, rows, seed))
+        config = _settle_packing(config, base, rows, found, seed, out)
         trainer = _build_trainer(
             config, base, list(added), settings, tokenizer, rows, eval_rows, asked=asked, measure=measure
         )
@@ -127,6 +127,16 @@ def _finished(out: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError):
         return None
     return details if whole else None
+
+
+def _settle_packing(
+    config: TrainConfig, base: PreTrainedModel, rows: Sequence[Row], found: dict[str, Any], seed: int, out: Path
+) -> TrainConfig:
+    """`config`, or if this model would mix packed rows, without packing; preflight.json is then set right."""
+    settled = padded_if_rows_mix(config, base, rows)
+    if settled is not config:
+        _write_json(out / "preflight.json", found | preflight.plan_batches(settled, rows, seed))
+    return settled
 
 
 def _build_trainer(
