@@ -154,7 +154,7 @@ def llama_factory(job: Job) -> Measured:
         raise ValueError("LLaMA-Factory is compared with train.adapter.kind=lora")
     shared = _shared_settings(job)
     settings = shared | {
-        "model_name_or_path": str(job.model),
+        "model_name_or_path": str(_named(job.model, dtype(shared), out / "model")),
         "stage": "sft",
         "do_train": True,
         "dataset": "rows",  # A name must be given; the folder of token ids is read in its stead.
@@ -166,7 +166,6 @@ def llama_factory(job: Job) -> Measured:
         "lora_alpha": int(adapter.alpha),
         "lora_dropout": adapter.dropout,
         "lora_target": ",".join(_targets(job, "all")),
-        "infer_dtype": dtype(shared),
         "disable_gradient_checkpointing": True,
         "disable_shuffling": True,
         "output_dir": str(out / "adapter"),
@@ -199,6 +198,17 @@ def _shared_settings(job: Job) -> dict[str, Any]:
 def dtype(settings: Mapping[str, Any]) -> str:
     """That of weights and matmuls: autocast in bf16 goes with weights in bf16, as in the train stage."""
     return "bfloat16" if settings["bf16"] else "float32"
+
+
+def _named(model: Path, dtype: str, folder: Path) -> Path:
+    """The model with its config naming that dtype: LLaMA-Factory trains in the config's dtype, whatever it is told."""
+    folder.mkdir()
+    for file in model.iterdir():
+        (folder / file.name).symlink_to(file.resolve())
+    config = json.loads((model / "config.json").read_text())
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text(json.dumps(config | {"dtype": dtype, "torch_dtype": dtype}))
+    return folder
 
 
 def _targets(job: Job, every: str) -> list[str]:
