@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,47 @@ def test_memory_that_runs_out_on_the_gpu_ends_as_the_machines_trouble(tmp_path: 
 
     with pytest.raises(MachineError, match="The GPU ran out of memory"), machine_trouble(tmp_path):
         torch.empty(2**45, dtype=torch.uint8, device="cuda")
+
+
+CAPPED = """
+import json, sys, torch
+from pathlib import Path
+from tests.stages.conversations import train_config
+from tunelift.stages.train import train
+model, dataset, out = map(Path, sys.argv[1:4])
+total = torch.cuda.get_device_properties(0).total_memory
+if float(sys.argv[5]):
+    torch.cuda.set_per_process_memory_fraction(float(sys.argv[5]) / total)
+settings = train_config(**json.loads(sys.argv[4]))
+made = train(settings, model=model, dataset=dataset, seed=1, device="cuda", out=out)
+print(json.dumps({"micro": made["micro_batch_size"], "loss": made["train_loss"], "reserved": torch.cuda.max_memory_reserved()}))
+"""
+
+
+def capped(model: Path, folder: Path, most_bytes: float, micro: int) -> dict[str, Any]:
+    """Train in a process that gets no more of the GPU's memory than this (0: all); long rows, a batch of 64."""
+    folder.mkdir()
+    settings = {"global_batch_size": 64, "micro_batch_size": micro, "max_steps": 2, "memory_probe": True}
+    arguments = [str(model), str(write_dataset(folder / "data")), str(folder / "out"), json.dumps(settings)]
+    (folder / "out").mkdir()
+    root = Path(__file__).parents[1]
+    result = subprocess.run(
+        [sys.executable, "-c", CAPPED, *arguments, str(most_bytes)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}"},
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    answer: dict[str, Any] = json.loads(result.stdout.strip().splitlines()[-1])
+    return answer
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_learns_the_same(tiny_model: Path, tmp_path: Path) -> None:
+    whole, single = (capped(tiny_model, tmp_path / str(micro), 0, micro) for micro in (64, 1))
+    assert whole["micro"] == 64
+    assert whole["reserved"] > 1.2 * single["reserved"], (whole, single)
+    halved = capped(tiny_model, tmp_path / "halved", (whole["reserved"] + single["reserved"]) / 2, 64)
+    assert 1 <= halved["micro"] < 64
+    assert halved["loss"] == pytest.approx(whole["loss"], rel=5e-3)
