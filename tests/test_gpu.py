@@ -135,7 +135,8 @@ if float(sys.argv[5]):
     torch.cuda.set_per_process_memory_fraction(float(sys.argv[5]) / total)
 settings = train_config(**json.loads(sys.argv[4]))
 made = train(settings, model=model, dataset=dataset, seed=1, device="cuda", out=out)
-print(json.dumps({"micro": made["micro_batch_size"], "loss": made["train_loss"], "reserved": torch.cuda.max_memory_reserved()}))
+found = {"micro": made["micro_batch_size"], "loss": made["train_loss"]}
+print(json.dumps(found | {"reserved": torch.cuda.max_memory_reserved()}))
 """
 
 
