@@ -144,7 +144,7 @@ def capped(model: Path, folder: Path, most_bytes: float, micro: int) -> dict[str
     """Train in a process that gets no more of the GPU's memory than this (0: all); long rows, a batch of 64."""
     folder.mkdir()
     settings = {"global_batch_size": 64, "micro_batch_size": micro, "max_steps": 2, "memory_probe": True}
-    arguments = [str(model), str(write_dataset(folder / "data")), str(folder / "out"), json.dumps(settings)]
+    arguments = [str(model), str(write_dataset(folder / "data", train=64)), str(folder / "out"), json.dumps(settings)]
     (folder / "out").mkdir()
     root = Path(__file__).parents[1]
     result = subprocess.run(
