@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.big, pytest.mark.timeout(3600)]
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "runs" / "models" / "llama-3.1-8b-random"
 PRECISION = "bf16" if detect().native_bf16 else "fp32"
-# In fp32 the embeddings and the head, which stay unquantized, take two bytes more for each of 2 * 128,256 * 4,096 weights.
+# In fp32, embeddings and head (128,256 × 4,096 each), which stay unquantized, take two bytes more for each weight.
 MOST_ANONYMOUS_GB = 9.0 + (0.0 if PRECISION == "bf16" else 2 * 2 * 128_256 * 4_096 / 1e9)
 SETTINGS: dict[str, Any] = {
     "adapter": {"kind": "qlora", "rank": 16, "alpha": 32},
