@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from tool_calls.flaws import FORMATS, KINDS, Planter, Raw
+from tool_calls.flaws import FORMATS, KINDS, NOTED, Planter, Raw
 from tool_calls.grammar import sentence_case, words
 from tool_calls.rows import TOOLS_FILE, Row, heldout_rows, training_rows
 
@@ -42,7 +42,8 @@ CONTRACTIONS = {
 }
 ABOUT = (
     "Flaws planted in raw/. `line` counts from 1. `outcome` and `reason` are what "
-    "curation to 256 tokens makes of the row when tool_calls_heldout is among its tasks."
+    "curation to 256 tokens makes of the row when tool_calls_heldout is among its tasks; `noted` is what it lists of a "
+    "row that it keeps."
 )
 TASK = """\
 name: tool_calls_heldout
@@ -115,7 +116,7 @@ def _write_raw(rows: list[Row], planted: list[tuple[Raw, str]], folder: Path, rn
 
 
 def _truth(placed: list[Placed], seed: int, variant: str) -> dict[str, Any]:
-    """Every planted flaw with its place; of two equal rows, the later one counts as the duplicate."""
+    """Every planted flaw with its place; of two alike rows, the later one counts as the duplicate."""
     homes = {id(record.raw.row): record for record in placed if record.raw.kind is None}
     flaws: list[dict[str, Any]] = []
     for record in placed:
@@ -123,14 +124,15 @@ def _truth(placed: list[Placed], seed: int, variant: str) -> dict[str, Any]:
             continue
         outcome, reason, _, _ = KINDS[record.raw.kind]
         flaw, twin = record, homes.get(id(record.raw.twin))
-        if record.raw.kind == "exact_duplicate" and twin and _place(twin) > _place(record):
+        if record.raw.kind in ("exact_duplicate", "near_duplicate") and twin and _place(twin) > _place(record):
             flaw, twin = twin, record
         entry = {"file": flaw.file, "line": flaw.line, "kind": record.raw.kind, "outcome": outcome, "reason": reason}
+        if record.raw.kind in NOTED:
+            entry["noted"] = NOTED[record.raw.kind]
         if twin:
             entry["twin"] = {"file": twin.file, "line": twin.line}
         flaws.append(entry)
-    files = list(FORMATS)
-    flaws.sort(key=lambda entry: (files.index(str(entry["file"])), entry["line"]))
+    flaws.sort(key=lambda entry: (entry["file"], entry["line"]))
     return {
         "about": ABOUT,
         "seed": seed,
@@ -142,8 +144,9 @@ def _truth(placed: list[Placed], seed: int, variant: str) -> dict[str, Any]:
     }
 
 
-def _place(record: Placed) -> tuple[int, int]:
-    return list(FORMATS).index(record.file), record.line
+def _place(record: Placed) -> tuple[str, int]:
+    """In the order in which curation reads: by file name."""
+    return record.file, record.line
 
 
 def _write_heldout(rows: list[Row], folder: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.endpoint import Stub, answer
-from tests.project import make_project, write_lines
+from tests.project import call_here, make_project, write_lines
 from tests.stages.judge.bench import answers as judged_answers
 from tests.stages.judge.bench import fair, parts
 from tests.stages.judge.bench import pairs as judged_pairs
@@ -23,7 +23,6 @@ from tunelift import cli, pipeline, runs
 from tunelift.artifacts.records import Artifact, Manifest, file_sha256
 from tunelift.config.schema import Config
 from tunelift.config.section import Section
-from tunelift.runtime import worker
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -53,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     reads: set[str] = set()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(runs, "run_isolated", lambda target, arguments, log, watch=None: worker.call(target, arguments))
+        patch.setattr(runs, "run_isolated", call_here)
         _note_reads(patch, reads)
         assert cli.main(["run", "config.yaml"]) == 0
     return Finished(folder, reads)

@@ -11,12 +11,11 @@ import pytest
 import yaml
 
 from tests.command import tunelift
-from tests.project import make_project
+from tests.project import call_here, make_project
 from tests.tiny import CHATML
 from tunelift import cli, rendering, runs
 from tunelift.artifacts.records import Artifact, Manifest
 from tunelift.pipeline import Pipeline, open_run
-from tunelift.runtime import worker
 
 DATED = "{{ strftime_now('%d %b %Y') }}\n{% if loud is defined and loud %}LOUD {% endif %}" + CHATML.replace(
     "message['content'] +", "('!' if loop.last else '') + message['content'] +"
@@ -38,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data/rows.jsonl").write_text(rows + (folder / "data/rows.jsonl").read_text())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(runs, "run_isolated", lambda target, arguments, log, watch=None: worker.call(target, arguments))
+        patch.setattr(runs, "run_isolated", call_here)
         assert cli.main(["curate", "config.yaml"]) == 0
     return folder
 

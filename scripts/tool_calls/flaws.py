@@ -20,7 +20,7 @@ QUARANTINED = "quarantined"
 
 KINDS = {  # kind: (what becomes of the row, for which reason, how many, files that can hold it)
     "exact_duplicate": (DROPPED, "exact_duplicate", 50, "any"),
-    "near_duplicate": (KEPT, None, 40, "any"),
+    "near_duplicate": (DROPPED, "near_duplicate", 40, "any"),
     "half_line": (QUARANTINED, "invalid_json", 12, "lines"),
     "invalid_json": (QUARANTINED, "invalid_json", 8, "lines"),
     "not_an_object": (QUARANTINED, "not_an_object", 4, "any"),
@@ -35,9 +35,11 @@ KINDS = {  # kind: (what becomes of the row, for which reason, how many, files t
     "secret_key": (KEPT, None, 10, "any"),
     "leaked_item": (DROPPED, "contaminated", 14, "any"),
     "leaked_item_edited": (DROPPED, "contaminated", 12, "any"),
-    "refusal": (KEPT, None, 20, "any"),
+    "refusal": (DROPPED, "refusal", 20, "any"),
     "conflict": (KEPT, None, 16, "any"),
 }
+NOTED = {"email_address": "email", "secret_key": "secret", "conflict": "conflict"}
+"""What curation lists of flawed rows that it keeps: personal data, a secret that it takes out, a contradiction."""
 FORMATS = {"alpaca.json": "alpaca", "sharegpt.jsonl": "sharegpt", "messages.jsonl": "messages"}
 
 

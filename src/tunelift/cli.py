@@ -29,6 +29,7 @@ STAGE_HELP = {
 }
 EXAMPLES = """\
 examples:
+  tunelift init data/mails.csv                             # what is in it, and a config that runs
   tunelift plan configs/quickstart.yaml
   tunelift plan configs/llama3.1-8b-qlora.yaml --gpu rtx-4090 --price 0.60       # does it fit, how long, how much
   tunelift run configs/quickstart.yaml
@@ -36,6 +37,7 @@ examples:
   tunelift run configs/quickstart.yaml curate.max_rows=200 train.max_steps=5     # a smoke run
   tunelift report configs/quickstart.yaml --from evaluate
   tunelift render configs/quickstart.yaml --row 3          # what is learnt of a row
+  tunelift explain configs/quickstart.yaml messages.jsonl:12     # what became of a raw row
   tunelift lint evals/tool_calls_golden                    # is the task fit to measure anything?
   tunelift compare runs/a-1b2c3d4e runs/b-5f6a7b8c         # paired differences between runs
   tunelift serve configs/quickstart.yaml serve.port=8001
@@ -59,6 +61,34 @@ examples:
   tunelift render runs/quickstart-1b2c3d4e --row 12 --split validation
   tunelift render configs/qwen3-8b-qlora.yaml --id 3f2a9c0d1b --split train
   tunelift render configs/qwen3-8b-qlora.yaml model.template_arguments='{enable_thinking: false}' --row 1
+"""
+
+
+EXPLAIN_EXAMPLES = """\
+FILE is a source's path, or its name where only one source has it. In Parquet files and data sets, LINE is the row's
+number.
+CONFIG may be a run's folder. Nothing is curated: the run must have its data set.
+
+examples:
+  tunelift explain configs/quickstart.yaml data/tool_calls/raw/messages.jsonl:12
+  tunelift explain runs/quickstart-1b2c3d4e messages.jsonl:12
+  tunelift explain configs/hub.yaml hub:owner/name:4711
+"""
+
+
+INIT_HELP = (
+    "Look at raw data, say what is in it (format, lengths, duplicates, languages, problems with their lines), and "
+    "write a config that runs."
+)
+INIT_EXAMPLES = """\
+DATA is a .jsonl, .json, .csv (also .gz, .zst) or .parquet file, a folder of one kind of them, a quoted glob,
+a folder saved by `datasets`, or hub:owner/name. No file is overwritten.
+
+examples:
+  tunelift init data/mails.csv
+  tunelift init data/chats/ --out configs/chats.yaml --model Qwen/Qwen3-8B
+  tunelift init 'data/**/*.jsonl.gz' --out configs/all.yaml
+  tunelift init data/faq.parquet --prompt title --completion body
 """
 
 
@@ -129,6 +159,26 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument(
         "--split", choices=("train", "validation", "test"), default="train", help="(default: %(default)s)"
     )
+    explain = verbs.add_parser(
+        "explain",
+        parents=[common],
+        help="what became of a raw row: kept, dropped or quarantined, and why",
+        description="What became of a raw row in a run's data set: kept, dropped or quarantined, and why.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EXPLAIN_EXAMPLES,
+    )
+    explain.add_argument("config", type=Path, metavar="CONFIG", help="the run's folder or its YAML file")
+    explain.add_argument("place", metavar="FILE:LINE", help="where the raw row stands")
+    explain.add_argument("overrides", nargs="*", metavar="key=value", help="as for the run, such as seed=2")
+    explain.set_defaults(action=_explain)
+    init = verbs.add_parser("init", parents=[common], help="from raw data to a config", description=INIT_HELP)
+    init.formatter_class, init.epilog = argparse.RawDescriptionHelpFormatter, INIT_EXAMPLES
+    init.add_argument("data", metavar="DATA", help="the raw data")
+    init.add_argument("-o", "--out", type=Path, metavar="FILE", help="the config (default: configs/NAME.yaml)")
+    init.add_argument("--model", metavar="ID", help="base model (default: one that fits this machine)")
+    init.add_argument("--prompt", metavar="FIELD", help="the field that is asked, where it is not clear")
+    init.add_argument("--completion", metavar="FIELD", help="the field that is learnt")
+    init.set_defaults(action=_init)
     lint = verbs.add_parser("lint", parents=[common], help="check an evaluation task", description=LINT_HELP)
     lint.add_argument("tasks", type=Path, nargs="+", metavar="TASK", help="a folder with a task.yaml")
     lint.set_defaults(action=_lint)
@@ -231,14 +281,36 @@ def _share(text: str) -> float:
 
 
 def _render(parsed: argparse.Namespace) -> None:
-    if "torch" not in sys.modules:
-        # transformers imports torch wherever it finds it: many seconds, of which a tokenizer needs nothing.
-        sys.modules["torch"] = None  # type: ignore[assignment]
-        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    from tunelift.runtime.worker import leave_torch_out
+
+    leave_torch_out()
     run = _open(parsed)
     from tunelift.rendering import describe, wants_colour
 
     print(describe(run, parsed.split, parsed.row, parsed.id, colour=wants_colour()))
+
+
+def _explain(parsed: argparse.Namespace) -> None:
+    from tunelift.runtime.worker import leave_torch_out
+
+    leave_torch_out()
+    run = _open(parsed)
+    from tunelift.explaining import explain
+
+    print(explain(run, parsed.place))
+
+
+def _init(parsed: argparse.Namespace) -> None:
+    from tunelift.starting import start
+
+    seen, config = start(
+        parsed.data, out=parsed.out, model=parsed.model, prompt=parsed.prompt, completion=parsed.completion
+    )
+    print(f"{seen}\n\nwritten to {config}")
+    console.say(
+        f"\nnext:\n  tunelift plan {config}\n"
+        f"  tunelift run {config} curate.max_rows=200 train.max_steps=5   # a smoke run\n  tunelift run {config}"
+    )
 
 
 def _lint(parsed: argparse.Namespace) -> int:

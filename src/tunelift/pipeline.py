@@ -83,7 +83,22 @@ class Pipeline(Run):
             **self._vocabulary,
             "template": self.template,
         }
-        return self.isolated(self.curate_plan(), "tunelift.stages.curate:curate", arguments)
+        return self.isolated(self.curate_plan(), "tunelift.stages.curate:curate", arguments, needs_torch=False)
+
+    def curated(self) -> Artifact:
+        """The data set, which must be there.
+
+        Raises:
+            UserError: it is not made yet, or its files have changed since.
+        """
+        dataset = self.store.find(self.curate_plan())
+        if dataset is None:
+            raise UserError(
+                "The run has no data set yet.",
+                where=str(self.folder),
+                remedy="Run `tunelift curate` with the same config.",
+            )
+        return dataset
 
     @property
     def _vocabulary(self) -> dict[str, Any]:

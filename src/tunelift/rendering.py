@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from tunelift.errors import UserError
 from tunelift.pipeline import Pipeline
 from tunelift.runs import read_rows
+from tunelift.runtime import console
 from tunelift.runtime.chat import load_tokenizer, segments
 from tunelift.runtime.encoded import Row, encode
 from tunelift.runtime.template import template_note
 
 LEARNT, NOT_LEARNT, PLAIN = "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
-CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
-"""Control characters as their pictures, so that a row's text cannot steer the terminal."""
 
 
 def describe(run: Pipeline, split: str, number: int | None, wanted: str | None, *, colour: bool) -> str:
@@ -30,12 +29,7 @@ def describe(run: Pipeline, split: str, number: int | None, wanted: str | None, 
     Raises:
         UserError: no data set yet, no such row, or one that the template cannot render.
     """
-    dataset = run.store.find(run.curate_plan())
-    if dataset is None:
-        raise UserError(
-            "The run has no data set yet.", where=str(run.folder), remedy="Run `tunelift curate` with the same config."
-        )
-    path = dataset.path / f"{split}.jsonl"
+    path = run.curated().path / f"{split}.jsonl"
     rows = read_rows(path)
     place = _place(rows, split, number) if number is not None else _place_of(rows, split, str(wanted))
     row = rows[place]
@@ -91,7 +85,7 @@ def in_colour(parts: Sequence[tuple[str, bool]]) -> str:
 
 
 def _harmless(parts: Sequence[tuple[str, bool]]) -> list[tuple[str, bool]]:
-    return [(text.translate(CONTROL), learnt) for text, learnt in parts]
+    return [(console.harmless(text), learnt) for text, learnt in parts]
 
 
 def wants_colour() -> bool:

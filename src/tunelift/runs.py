@@ -50,7 +50,14 @@ class Run:
         ]
 
     def isolated(
-        self, plan: Plan, target: str, arguments: dict[str, Any], follow: str | None = None, samples: str | None = None
+        self,
+        plan: Plan,
+        target: str,
+        arguments: dict[str, Any],
+        *,
+        follow: str | None = None,
+        samples: str | None = None,
+        needs_torch: bool = True,
     ) -> Artifact:
         """Find or make an artifact by a stage that runs in its own process."""
         if plan.stage in self.made:
@@ -65,7 +72,7 @@ class Run:
                 for forward in watches:
                     forward()
 
-            return run_isolated(target, {**arguments, "out": str(out)}, log, watch)
+            return run_isolated(target, {**arguments, "out": str(out)}, log, watch, needs_torch=needs_torch)
 
         return self.record(plan.stage, plan, build)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.tiny import CHATML, make_tiny_model, tiny_tokenizer
 from tunelift.errors import UserError
-from tunelift.runtime.chat import load_tokenizer, mark_supervised, supervise
+from tunelift.runtime.chat import _token_mask, load_tokenizer, mark_supervised, supervise
 from tunelift.runtime.turns import UnusableRow, render
 
 
@@ -125,3 +125,19 @@ def test_a_model_folder_without_template_or_tokenizer_is_told(tmp_path) -> None:
     with pytest.raises(UserError, match="no chat template") as caught:
         load_tokenizer(folder)
     assert "instruct" in caught.value.remedy
+
+
+def test_truncation_and_padding_left_switched_on_by_others_do_not_reach_the_rows() -> None:
+    made, touched = tiny_tokenizer(), tiny_tokenizer()
+    touched.backend_tokenizer.enable_truncation(3)
+    touched.backend_tokenizer.enable_padding(length=999)
+    assert supervise(touched, TURNS) == supervise(made, TURNS)
+
+
+def test_tokens_that_do_not_stand_in_order_are_looked_at_one_by_one() -> None:
+    offsets = [(0, 2), (2, 4), (4, 4), (4, 6), (6, 8)]
+    mask = _token_mask("aabbccdd", offsets, [(2, 6)], frozenset())
+    assert mask == [False, True, False, True, False]
+    swapped = [offsets[at] for at in (2, 0, 1, 3, 4)]
+    assert _token_mask("aabbccdd", swapped, [(2, 6)], frozenset()) == [mask[at] for at in (2, 0, 1, 3, 4)]
+    assert _token_mask("", [], [(0, 0)], frozenset()) == []

@@ -165,3 +165,20 @@ def test_what_is_saved_renders_without_arguments_on_any_day(tmp_path: Path, anot
     saved = load_tokenizer(tmp_path / "adapter")
     assert saved.apply_chat_template(ASK, tokenize=False).startswith("26 Jul 2024!<|im_start|>")
     assert "chat_template" not in json.loads((tmp_path / "adapter/tokenizer_config.json").read_text())
+
+
+def test_a_template_of_ones_own_takes_the_place_of_the_models(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
+    (tmp_path / "own.jinja").write_text("{{ tools }}{{ loud }}")
+    own = ModelConfig(id="m", chat_template=str(tmp_path / "own.jinja"))
+    assert pinned_template(tmp_path, own) == "{{ tools }}{{ loud }}"
+    assert template_note(tmp_path, own) == str(tmp_path / "own.jinja")
+    pinned = pinned_template(tmp_path, own.model_copy(update={"template_arguments": {"loud": True}}))
+    assert pinned == "{%- set loud = true %}\n{{ tools }}{{ loud }}"
+    for content, says in ((None, "cannot be read"), ("{% if %}", "no valid Jinja"), (b"\xff", "cannot be read")):
+        path = tmp_path / "bad.jinja"
+        if content is not None:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(UserError, match=says) as caught:
+            pinned_template(tmp_path, ModelConfig(id="m", chat_template=str(path)))
+        assert caught.value.where == str(path)

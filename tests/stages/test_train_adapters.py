@@ -223,7 +223,7 @@ def test_keeping_in_fp32_leaves_what_is_frozen() -> None:
 
 
 def test_a_data_set_is_measured_with_the_added_tokens(tmp_path: Path, models: dict[str, Path]) -> None:
-    from tunelift.config.schema import CurateConfig
+    from tunelift.config.curation import CurateConfig
     from tunelift.stages.curate import curate
 
     rows = [{"instruction": f"Ask {n}", "output": f"{TOKEN}{n}"} for n in range(40)]

@@ -288,6 +288,19 @@ def test_every_accepted_golden_answer_scores_full_marks() -> None:
             assert all(value == 1 for value in scores.values()), (item.id, canonical_json(accepted), scores)
 
 
+def test_a_split_whose_replies_call_tools_is_judged_by_the_calls() -> None:
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
+    calling = {
+        **row("1", ""),
+        "messages": [*row("1", "")["messages"][:-1], {"role": "assistant", "content": "", "tool_calls": [call]}],
+    }
+    task = task_from_split([calling, row("2", "It rains.")], SplitTaskConfig(from_split="test"))
+    assert [scorer.name for scorer in task.scorers] == ["tool_call"]
+    right, wrong = '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>', "It rains."
+    scores = [[task.scorers[0].function(output, item, task) for output in (right, wrong)] for item in task.items]
+    assert scores == [[1.0, 0.0], [0.0, 1.0]]
+
+
 def test_primary_is_the_first_scorer_unless_it_is_named(tmp_path: Path) -> None:
     assert load_task(make(tmp_path, primary=None)).primary == "exact_match"
     rows = [row("1", "12"), row("2", "13")]

@@ -11,56 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from tunelift.config.adapter import AdapterConfig
+from tunelift.config.curation import CurateConfig
 from tunelift.config.evaluation import EvaluateConfig, GateConfig, JudgeConfig, ReportConfig, SplitTaskConfig
 from tunelift.config.section import RUNTIME, ModelConfig, Section
 
-SourceFormat = Literal["alpaca", "sharegpt", "messages", "prompt_completion"]
 StageName = Literal["curate", "train", "merge", "evaluate", "judge", "report"]
-
-
-class SourceConfig(Section):
-    """One place that raw data comes from."""
-
-    path: str = Field(examples=["data/train.jsonl"])
-    """A .jsonl, .json, .csv or .parquet file, a folder saved by `datasets`, or a hub data set as `hub:owner/name`."""
-    format: SourceFormat | Literal["auto"] = "auto"
-    """The shape of the rows; `auto` looks at the first rows and says what it found."""
-    system: str | None = None
-    """The system message for rows that have none."""
-    split: str = "train"
-    """The split to read, for a data set of the hub or a saved folder with several."""
-    revision: str | None = None
-    """The hub commit, tag or branch of a hub data set."""
-
-
-class SplitConfig(Section):
-    """How rows are divided. A row's split depends on its group alone, so adding rows moves no other row."""
-
-    validation: float = Field(0.1, gt=0, lt=0.5)
-    """Share of the groups that goes to validation."""
-    test: float = Field(0.1, ge=0, lt=0.5)
-    """Share of the groups that goes to test."""
-    group_by: str | None = None
-    """Raw field whose equal values stay in one split; without it, the row's first user message."""
-
-
-class CurateConfig(Section):
-    """Raw rows to a data set."""
-
-    sources: tuple[SourceConfig, ...] = Field(min_length=1, examples=["[{path: data/train.jsonl}]"])
-    """Where the raw rows come from."""
-    max_rows: int | None = Field(None, gt=0)
-    """Read at most so many rows in all (a smoke run)."""
-    min_reply_tokens: int = Field(1, ge=1)
-    """Drop rows with fewer supervised tokens than this."""
-    max_quarantine_ratio: float = Field(0.1, ge=0, le=1)
-    """Fail when a greater share of the rows cannot be read: the input is wrong as a whole."""
-    contamination_ngram: int = Field(8, ge=2)
-    """Word n-gram length for finding evaluation items in the training rows (Tulu 3, arXiv 2411.15124, uses 8)."""
-    contamination_overlap: float = Field(0.5, gt=0, le=1)
-    """Drop a row that covers more than this share of the words of an evaluation item by common n-grams."""
-    split: SplitConfig = SplitConfig()
-    """Train, validation and test."""
 
 
 class BestConfig(Section):

@@ -53,6 +53,9 @@ class ModelConfig(Section):
     """A hub id such as `meta-llama/Llama-3.1-8B-Instruct`, or a local folder."""
     revision: str | None = None
     """The hub commit, tag or branch; resolved to a commit before anything runs. Only for a hub id."""
+    chat_template: str | None = Field(None, examples=["configs/chat.jinja"])
+    """A Jinja file to use in place of the model's own chat template: for a base model that has none, or rows with tools
+    where the model's knows none. Training teaches it, and the tuned model's folder holds it."""
     template_arguments: dict[TemplateName, TemplateValue] = Field(
         default_factory=dict, examples=["{enable_thinking: false}"]
     )

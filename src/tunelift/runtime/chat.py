@@ -9,8 +9,10 @@ last one (Qwen3 drops their thinking), each assistant turn gets a row of its own
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import ge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -201,8 +203,7 @@ def _refuse_ignored(
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, text: str, turns: Sequence[Turn]) -> Supervised:
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
+    ids, offsets = _tokens(tokenizer, text)
     bos = tokenizer.bos_token_id
     if bos is not None and ids[:2] == [bos, bos]:
         raise UnusableRow("double_bos", f"The rendering begins with two {tokenizer.bos_token} tokens.")
@@ -210,22 +211,50 @@ def _encode(tokenizer: PreTrainedTokenizerFast, text: str, turns: Sequence[Turn]
     return Supervised(text, ids, _token_mask(text, offsets, [(turn.start, turn.end) for turn in turns], control))
 
 
+def _tokens(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token ids, and where each token stands in the text."""
+    backend = tokenizer.backend_tokenizer
+    plain = backend.truncation is None and backend.padding is None
+    if plain and backend.encode_special_tokens == tokenizer.split_special_tokens:
+        found = backend.encode(text, add_special_tokens=False)  # What the tokenizer itself does, an eighth faster.
+        return found.ids, found.offsets
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return list(encoded["input_ids"]), encoded["offset_mapping"]
+
+
 def _token_mask(
     text: str, offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]], control: frozenset[str]
 ) -> list[bool]:
     """Whether each token is learnt; white space that a control token takes along, as Phi's do, belongs to it."""
-    mask = []
-    for start, end in offsets:
-        span = next((span for span in spans if start < span[1] and span[0] < end), None)
-        inside = span is not None and span[0] <= start and not text[span[1] : end].strip()
-        if span is not None and not inside and text[start:end].strip() not in control:
-            raise UnusableRow(
-                "token_across_boundary",
-                f"The token {text[start:end]!r} spans characters {start} to {end}, across a turn's edge.",
-                remedy=BOUNDARY_REMEDY,
-            )
-        mask.append(inside and end > start)
+    if not offsets:
+        return []
+    starts, ends = zip(*offsets, strict=True)
+    if list(starts) != sorted(starts) or list(ends) != sorted(ends):
+        return [_learnt(text, token, spans, control) for token in offsets]
+    # In order, as tokenizers give them: only the tokens at the edges of a span need a look.
+    mask = [False] * len(offsets)
+    for start, end in spans:
+        first, last = bisect_right(ends, start), bisect_left(starts, end)
+        inner, outer = bisect_left(starts, start, first, last), bisect_right(ends, end, first, last)
+        mask[inner:outer] = [True] * (outer - inner)
+        for index in (*range(first, inner), *range(max(inner, outer), last)):
+            mask[index] = _learnt(text, offsets[index], spans, control)
+    if any(map(ge, starts, ends)):
+        return [learnt and end > start for learnt, start, end in zip(mask, starts, ends, strict=True)]
     return mask
+
+
+def _learnt(text: str, token: tuple[int, int], spans: Sequence[tuple[int, int]], control: frozenset[str]) -> bool:
+    start, end = token
+    span = next((span for span in spans if start < span[1] and span[0] < end), None)
+    inside = span is not None and span[0] <= start and not text[span[1] : end].strip()
+    if span is not None and not inside and text[start:end].strip() not in control:
+        raise UnusableRow(
+            "token_across_boundary",
+            f"The token {text[start:end]!r} spans characters {start} to {end}, across a turn's edge.",
+            remedy=BOUNDARY_REMEDY,
+        )
+    return inside and end > start
 
 
 def segments(tokenizer: PreTrainedTokenizerFast, row: Supervised) -> list[tuple[str, bool]]:

@@ -21,6 +21,13 @@ CONSOLE_FD = "TUNELIFT_CONSOLE_FD"
 VERBOSITY = "TUNELIFT_VERBOSITY"
 PLAIN_LINE_SECONDS = 10.0
 """Without a terminal, progress is a line this often."""
+CONTROL = {
+    **{code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"},
+    0x7F: 0x2421,
+    # What begins an escape sequence in one character, or turns the text after it round, has no picture of its own.
+    **dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD),
+}
+"""Control characters as their pictures, or as a replacement character."""
 
 
 def verbosity() -> int:
@@ -167,3 +174,8 @@ def clock(seconds: float) -> str:
     if whole >= 60:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole} s"
+
+
+def harmless(text: str) -> str:
+    """Text from elsewhere that cannot steer the terminal."""
+    return text.translate(CONTROL)

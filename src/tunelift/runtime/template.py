@@ -67,16 +67,17 @@ def _from_json(path: Path) -> str | dict[str, str] | None:
 
 
 def pinned_template(folder: Path, model: ModelConfig) -> str | None:
-    """The folder's template with what the config pins; None where there is nothing to pin, so that it stays as it is.
+    """The template that the config names, or the folder's with what the config pins; None where that stays as it is.
 
     Raises:
-        UserError: an argument that the template never reads, or something to pin in a model with several templates.
+        UserError: no such template, an argument that it never reads, or something to pin in a model with several.
     """
-    template = read_template(folder)
+    template = _named_template(model.chat_template) if model.chat_template else read_template(folder)
     texts = [template] if isinstance(template, str) else list((template or {}).values())
     arguments, day = model.template_arguments, date.fromisoformat(model.template_date)
     if template is None or not (arguments or any("strftime_now" in text for text in texts)):
-        return None  # Where there is no template at all, loading the tokenizer says so.
+        # Where there is no template at all, loading the tokenizer says so.
+        return template if model.chat_template and isinstance(template, str) else None
     if not isinstance(template, str):
         raise UserError(
             f"The model has {len(template)} templates ({', '.join(sorted(template))}), with something to pin in them.",
@@ -87,13 +88,28 @@ def pinned_template(folder: Path, model: ModelConfig) -> str | None:
     return pin(template, arguments, day)
 
 
+def _named_template(file: str) -> str:
+    try:
+        text = Path(file).expanduser().read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model.chat_template cannot be read: {error}.",
+            where=file,
+            remedy="Name a Jinja file, or leave model.chat_template out for the model's own template.",
+        ) from error
+    variables(text, file)  # A mistake in it is told here, with its line.
+    return text
+
+
 def template_note(folder: Path, model: ModelConfig) -> str:
     """What is pinned in a model's chat template, in words."""
-    if pinned_template(folder, model) is None:
+    pinned, whose = pinned_template(folder, model), model.chat_template or "the model's own"
+    if pinned is None:
         return "the model's own; it asks for nothing that changes"
     arguments = [f"{name}={json.dumps(value)}" for name, value in model.template_arguments.items()]
-    dated = "strftime_now" in str(read_template(folder))
-    return "the model's own, pinned: " + ", ".join([*arguments, *([f"date {model.template_date}"] if dated else [])])
+    dated = "strftime_now" in pinned
+    pins = [*arguments, *([f"date {model.template_date}"] if dated else [])]
+    return f"{whose}, pinned: {', '.join(pins)}" if pins else whose
 
 
 def pin(template: str, arguments: Mapping[str, Any], day: date) -> str:

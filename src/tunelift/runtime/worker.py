@@ -28,7 +28,12 @@ LOG_TAIL_LINES = 15
 
 
 def run_isolated(
-    target: str, arguments: dict[str, Any], log: Path, watch: Callable[[], None] | None = None
+    target: str,
+    arguments: dict[str, Any],
+    log: Path,
+    watch: Callable[[], None] | None = None,
+    *,
+    needs_torch: bool = True,
 ) -> dict[str, Any]:
     """Run `module:function` in a child process and return its result.
 
@@ -37,6 +42,7 @@ def run_isolated(
         arguments: Its arguments as JSON values.
         log: File that receives the child's output.
         watch: Called about once a second while the child runs.
+        needs_torch: Whether the function computes with torch; seconds are saved if not.
 
     Raises:
         TuneliftError: what the child raised.
@@ -45,7 +51,7 @@ def run_isolated(
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tunelift-") as folder:
         request, answer = Path(folder, "request.json"), Path(folder, "answer.json")
-        request.write_text(json.dumps({"target": target, "arguments": arguments}))
+        request.write_text(json.dumps({"target": target, "arguments": arguments, "needs_torch": needs_torch}))
         descriptor = os.dup(console.descriptor())  # A number of its own: in the child, 1 and 2 are the log.
         with log.open("ab") as output:
             child = subprocess.Popen(
@@ -133,11 +139,20 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
+def leave_torch_out() -> None:
+    """For a process of its own that needs no more than a tokenizer: transformers imports torch wherever it finds it."""
+    if "torch" not in sys.modules:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
+
 def main() -> int:
     """Entry of the child."""
     request, answer = Path(sys.argv[1]), Path(sys.argv[2])
     content = json.loads(request.read_text())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it ends this process.
+    if not content["needs_torch"]:
+        leave_torch_out()
     try:
         outcome: dict[str, Any] = {"result": call(content["target"], content["arguments"])}
     except TuneliftError as error:

@@ -199,6 +199,7 @@ def _primary(given: str | None, scorers: Sequence[Scorer], where: str) -> str:
 def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig) -> Task:
     """A data set's own rows as a task: asked is the conversation without its last reply, right is that reply.
 
+    A reply that calls tools has its calls as the right answer; where any row's does, a reply in text means no call.
     Files that scorers name are relative to the working directory.
 
     Raises:
@@ -210,12 +211,18 @@ def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig) 
             f"The {config.from_split} split is empty, so it cannot be a task.",
             remedy=f"Raise curate.split.{config.from_split}, or give more data.",
         )
+    calling = [_last_calls(row) for row in rows]
+    has_calls = any(calling)
     replies = [_last_reply(row) for row in rows]
     parsed = [_object_or_none(reply) for reply in replies]
     structured = [value for value in parsed if value is not None]
     is_json = len(structured) == len(replies)
     calls = is_json and all("tool" in value for value in structured)
-    automatic = ("exact_match", *(("valid_json", "field_f1") if is_json else ()), *(("right_tool",) if calls else ()))
+    automatic = (
+        ("tool_call",)
+        if has_calls
+        else ("exact_match", *(("valid_json", "field_f1") if is_json else ()), *(("right_tool",) if calls else ()))
+    )
     name = config.name or config.from_split
     where = f"task {name}"
     scorers = build_scorers(
@@ -227,7 +234,7 @@ def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig) 
         raise UserError("The task has no scorers.", where=where, remedy="Name one, or write `scorers: auto`.")
     names = [scorer.name for scorer in scorers]
     primary = config.primary or ("exact_match" if "exact_match" in names else None)
-    accepted: list[Any] = list(structured) if is_json else list(replies)
+    accepted: list[Any] = calling if has_calls else list(structured) if is_json else list(replies)
     return Task(
         name=name,
         version=1,
@@ -251,6 +258,12 @@ def _last_reply(row: Mapping[str, Any]) -> str:
             remedy="Leave such rows out of the data, or evaluate on a task folder instead.",
         )
     return str(last["content"])
+
+
+def _last_calls(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The calls of a row's last reply, as the scorer `tool_call` reads them."""
+    functions = [call["function"] for call in row["messages"][-1].get("tool_calls") or ()]
+    return [{"name": function["name"], "arguments": function["arguments"]} for function in functions]
 
 
 def _object_or_none(reply: str) -> dict[str, Any] | None:

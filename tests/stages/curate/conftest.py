@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.tiny import tiny_tokenizer
-from tunelift.config.schema import CurateConfig
+from tests.wording import own_words
+from tunelift.config.curation import CurateConfig
 from tunelift.stages.curate import curate
 
 
@@ -57,8 +58,12 @@ def pair(user: str, reply: str = "Done.") -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": reply}]}
 
 
+def request(number: int) -> str:
+    return f"Track my order {number} {own_words(number)}"
+
+
 def pairs(count: int, start: int = 0) -> list[dict[str, Any]]:
-    return [pair(f"Track my order {number}") for number in range(start, start + count)]
+    return [pair(request(number)) for number in range(start, start + count)]
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any] | str | bytes]) -> Path:

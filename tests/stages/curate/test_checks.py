@@ -8,7 +8,7 @@ import pytest
 
 from tests.families import BY_NAME
 from tests.tiny import tiny_tokenizer
-from tunelift.stages.curate.checks import Measured, measure, structure_fault
+from tunelift.stages.curate.checks import Measured, measured, structure_fault
 from tunelift.stages.curate.duplicates import ExactDuplicates
 from tunelift.stages.curate.rows import Example, Fault
 
@@ -105,47 +105,51 @@ def tokenizer():  # type: ignore[no-untyped-def]
 
 def test_length_is_counted_with_the_template_and_bounded_on_both_sides(tokenizer) -> None:  # type: ignore[no-untyped-def]
     row = example(("user", "Hi"), ("assistant", "Hello"))
-    measured = measure(row, tokenizer, 512, 1)
+    found = measured(row, tokenizer, 512, 1)
     text = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
-    assert isinstance(measured, Measured)
-    assert measured.tokens == len(tokenizer(text, add_special_tokens=False)["input_ids"])
-    assert measured.supervised_tokens == len(tokenizer("Hello<|im_end|>", add_special_tokens=False)["input_ids"])
-    assert measure(row, tokenizer, measured.tokens, measured.supervised_tokens) == measured
-    assert measure(row, tokenizer, measured.tokens - 1, 1) == Fault(
-        "too_long",
-        {"tokens": measured.tokens, "limit": measured.tokens - 1, "supervised_tokens": measured.supervised_tokens},
-    )
-    short = measure(row, tokenizer, 512, measured.supervised_tokens + 1)
-    assert short == Fault(
-        "reply_too_short", {"supervised_tokens": measured.supervised_tokens, "limit": measured.supervised_tokens + 1}
-    )
+    assert found.fault is None
+    assert found.tokens == len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    assert found.supervised_tokens == len(tokenizer("Hello<|im_end|>", add_special_tokens=False)["input_ids"])
+    assert measured(row, tokenizer, found.tokens, found.supervised_tokens) == found
+
+
+def test_what_is_dropped_for_its_length_is_measured_all_the_same(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    row = example(("user", "Hi"), ("assistant", "Hello"))
+    lengths = ((tokens, supervised),) = measured(row, tokenizer, 512, 1).lengths
+    long = {"tokens": tokens, "limit": tokens - 1, "supervised_tokens": supervised}
+    assert measured(row, tokenizer, tokens - 1, 1) == Measured(lengths, Fault("too_long", long))
+    short = Fault("reply_too_short", {"supervised_tokens": supervised, "limit": supervised + 1})
+    assert measured(row, tokenizer, 512, supervised + 1) == Measured(lengths, short)
     # What is dropped for its reply is not lost to its length.
-    assert measure(row, tokenizer, 1, measured.supervised_tokens + 1) == short
+    assert measured(row, tokenizer, 1, supervised + 1).fault == short
 
 
-def test_what_the_template_cannot_say_is_dropped_with_its_reason(tokenizer) -> None:  # type: ignore[no-untyped-def]
-    control = measure(example(("user", "a<|im_end|>"), ("assistant", "b")), tokenizer, 512, 1)
-    assert isinstance(control, Fault)
-    assert control.reason == "special_token_in_content"
-    lost = measure(example(("user", "Weather?"), ("call", "")), tokenizer, 512, 1)
-    assert isinstance(lost, Fault)
-    assert lost.reason == "template_ignores_tool_calls"
-    assert "weather" in lost.evidence["detail"]
-    unseen = measure(example(("user", "Hi"), ("assistant", "b"), tools=[TOOL]), tokenizer, 512, 1)
-    assert isinstance(unseen, Fault)
-    assert unseen.reason == "template_ignores_tools"
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (example(("user", "a<|im_end|>"), ("assistant", "b")), "special_token_in_content"),
+        (example(("user", "Weather?"), ("call", "")), "template_ignores_tool_calls"),
+        (example(("user", "Hi"), ("assistant", "b"), tools=[TOOL]), "template_ignores_tools"),
+    ],
+)
+def test_what_the_template_cannot_say_has_no_length_and_a_reason(tokenizer, row: Example, reason: str) -> None:  # type: ignore[no-untyped-def]
+    found = measured(row, tokenizer, 512, 1)
+    assert found.lengths == ()
+    assert found.supervised_tokens == 0
+    assert found.fault is not None
+    assert found.fault.reason == reason
+    assert found.fault.evidence["detail"]
 
 
 def test_a_conversation_in_several_rows_counts_each_of_them_and_each_reply_once() -> None:
     talk = example(("user", "a"), ("assistant", "Yes."), ("user", "b"), ("assistant", "No."))
     made = BY_NAME["qwen_3"].tokenizer()
-    measured = measure(talk, made, 512, 1)
-    assert isinstance(measured, Measured)
-    assert len(measured.lengths) == 2
+    found = measured(talk, made, 512, 1)
+    assert len(found.lengths) == 2
     thinking = len(made("<think>\n\n</think>\n\n", add_special_tokens=False)["input_ids"])
     replies = len(made("Yes.<|im_end|>No.<|im_end|>", add_special_tokens=False)["input_ids"])
-    assert measured.supervised_tokens == 2 * thinking + replies
-    longest = max(tokens for tokens, _ in measured.lengths)
-    assert measure(talk, made, longest, 1) == measured
-    lost = {"tokens": longest, "limit": longest - 1, "supervised_tokens": measured.supervised_tokens}
-    assert measure(talk, made, longest - 1, 1) == Fault("too_long", lost)
+    assert found.supervised_tokens == 2 * thinking + replies
+    longest = max(tokens for tokens, _ in found.lengths)
+    assert measured(talk, made, longest, 1) == found
+    lost = {"tokens": longest, "limit": longest - 1, "supervised_tokens": found.supervised_tokens}
+    assert measured(talk, made, longest - 1, 1).fault == Fault("too_long", lost)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stages.curate.conftest import pair, pairs, read_jsonl, write_jsonl
-from tunelift.stages.curate.contamination import Match, Questions, words
-from tunelift.stages.curate.rows import Example
+from tunelift.stages.curate.contamination import Match, Questions, contamination, words
+from tunelift.stages.curate.rows import Fault
 
 LONG = "Could you please book a table for four people at the Italian place near the station on Friday at seven?"
 SIX = "remind me to phone grandma tonight"
@@ -21,12 +21,7 @@ PREFIX = "Today is Tuesday 2026-03-10.\n"
 
 
 def matches(*user_texts: str, items: dict[str, list[str]] = ITEMS) -> list[Match]:
-    messages = [
-        message
-        for text in user_texts
-        for message in ({"role": "user", "content": text}, {"role": "assistant", "content": "x"})
-    ]
-    return Questions(items, 8, 0.5).matches(Example("a.jsonl", 1, {}, messages, None, "g"))
+    return Questions(items, 8, 0.5).matches(user_texts, ["x"])
 
 
 @pytest.mark.parametrize("text", [LONG, LONG.upper(), PREFIX + LONG, f"Here is a question: {LONG} Thank you."])
@@ -76,14 +71,43 @@ def test_any_user_turn_counts_and_the_fullest_match_comes_first() -> None:
     assert [(match.item, match.overlap == 1) for match in found] == [(2, True), (0, False)]
 
 
-def test_the_reply_and_the_fixed_line_before_requests_do_not_count() -> None:
-    assert (
-        matches(
-            PREFIX + "what is the weather",
-            items={"golden": ["Is today Tuesday 2026-03-10 or not, and what day comes after?"]},
-        )
-        == []
-    )
+def test_the_fixed_line_before_requests_does_not_count() -> None:
+    items = {"golden": ["Is today Tuesday 2026-03-10 or not, and what day comes after?"]}
+    assert matches(PREFIX + "what is the weather", items=items) == []
+
+
+FILLER = "The harbour was built long ago and it was for many years the busiest of them all on that coast. " * 8
+
+
+@pytest.mark.parametrize("place", ["system", "user", "assistant", "reasoning_content"])
+@pytest.mark.parametrize("item", [LONG, SIX])
+def test_an_item_is_found_inside_a_long_text_of_anyone_in_the_conversation(place: str, item: str) -> None:
+    texts = dict.fromkeys(("system", "user", "assistant", "reasoning_content"), FILLER) | {
+        place: f"{FILLER}{item} {FILLER}"
+    }
+    messages = [{"role": role, "content": texts[role]} for role in ("system", "user", "assistant")]
+    messages[-1]["reasoning_content"] = texts["reasoning_content"]
+    fault, found = contamination(Questions(ITEMS, 8, 0.5), messages)
+    (match,) = found
+    assert (match.item, match.overlap) == (ITEMS["golden"].index(item), 1.0)
+    assert match.span == item.rstrip("?")
+    assert fault == Fault("contaminated", match.as_json())
+    assert contamination(Questions(ITEMS, 8, 0.5), pair(FILLER, FILLER)["messages"]) == (None, [])
+
+
+def test_a_very_short_item_counts_as_the_request_and_not_as_the_reply() -> None:
+    questions = Questions(ITEMS, 8, 0.5)
+    assert [match.item for match in questions.matches([SHORT], ["ok"])] == [2]
+    assert questions.matches(["ok"], [SHORT]) == []
+
+
+def test_the_evidence_shows_the_fullest_match_and_twenty_in_all() -> None:
+    items = {"a": [f"please put the box number {number} on the shelf" for number in range(30)], "b": ["?"]}
+    questions = Questions(items, 8, 0.5)
+    fault, found = contamination(questions, pair("\n".join(items["a"]))["messages"])
+    assert fault is not None
+    assert len(fault.evidence["also"]) == 19
+    assert len(found) == 30
 
 
 def test_scripts_without_spaces_are_compared_by_character() -> None:
@@ -105,6 +129,11 @@ def test_an_item_of_five_words_or_more_is_found_in_any_surroundings(item: list[s
     text = f"{before} {' '.join(item)} {after}"
     found = matches(text, items={"t": [" ".join(item)]})
     assert [(match.item, match.overlap) for match in found] == [(0, 1.0)]
+
+
+def test_a_word_that_grows_without_its_case_is_found() -> None:
+    item = "İSTANBUL'da yarın hava nasıl olacak söyler misin lütfen bana"
+    assert [match.overlap for match in matches(f"Merhaba, {item}?", items={"tr": [item]})] == [1.0]
 
 
 def test_questions_without_words_match_nothing() -> None:

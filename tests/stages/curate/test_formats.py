@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tunelift.config.schema import SourceConfig
+from tunelift.config.curation import SourceConfig
 from tunelift.errors import UserError
-from tunelift.stages.curate.formats import ShapeError, detect, shape_of, to_conversation
-from tunelift.stages.curate.rows import Quarantined, RawRow
+from tunelift.stages.curate.detection import detect, shape_of
+from tunelift.stages.curate.formats import ShapeError, to_conversation
+from tunelift.stages.curate.rows import Line, Quarantined, RawRow
 
 ASKED = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 WITH_SYSTEM = [{"role": "system", "content": "Be brief."}, *ASKED]
@@ -50,6 +51,14 @@ TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type
             WITH_SYSTEM,
         ),
         ("prompt_completion", {"prompt": "Hi\n", "completion": " Hello"}, ASKED),
+        ("prompt_completion", {"prompt": "Hi", "completion": 1}, [ASKED[0], {"role": "assistant", "content": "1"}]),
+        ("prompt_completion", {"prompt": "Hi", "completion": 0.5}, [ASKED[0], {"role": "assistant", "content": "0.5"}]),
+        (
+            "prompt_completion",
+            {"prompt": "[1] Hi", "completion": '["a", {"b": 1}]'},
+            [{"role": "user", "content": "[1] Hi"}, {"role": "assistant", "content": '["a", {"b": 1}]'}],
+        ),
+        ("prompt_completion", {"prompt": json.dumps(ASKED[:1]), "completion": "Hello"}, ASKED),
         ("prompt_completion", {"prompt": WITH_SYSTEM[:2], "completion": ASKED[1:]}, WITH_SYSTEM),
     ],
 )
@@ -163,6 +172,7 @@ def test_the_sources_system_message_is_for_rows_without_one() -> None:
         ),
         ("alpaca", {"instruction": "x"}, "$.output", "missing_field", "the field 'output' is missing"),
         ("alpaca", {"instruction": "x", "output": {"a": 1}}, "$.output", "wrong_type", "is an object, must be text"),
+        ("alpaca", {"instruction": "x", "output": 42}, "$.output", "wrong_type", "is a number, must be text"),
         (
             "alpaca",
             {"instruction": "x", "output": "y", "history": [["a"]]},
@@ -217,3 +227,95 @@ def test_what_an_assistant_thought_is_kept_under_the_name_that_templates_read(fi
         {"role": "user", "content": "?"},
         {"role": "assistant", "content": "Four.", "reasoning_content": "Two and two."},
     ]
+
+
+@pytest.mark.parametrize("user", ["human", "User", "prompter"])
+@pytest.mark.parametrize("assistant", ["gpt", "chatgpt", "bard", "bing", "Assistant", "model", "bot", "claude", "GPT4"])
+def test_each_spelling_of_a_role_is_understood(user: str, assistant: str) -> None:
+    turns = [{"from": "system", "value": "Be brief."}, {"from": user, "value": "Hi"}]
+    row = {"conversations": [*turns, {"from": assistant, "value": "Hello"}]}
+    assert to_conversation(row, "sharegpt", None) == (WITH_SYSTEM, None)
+
+
+@pytest.mark.parametrize("call", ["function_call", "function-call", "tool_call", "Tool Call"])
+@pytest.mark.parametrize("answer", ["observation", "tool", "function_response", "tool-response", "function", "ipython"])
+def test_each_spelling_of_a_call_and_its_answer_is_understood(call: str, answer: str) -> None:
+    said = [("human", "Rain?"), (call, '{"name": "weather", "arguments": {}}'), (answer, "yes"), ("gpt", "Yes.")]
+    row = {"conversations": [{"from": role, "value": text} for role, text in said]}
+    messages, _ = to_conversation(row, "sharegpt", None)
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "assistant"]
+    assert messages[1]["tool_calls"][0]["function"]["name"] == "weather"
+
+
+def found(source: SourceConfig, rows: list[dict]) -> str | None:
+    return detect(source, iter([RawRow("a.jsonl", line, row) for line, row in enumerate(rows, start=1)]))[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "row", "shape"),
+    [
+        ({"prompt": "question", "completion": "answer"}, {"question": "Hi", "answer": "Hello"}, "prompt_completion"),
+        (
+            {"prompt": "completion", "completion": "prompt"},
+            {"completion": "Hi", "prompt": "Hello"},
+            "prompt_completion",
+        ),
+        ({"completion": "label"}, {"prompt": "Hi", "label": "Hello", "completion": "no"}, "prompt_completion"),
+        ({"instruction": "q", "output": "a"}, {"q": "Hi", "a": "Hello", "messages": ASKED}, "alpaca"),
+        ({"messages": "dialog"}, {"dialog": ASKED, "conversations": [{"from": "x"}]}, "messages"),
+    ],
+)
+def test_fields_bring_the_rows_own_names_under_a_format(fields: dict, row: dict, shape: Any) -> None:
+    before = json.dumps(row)
+    assert found(SourceConfig(path="a.jsonl", fields=fields), [row]) == shape
+    assert to_conversation(row, shape, None, fields) == (ASKED, None)
+    assert json.dumps(row) == before, "the raw row stays as it was read"
+
+
+def test_a_fault_under_a_renamed_field_is_told_by_the_rows_own_name() -> None:
+    fields = {"messages": "dialog", "prompt": "question", "completion": "answer"}
+    for shape, row, path, detail in (
+        ("messages", {"dialog": [{"role": "x"}]}, "$.dialog[0].role", "unknown role 'x'"),
+        ("prompt_completion", {"question": "x"}, "$.answer", "the field 'answer' is missing"),
+        ("prompt_completion", {"question": {}, "answer": ""}, "$.question", "is an object, must be text"),
+    ):
+        with pytest.raises(ShapeError) as caught:
+            to_conversation(row, shape, None, fields)  # type: ignore[arg-type]
+        assert (caught.value.path, caught.value.detail) == (path, detail)
+
+
+@pytest.mark.parametrize(
+    ("named", "fields", "message", "remedy"),
+    [
+        ("auto", {"prompt": "quest"}, "'quest' is the rows' prompt, but no row has it", "Did you mean 'question'?"),
+        ("alpaca", {"prompt": "question"}, "prompt, which is no field of alpaca", "instruction, output"),
+        ("auto", {"question": "prompt"}, "question, which is no field of any format", "{prompt: question}"),
+        (
+            "auto",
+            {"prompt": "question", "output": "answer"},
+            "belong to different formats",
+            "prompt_completion: prompt",
+        ),
+        ("auto", {"prompt": "question"}, "of no known format", "fields: {prompt: question, completion: answer}"),
+    ],
+)
+def test_fields_that_cannot_be_meant_are_refused(named: Any, fields: dict, message: str, remedy: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        found(SourceConfig(path="a.jsonl", format=named, fields=fields), [{"question": "Hi", "answer": "Hello"}])
+    assert remedy in caught.value.remedy
+
+
+def test_a_field_that_few_rows_have_is_found_beyond_the_first_ones() -> None:
+    rows = [{"prompt": "Hi", "completion": "Hello"} for _ in range(500)]
+    source = SourceConfig(path="a.jsonl", fields={"system": "role"})
+    assert found(source, [*rows, {"prompt": "Hi", "completion": "Hello", "role": "Be brief."}]) == "prompt_completion"
+    with pytest.raises(UserError, match="no row has it"):
+        found(source, rows)
+
+
+def test_detection_parses_lines_and_hands_back_the_others_as_they_are() -> None:
+    lines = [Line("a.jsonl", number, b'{"prompt": "Hi", "completion": "Hello"}') for number in range(1, 81)]
+    shape, again = detect(SourceConfig(path="a.jsonl"), iter([Line("a.jsonl", 99, b"{"), *lines]))
+    rows = list(again)
+    assert shape == "prompt_completion"
+    assert [type(row) for row in rows] == [Quarantined] + [RawRow] * 50 + [Line] * 30

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stages.curate.conftest import pair, pairs, write_jsonl
 from tunelift.artifacts.provenance import FileHashes
 from tunelift.artifacts.records import file_sha256
-from tunelift.config.schema import SourceConfig
+from tunelift.config.curation import SourceConfig
 from tunelift.errors import UserError
 from tunelift.stages.curate import documents, source_fingerprint, tables
-from tunelift.stages.curate.read import read_source
-from tunelift.stages.curate.rows import Quarantined, RawRow
+from tunelift.stages.curate.files import refuse_overlap
+from tunelift.stages.curate.read import parse, parsed, read_source
+from tunelift.stages.curate.rows import Line, Quarantined, RawRow
 
 
 def read(path: Path, **options: str) -> list[RawRow | Quarantined]:
-    return list(read_source(SourceConfig(path=str(path), **options)))
+    return list(parsed(read_source(SourceConfig(path=str(path), **options))))
 
 
 def faults(rows: list[RawRow | Quarantined]) -> list[tuple[int, str, str]]:
@@ -105,6 +109,7 @@ def test_any_json_list_is_read_back_whole(rows: list[dict], indent: int | None, 
         ('{"a": 1}\n{"a": 2}\n', ":2:1", "not JSON"),
         ('{"rows": []}', "", "an object with the keys 'rows'"),
         ('{"data": [], "train": []}', "", "an object with the keys 'data', 'train'"),
+        ('{"data": [1], "b" : 3 ,\n"c": [{}], "data": [2] }', "", "'data' stands twice"),
         ("3", "", "a number"),
         ('[{"a": NaN}]', "", "NaN is no JSON value"),
         ("[" * 5000, "", "usable JSON"),
@@ -137,6 +142,12 @@ def test_csv_keeps_quoted_newlines_and_quarantines_ragged_records(tmp_path: Path
     assert rows[2].raw == "a,b,c"  # type: ignore[union-attr]
 
 
+def test_a_csv_header_may_be_quoted_over_lines_and_stand_below_blank_ones(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('\n\n"in\nstruction",output\na,b\n')
+    assert values(read(path)) == [(5, {"in\nstruction": "a", "output": "b"})]
+
+
 def test_csv_separated_by_semicolons_is_understood(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("prompt;completion\nHi, you;Hello\n")
@@ -148,6 +159,7 @@ def test_csv_separated_by_semicolons_is_understood(tmp_path: Path) -> None:
     [
         (b'instruction,output\na,b\n"never closed,b\nc,d\n', "never closed", 3),
         (b"output,output\na,b\n", "'output' more than once", 1),
+        (b"instruction\rok,output\ra,b\r", "header cannot be read", 1),
         (b"instruction,r\xe9ponse\na,b\n", "header is not UTF-8", 1),
     ],
 )
@@ -202,6 +214,145 @@ def test_a_folder_saved_by_datasets_is_read_with_its_split(tmp_path: Path) -> No
     with pytest.raises(UserError, match="no split 'test'") as caught:
         read(several, split="test")
     assert caught.value.remedy == "Set split to one of: train, extra."
+
+
+def frames(content: bytes) -> bytes:
+    """zstd in two frames, as files that were appended to have."""
+    half = len(content) // 2
+    return b"".join(zstandard.ZstdCompressor().compress(part) for part in (content[:half], content[half:]))
+
+
+PRESSED: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".zst": frames}
+
+
+@pytest.mark.parametrize("pressed", PRESSED)
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'\xef\xbb\xbf{"a": "1"}\n\n{"a": "2"}\n'),
+        ("a.JSON", b'[{"a": "1"},\n\n{"a": "2"}]'),
+        ("a.csv", b"a\n1\n2\n"),
+    ],
+)
+def test_a_compressed_text_file_reads_as_what_it_holds(tmp_path: Path, pressed: str, name: str, content: bytes) -> None:
+    plain, path = tmp_path / name, tmp_path / f"{name}{pressed}"
+    plain.write_bytes(content)
+    path.write_bytes(PRESSED[pressed](content))
+    assert values(read(path)) == values(read(plain))
+    assert len(values(read(path))) == 2
+    assert {row.file for row in read(path)} == {str(path)}
+
+
+def cut(content: bytes) -> bytes:
+    return content[:-6]
+
+
+def turned(content: bytes) -> bytes:
+    """With bits of the middle turned over."""
+    middle = len(content) // 2
+    return content[:middle] + bytes(byte ^ 0xFF for byte in content[middle : middle + 9]) + content[middle + 9 :]
+
+
+@pytest.mark.parametrize("damage", [cut, turned, lambda content: b'{"a": 1}\n', lambda content: content + b"more"])
+@pytest.mark.parametrize("pressed", PRESSED)
+def test_a_damaged_archive_is_one_message(tmp_path: Path, pressed: str, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / f"a.jsonl{pressed}"
+    lines = "".join(json.dumps({"a": number * 7919 % 1000}) + "\n" for number in range(5000))
+    path.write_bytes(damage(PRESSED[pressed](lines.encode())))
+    with pytest.raises(UserError, match="archive is damaged") as caught:
+        read(path)
+    assert caught.value.where == str(path)
+    assert f"-t {path}" in caught.value.remedy
+
+
+def test_utf16_in_an_archive_is_refused_with_the_whole_command(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress('{"a": 1}'.encode("utf-16")))
+    with pytest.raises(UserError, match="UTF-16") as caught:
+        read(path)
+    assert f"gzip -dc {path} | iconv -f UTF-16 -t UTF-8 > {tmp_path / 'utf8-a.jsonl'}" in caught.value.remedy
+
+
+def test_a_glob_reads_its_files_in_the_order_of_their_names_and_needs_one(tmp_path: Path) -> None:
+    for name in ("b/c/2.jsonl", "b/1.jsonl", "a.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_jsonl(tmp_path / name, [{"name": name}])
+    (tmp_path / "b/0.jsonl").write_text("\n")
+    rows = read(tmp_path / "**/*.jsonl")
+    assert [row.file for row in rows] == [str(tmp_path / name) for name in ("a.jsonl", "b/1.jsonl", "b/c/2.jsonl")]
+    assert [row.line for row in rows] == [1, 1, 1]
+    with pytest.raises(UserError, match="No file matches") as caught:
+        read(tmp_path / "*.json")
+    assert "**" in caught.value.remedy
+    (tmp_path / "b/notes.txt").write_text("")
+    with pytest.raises(UserError, match=r"'.txt' cannot be read, and the glob matches .*notes.txt"):
+        read(tmp_path / "b/*")
+
+
+def test_a_file_whose_name_has_brackets_is_no_glob(tmp_path: Path) -> None:
+    assert values(read(write_jsonl(tmp_path / "a[1].jsonl", [{"a": 1}]))) == [(1, {"a": 1})]
+
+
+def test_a_globs_fingerprint_follows_names_and_contents(tmp_path: Path) -> None:
+    source = SourceConfig(path=str(tmp_path / "*.jsonl"))
+    write_jsonl(tmp_path / "a.jsonl", pairs(1))
+    seen = {source_fingerprint(source)}
+    write_jsonl(tmp_path / "b.jsonl", pairs(2))
+    seen.add(source_fingerprint(source))
+    (tmp_path / "b.jsonl").rename(tmp_path / "c.jsonl")
+    seen.add(source_fingerprint(source))
+    write_jsonl(tmp_path / "c.jsonl", pairs(3))
+    seen.add(source_fingerprint(source))
+    assert len(seen) == 4
+
+
+def test_a_file_in_two_sources_is_refused(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", pairs(1))
+    alone, both = SourceConfig(path=str(path)), SourceConfig(path=str(tmp_path / "*.jsonl"))
+    refuse_overlap([alone, SourceConfig(path="hub:owner/name")])
+    with pytest.raises(UserError, match=r"a\.jsonl belongs to two sources"):
+        refuse_overlap([alone, both])
+
+
+def test_lines_of_jsonl_are_handed_out_unparsed_and_parse_alike_anywhere(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [' {"a": 1} ', "{", b"\xff"])
+    lines = list(read_source(SourceConfig(path=str(path))))
+    assert lines == [Line(str(path), 1, b'{"a": 1}'), Line(str(path), 2, b"{"), Line(str(path), 3, b"\xff")]
+    assert [parse(line) for line in lines if isinstance(line, Line)] == read(path)
+
+
+@pytest.mark.parametrize("depth", [201, 600, 1100, 100_000])
+def test_a_row_that_is_nested_too_deep_to_be_written_is_quarantined(tmp_path: Path, depth: int) -> None:
+    line = '{"a": ' + "[" * depth + "]" * depth + "}"
+    rows = read(write_jsonl(tmp_path / "a.jsonl", [line, {"a": 1}, '{"a": ' + "[" * 150 + "]" * 150 + "}"]))
+    assert faults(rows) == [(1, "nested_too_deep", "the row is nested more than 200 levels deep")]
+    assert rows[0].raw == line  # type: ignore[union-attr]
+    assert len(rows) == 3
+    path = tmp_path / "a.json"
+    path.write_text(f'[{line}, {{"a": 1}}]')
+    if depth < 900:
+        assert [fault[1] for fault in faults(read(path))] == ["nested_too_deep"]
+    else:
+        with pytest.raises(UserError, match="not usable JSON"):
+            read(path)
+
+
+def test_a_long_bad_line_is_kept_whole(tmp_path: Path) -> None:
+    line = '{"a": "' + "x" * 2_000_000
+    (row,) = read(write_jsonl(tmp_path / "a.jsonl", [line]))
+    assert isinstance(row, Quarantined) and row.raw == line
+
+
+def test_a_saved_folder_with_a_text_that_is_no_utf8_loses_that_row_only(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from datasets import Dataset
+
+    column = pa.array([b"good", b"caf\xe9", b"fine"], pa.binary()).view(pa.string())
+    Dataset(pa.table({"a": column, "b": [1, 2, 3]})).save_to_disk(str(tmp_path / "saved"))
+    rows = read(tmp_path / "saved")
+    assert values(rows) == [(1, {"a": "good", "b": 1}), (3, {"a": "fine", "b": 3})]
+    assert faults(rows) == [(2, "not_utf8", "byte 0xe9 is not UTF-8")]
+    assert json.loads(rows[1].raw) == {"a": "caf\\xe9", "b": 2}  # type: ignore[union-attr]
 
 
 def test_a_missing_file_is_answered_with_the_nearest_name(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stages.curate.conftest import kept_rows, pair, pairs, write_jsonl
-from tunelift.config.schema import SplitConfig
+from tests.stages.curate.conftest import kept_rows, pair, pairs, request, write_jsonl
+from tunelift.config.curation import SplitConfig
 from tunelift.errors import UserError
 from tunelift.stages.curate.split import split_of
 
@@ -40,7 +40,7 @@ def test_adding_and_reordering_rows_moves_none(run, tmp_path: Path) -> None:  # 
 
 
 def test_rows_with_one_request_share_a_split_and_so_do_rows_of_one_named_group(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    rows = pairs(60) + [pair(f"Track  my order {number}", "Another reply.") for number in range(60)]
+    rows = pairs(60) + [pair(request(number).replace(" ", "  "), "Another reply.") for number in range(60)]
     run(write_jsonl(tmp_path / "a.jsonl", rows))
     by_group: dict[str, set[str]] = {}
     for row in kept_rows(tmp_path / "out").values():

@@ -15,14 +15,16 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.stages.curate.conftest import kept_rows, pair, pairs, read_jsonl, write_jsonl
+from tests.stages.curate.conftest import kept_rows, pair, pairs, read_jsonl, request, write_jsonl
 from tests.tiny import CHATML, tiny_tokenizer
+from tests.wording import own_words
 from tunelift.artifacts.records import file_sha256
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime import worker
 from tunelift.runtime.encoded import read_encoded
 from tunelift.stages.curate import stage as stage_module
-from tunelift.stages.curate.stage import Judge
+from tunelift.stages.curate.examine import Chunk, Examiner
+from tunelift.stages.curate.passed import Passed
 from tunelift.stages.curate.write import CountError, Ledger
 
 WIDE = {"validation": 0.49}
@@ -33,8 +35,12 @@ FILES = (
     "test.jsonl",
     "dropped.jsonl",
     "quarantine.jsonl",
+    "duplicates.jsonl",
+    "conflicts.jsonl",
+    "pii.jsonl",
     "stats.json",
     "README.md",
+    "curation.html",
 )
 
 
@@ -43,10 +49,14 @@ def test_sources_of_all_formats_become_one_data_set(run, tmp_path: Path, capsys:
     import pyarrow.parquet as pq
     from datasets import Dataset
 
-    (tmp_path / "a.json").write_text(json.dumps([{"instruction": f"Add {n}", "output": "Done."} for n in range(30)]))
-    (tmp_path / "b.csv").write_text("prompt,completion\n" + "".join(f"Say {n},{n}\n" for n in range(30)))
+    (tmp_path / "a.json").write_text(
+        json.dumps([{"instruction": f"Add {own_words(n)}", "output": "Done."} for n in range(30)])
+    )
+    (tmp_path / "b.csv").write_text(
+        "prompt,completion\n" + "".join(f"Say {own_words(n + 30)},{n}\n" for n in range(30))
+    )
     talk = [
-        {"conversations": [{"from": "human", "value": f"Talk {n}"}, {"from": "gpt", "value": "Yes."}]}
+        {"conversations": [{"from": "human", "value": f"Talk {own_words(n + 60)}"}, {"from": "gpt", "value": "Yes."}]}
         for n in range(30)
     ]
     pq.write_table(pa.Table.from_pylist(talk), tmp_path / "c.parquet")
@@ -69,14 +79,14 @@ def test_sources_of_all_formats_become_one_data_set(run, tmp_path: Path, capsys:
     kept = kept_rows(tmp_path / "out")
     assert len({row["id"] for row in kept.values()}) == 120
     assert kept[f"{tmp_path}/a.json:1"]["messages"][0] == {"role": "system", "content": "Be brief."}
-    assert kept[f"{tmp_path}/saved:30"]["messages"][0]["content"] == "Track my order 29"
+    assert kept[f"{tmp_path}/saved:30"]["messages"][0]["content"] == request(29)
 
 
 def test_each_row_ends_in_one_place_with_its_reason(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     long = pair("word " * 600)
     rows = [
         *pairs(40),
-        pair("Track my order  3"),
+        pair(request(3).replace("3", " 3")),
         pair("Hi", ""),
         long,
         "{half",
@@ -91,11 +101,12 @@ def test_each_row_ends_in_one_place_with_its_reason(run, tmp_path: Path) -> None
     }
     file = str(tmp_path / "a.jsonl")
     dropped = read_jsonl(tmp_path / "out" / "dropped.jsonl")
-    assert dropped[0] == {
+    assert [row["reason"] for row in dropped] == ["empty_reply", "too_long", "exact_duplicate"]
+    assert dropped[2] == {
         "source": f"{file}:41",
         "reason": "exact_duplicate",
         "evidence": {"duplicate_of": f"{file}:4"},
-        "row": pair("Track my order  3"),
+        "row": pair(request(3).replace("3", " 3")),
     }
     half, role = read_jsonl(tmp_path / "out" / "quarantine.jsonl")
     assert half["raw"] == "{half"
@@ -156,7 +167,7 @@ def test_tools_that_the_template_does_not_show_fail_the_curation(run, tmp_path: 
 def test_rows_of_each_turn_are_counted_and_the_account_stays_one_of_data_set_rows(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """A template that marks the last reply makes a training row of each turn."""
     last = CHATML.replace("message['content'] +", "('!' if loop.last else '') + message['content'] +")
-    rows = [{"messages": pair(f"Track {n}")["messages"] + pair(f"And {n}?")["messages"]} for n in range(60)]
+    rows = [{"messages": pair(request(n))["messages"] + pair(f"And {n}?")["messages"]} for n in range(60)]
     stats = run(write_jsonl(tmp_path / "a.jsonl", rows), template=last)
     assert stats["rows"] == {"read": 60, "kept": 60, "dropped": {}, "quarantined": {}}
     folder, made = tmp_path / "out", tiny_tokenizer()
@@ -183,26 +194,8 @@ def test_the_card_is_a_hub_card_with_sources_counts_and_decisions(run, tmp_path:
     assert "seed 17: 10% of the groups to test" in card
 
 
-@pytest.mark.parametrize(("rows", "category"), [(999, "n<1K"), (1000, "1K<n<10K"), (12_345_678, "10M<n<100M")])
-def test_size_categories_are_the_hubs(rows: int, category: str) -> None:
-    from tunelift.config.schema import CurateConfig
-    from tunelift.stages.curate.card import data_set_card
-
-    stats = {
-        "rows": {"read": rows, "kept": rows, "dropped": {}, "quarantined": {}},
-        "splits": {},
-        "dropped_supervised_tokens": {},
-        "truncation": {"rows": 0},
-        "contamination": {},
-        "sources": {},
-        "lengths": {},
-    }
-    card = data_set_card(CurateConfig.model_validate({"sources": [{"path": "a"}]}), stats, {}, "", 512, 1)
-    assert f"- {category}\n" in card
-
-
 GOOD, BROKEN = (
-    st.integers(0, 15).map(lambda number: pair(f"Order {number}")),
+    st.integers(0, 15).map(lambda number: pair(request(number))),
     st.sampled_from(
         [
             b'{"half": ',
@@ -242,33 +235,34 @@ def test_any_mix_of_good_and_broken_lines_adds_up(run, tmp_path: Path, mixed: li
 
 
 def _lose(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = Judge.outcome
-    monkeypatch.setattr(Judge, "outcome", lambda self, row: None if row.line == 7 else honest(self, row))
+    honest = Examiner.__call__
+
+    def without_one(self: Examiner, chunk: Chunk) -> Any:
+        source, rows = honest(self, chunk)
+        return source, [row for row in rows if row.line != 7]
+
+    monkeypatch.setattr(Examiner, "__call__", without_one)
 
 
 def _repeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = Ledger.record
+    honest = Ledger.keep
 
-    def twice(self: Ledger, outcome: Any) -> None:
-        for _ in range(2 if outcome.example.line == 7 else 1):
-            honest(self, outcome)
+    def twice(self: Ledger, split: str, file: str, entry: bytes, lengths: list[tuple[int, int]]) -> None:
+        for _ in range(2 if b'a.jsonl:7"' in entry else 1):
+            honest(self, split, file, entry, lengths)
 
-    monkeypatch.setattr(Ledger, "record", twice)
+    monkeypatch.setattr(Ledger, "keep", twice)
 
 
 def _forget_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = Ledger._write
-    monkeypatch.setattr(
-        Ledger,
-        "_write",
-        lambda self, name, entry: None if entry["source"].endswith(":7") else honest(self, name, entry),
-    )
+    honest = Passed.line
+    monkeypatch.setattr(Passed, "line", lambda self, row: b"" if row == 6 else honest(self, row))
 
 
 def test_what_max_length_loses_is_counted_in_supervised_tokens(
     run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:  # type: ignore[no-untyped-def]
-    rows = [*pairs(40), pair("word " * 600, "It is done."), pair("Hi", ""), pair("Track my order 3")]
+    rows = [*pairs(40), pair("word " * 600, "It is done."), pair("Hi", ""), pair(request(3))]
     source = write_jsonl(tmp_path / "a.jsonl", rows)
     stats = run(source, max_truncated_ratio=0.1)
     lost = stats["truncation"]
@@ -303,18 +297,17 @@ def test_more_lost_to_max_length_than_allowed_fails_with_the_rows(run, tmp_path:
     assert read_jsonl(tmp_path / "out/dropped.jsonl")[0]["reason"] == "too_long"
 
 
-def _skip_in_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = stage_module._example
+def _skip_in_deciding(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = stage_module.write
 
-    def once_nothing(row: Any, *rest: Any) -> Any:
-        return honest(row, *rest) if row.line != 7 else None
+    def one_less(passed: Passed, decided: Any, account: Any, ledger: Ledger) -> None:
+        account.files.pop(), account.places.pop()
+        honest(passed, decided, account, ledger)
 
-    monkeypatch.setattr(stage_module, "_example", once_nothing)
-    judged = Judge.outcome
-    monkeypatch.setattr(Judge, "outcome", lambda self, row: judged(self, row) if row else None)
+    monkeypatch.setattr(stage_module, "write", one_less)
 
 
-@pytest.mark.parametrize("sabotage", [_lose, _repeat, _forget_to_write, _skip_in_reading])
+@pytest.mark.parametrize("sabotage", [_lose, _repeat, _forget_to_write, _skip_in_deciding])
 def test_a_row_lost_or_counted_twice_fails_the_stage(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sabotage
 ) -> None:  # type: ignore[no-untyped-def]
@@ -385,6 +378,7 @@ def test_it_runs_in_a_worker_process_from_json_arguments(tokenizer_folder: Path,
             "out": str(tmp_path / "out"),
         },
         tmp_path / "log",
+        needs_torch=False,
     )
     assert details["rows"] == {"read": 60, "kept": 60, "dropped": {}, "quarantined": {}}
     assert len(details["content"]) == 64
@@ -395,7 +389,7 @@ def test_a_full_disk_is_the_machines_trouble(run, tmp_path: Path, monkeypatch: p
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Ledger, "_write", fail)
+    monkeypatch.setattr(Ledger, "keep", fail)
     with pytest.raises(MachineError, match="disk is full"):
         run(write_jsonl(tmp_path / "a.jsonl", pairs(40)))
 

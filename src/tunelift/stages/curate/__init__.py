@@ -3,7 +3,7 @@
 from tunelift.stages.curate.read import source_fingerprint
 from tunelift.stages.curate.stage import curate
 
-VERSION = 2
+VERSION = 3
 """Raised when the same input would give another data set."""
 
 __all__ = ["VERSION", "curate", "source_fingerprint"]

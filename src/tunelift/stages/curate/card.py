@@ -1,57 +1,112 @@
-"""The account of a curation for people: the funnel in plain lines, and the data set card."""
+"""The account of a curation for people: one sentence, the funnel in plain lines, and the data set card."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
-from tunelift.config.schema import CurateConfig
+from tunelift.config.curation import CurateConfig
 from tunelift.runtime.lengths import percent
-from tunelift.stages.curate.contamination import WHOLE_INSIDE_WORDS
+from tunelift.stages.curate.decisions import decisions
+
+Json = dict[str, Any]
 
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
 """The hub's size categories: each ends at ten times the rows of the one before."""
 ACCOUNT = """Every row read is in exactly one of the splits, `dropped.jsonl` (with reason and evidence) and
-`quarantine.jsonl` (with file, line and raw text)."""
+`quarantine.jsonl` (with file, line and raw text). `curation.html` shows them with samples, `duplicates.jsonl` holds
+each pair of near duplicates found, `conflicts.jsonl` the prompts with several answers, and `pii.jsonl` each finding of
+personal data, masked."""
 ROW_FIELDS = """`id` (hash of the conversation), `messages`, `tools` (if the row has any), `source` (file:line), `group`
 (hash; a group lies in one split), `tokens`, `supervised_tokens` and `training_rows` (the rows that training makes of
 it: one, or one for each assistant turn where the template writes earlier turns differently from the last; the tokens
-are those of all of them). Rows stand in the order in which they were read."""
+are those of all of them), `edits` (what was mended or replaced, if anything) and `flags` (what was found and reported,
+if anything). Rows stand in the order in which they were read."""
 
 
-def funnel(stats: dict[str, Any]) -> list[str]:
+def verdict(stats: Json) -> str:
+    """The finding of a curation as one sentence: what is kept, and whether anything leaks."""
+    rows, leakage = stats["rows"], stats["leakage"]
+    leaks = f"{leakage['pairs']:,} pairs of rows above {{:g}} similarity lie in two splits"
+    parts = [
+        f"{rows['kept']:,} of {rows['read']:,} rows are kept",
+        (leaks if leakage["pairs"] else "no pair of rows above {:g} similarity lies in two splits").format(
+            leakage["threshold"]
+        ),
+    ]
+    items = stats["contaminated_items"]
+    found = sorted((task for task in items if items[task]["found"]), key=lambda task: -items[task]["found"])
+    if found:
+        told = [f"{percent(stats['contamination'][task])} of the items of {task}" for task in found[:2]]
+        more = f" (and items of {len(found) - 2} more tasks)" if len(found) > 2 else ""
+        parts.append(f"{' and '.join(told)}{more} stood in the raw data and none is left")
+    elif items:
+        parts.append("no evaluation item stood in the raw data")
+    return "; ".join(parts)
+
+
+def funnel(stats: Json) -> list[str]:
     """What became of the rows, one line each; the numbers add up to the rows read."""
-    rows = stats["rows"]
-    lines = [f"  {'rows read':34} {rows['read']:>9,}"]
-    lines += [f"  {'  quarantined: ' + reason:34} {-count:>9,}" for reason, count in rows["quarantined"].items()]
-    unlearnt = stats["dropped_supervised_tokens"]
-    lines += [
-        f"  {'  dropped: ' + reason:34} {-count:>9,}   {unlearnt[reason]:,} supervised tokens"
-        for reason, count in rows["dropped"].items()
-    ]
-    lines += [f"  {'rows kept':34} {rows['kept']:>9,}"]
-    lines += [
-        f"  {'  ' + split:34} {counts['rows']:>9,}   {counts['tokens']:,} tokens, "
-        f"{counts['supervised_tokens']:,} supervised"
-        + (f", in {counts['training_rows']:,} training rows" if counts["training_rows"] != counts["rows"] else "")
-        for split, counts in stats["splits"].items()
-    ]
-    lost = stats["truncation"]
+    return [*_rows(stats), *_findings(stats)]
+
+
+def _line(name: str, count: int, note: str = "") -> str:
+    return f"  {name:34} {count:>9,}" + (f"   {note}" if note else "")
+
+
+def _rows(stats: Json) -> Iterator[str]:
+    rows, unlearnt, lost = stats["rows"], stats["dropped_supervised_tokens"], stats["truncation"]
+    yield _line("rows read", rows["read"])
+    for reason, count in rows["quarantined"].items():
+        yield _line("  quarantined: " + reason, -count)
+    for reason, count in rows["dropped"].items():
+        yield _line("  dropped: " + reason, -count, f"{unlearnt[reason]:,} supervised tokens")
+    yield _line("rows kept", rows["kept"])
+    for split, counts in stats["splits"].items():
+        several = counts["training_rows"] != counts["rows"]
+        yield _line(
+            "  " + split,
+            counts["rows"],
+            f"{counts['tokens']:,} tokens, {counts['supervised_tokens']:,} supervised"
+            + (f", in {counts['training_rows']:,} training rows" if several else ""),
+        )
     if lost["rows"]:
-        lines.append(
+        yield (
             f"  lost to train.max_length={lost['max_length']}: {lost['rows']:,} rows, {lost['supervised_tokens']:,} "
             f"supervised tokens, {percent(lost['ratio'])} of what could be learnt; longest row {lost['longest_row']:,}"
         )
-    lines += [
-        f"  contamination: {rate:.1%} of the items of {task} stood in the raw rows"
-        for task, rate in stats["contamination"].items()
-    ]
-    return lines
+
+
+def _findings(stats: Json) -> Iterator[str]:
+    """What was found beside the reasons for dropping rows; nothing where nothing was."""
+    pii, near, conflicts, leakage = stats["pii"], stats["duplicates"], stats["conflicts"], stats["leakage"]
+    if stats["edited"]:
+        yield "  edited: " + ", ".join(f"{kind} in {rows:,} rows" for kind, rows in stats["edited"].items())
+    if stats["flagged"]:
+        yield "  flagged, kept: " + ", ".join(f"{reason} {rows:,}" for reason, rows in stats["flagged"].items())
+    if pii:
+        yield "  personal data: " + ", ".join(
+            f"{kind} {one['found']:,} in {one['rows']:,} rows ({one['action']})" for kind, one in pii.items()
+        )
+    if near["clusters"] or near["values_differ"]:
+        yield (
+            f"  near duplicates: {near['clusters']:,} clusters, the largest of {near['largest']:,} rows; "
+            f"{near['values_differ']:,} pairs kept since only values differ"
+        )
+    if conflicts["prompts"]:
+        yield f"  conflicts: {conflicts['prompts']:,} prompts with several answers, {conflicts['rows']:,} rows"
+    for task, rate in stats["contamination"].items():
+        yield f"  contamination: {rate:.1%} of the items of {task} stood in the raw rows"
+    yield (
+        f"  leakage: {leakage['pairs']:,} pairs of rows above {leakage['threshold']:g} similarity lie in two splits "
+        f"({leakage['compared']:,} pairs compared, {leakage['moved']:,} rows moved)"
+    )
 
 
 def data_set_card(
-    config: CurateConfig, stats: dict[str, Any], hashes: dict[str, str], content: str, max_length: int, seed: int
+    config: CurateConfig, stats: Json, hashes: dict[str, str], content: str, max_length: int, seed: int
 ) -> str:
     """README.md of the data set, with the YAML front matter that the hub reads.
 
@@ -59,75 +114,96 @@ def data_set_card(
         hashes: What each source held: sha256, or the hub commit.
         content: Hash over the split files.
     """
-    kept = stats["rows"]["kept"]
-    present = [split for split, counts in stats["splits"].items() if counts["rows"]]
-    front = {
-        "license": "unknown",
-        "task_categories": ["text-generation"],
-        "size_categories": [SIZES[max(0, len(str(kept)) - 3)]],
-        "tags": ["tunelift"],
-        "configs": [
-            {"config_name": "default", "data_files": [{"split": split, "path": f"{split}.jsonl"} for split in present]}
-        ],
-    }
     parts = [
-        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        f"---\n{yaml.safe_dump(_front(config, stats), sort_keys=False, allow_unicode=True)}---",
         "# Data set card",
-        f"{kept:,} of {stats['rows']['read']:,} raw rows, as conversations. Content hash `{content}`.",
-        "The licence is unknown to the tool that made this: state it before you publish the data set.",
+        f"{_sentence(verdict(stats))} Content hash `{content}`.",
+        _licences(config),
         "## Sources",
         _table(
             ("source", "format", "read", "kept"),
             [(file, *_source(counts)) for file, counts in stats["sources"].items()],
         ),
-        _table(("as configured", "sha256 or hub commit"), list(hashes.items())),
+        _table(
+            ("as configured", "sha256 or hub commit", "licence"),
+            [
+                (source.path, hashes.get(source.path, "unknown"), source.licence or "not stated")
+                for source in config.sources
+            ],
+        ),
         "## What became of the rows",
         "```\n" + "\n".join(funnel(stats)) + "\n```",
         ACCOUNT,
         "## Lengths in tokens",
         _table(("split", "counted", "p50", "p90", "p99", "longest"), _lengths(stats)),
         "## Decisions",
-        _decisions(config, max_length, seed),
+        "\n".join(f"- {rule}" for rule in decisions(config, max_length, seed)),
         "## Fields",
         ROW_FIELDS,
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _source(counts: dict[str, Any]) -> tuple[str, ...]:
+def _front(config: CurateConfig, stats: Json) -> Json:
+    kept, licence = stats["rows"]["kept"], _licence(config)
+    present = {split: counts["rows"] for split, counts in stats["splits"].items() if counts["rows"]}
+    return {
+        "license": licence,
+        **({"license_name": ", ".join(sorted(_stated(config)))} if licence == "other" else {}),
+        **({"language": list(config.clean.languages)} if config.clean.languages else {}),
+        "task_categories": ["text-generation"],
+        "size_categories": [SIZES[max(0, len(str(kept)) - 3)]],
+        "tags": ["tunelift"],
+        "configs": [
+            {"config_name": "default", "data_files": [{"split": split, "path": f"{split}.jsonl"} for split in present]}
+        ],
+        "dataset_info": {
+            "config_name": "default",
+            "splits": [{"name": split, "num_examples": rows} for split, rows in present.items()],
+        },
+    }
+
+
+def _stated(config: CurateConfig) -> set[str]:
+    return {source.licence.lower() for source in config.sources if source.licence}
+
+
+def _licence(config: CurateConfig) -> str:
+    """The one licence of all sources; `other` for several, `unknown` as long as one source states none."""
+    if any(source.licence is None for source in config.sources):
+        return "unknown"
+    return next(iter(_stated(config))) if len(_stated(config)) == 1 else "other"
+
+
+def _licences(config: CurateConfig) -> str:
+    match _licence(config):
+        case "unknown":
+            bare = [f"`{source.path}`" for source in config.sources if source.licence is None]
+            return (
+                f"The licence of {', '.join(bare)} is not stated: set `licence` under `curate.sources` before you "
+                "publish the data set."
+            )
+        case "other":
+            return "The sources have different licences; each is named below, and all of them hold for its rows."
+        case licence:
+            return f"Licence of all sources: {licence}."
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def _source(counts: Json) -> tuple[str, ...]:
     return (counts["format"] or "unknown", f"{counts['read']:,}", f"{counts['kept']:,}")
 
 
-def _lengths(stats: dict[str, Any]) -> list[tuple[str, ...]]:
+def _lengths(stats: Json) -> list[tuple[str, ...]]:
     return [
         (split, counted.replace("_", " "), *(f"{value:,}" for value in quantiles.values()))
         for split, both in stats["lengths"].items()
         for counted, quantiles in both.items()
         if quantiles
     ]
-
-
-def _decisions(config: CurateConfig, max_length: int, seed: int) -> str:
-    group = f"the field `{config.split.group_by}`" if config.split.group_by else "the first user message"
-    limit = [f"- Only the first {config.max_rows:,} rows were read."] if config.max_rows else []
-    systems = [
-        f"- Rows of `{source.path}` without a system message got: {source.system!r}"
-        for source in config.sources
-        if source.system
-    ]
-    rules = f"""
-- A conversation is an optional system message, then user and assistant by turns. It ends with the assistant, and no
-  turn is empty.
-- Exact duplicates: whole conversations, equal up to Unicode form and white space; the first stays. Case counts.
-- Contamination: a row is dropped when word {config.contamination_ngram}-grams of its user messages cover more than
-  {config.contamination_overlap:.0%} of the words of an evaluation item (the rule of Tulu 3). Items with fewer words are
-  looked for whole, and below {WHOLE_INSIDE_WORDS} words only as a message or line of their own.
-- Rows longer than {max_length:,} tokens are dropped, none is cut; so are rows with fewer than {config.min_reply_tokens}
-  supervised tokens.
-- Split by a hash of {group} and the seed {seed}: {config.split.test:.0%} of the groups to test,
-  {config.split.validation:.0%} to validation.
-"""
-    return "\n".join([*limit, *systems, rules.strip()])
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

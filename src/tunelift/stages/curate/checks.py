@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tunelift.runtime.chat import supervise
@@ -47,7 +47,10 @@ class Measured:
     """An example as the model's tokenizer and template make it."""
 
     lengths: tuple[tuple[int, int], ...]
-    """Tokens and supervised tokens of each row that training makes of it: one, or one an assistant turn."""
+    """Tokens and supervised tokens of each row that training makes of it: one, or one an assistant turn; none where
+    the template cannot render it."""
+    fault: Fault | None = None
+    """Why it cannot be trained on, if so."""
 
     @property
     def tokens(self) -> int:
@@ -60,10 +63,8 @@ class Measured:
         return sum(supervised for _, supervised in self.lengths)
 
 
-def measure(
-    example: Example, tokenizer: PreTrainedTokenizerFast, max_length: int, min_reply_tokens: int
-) -> Measured | Fault:
-    """Render with the model's own template and count, or say why the row cannot be trained on.
+def measured(example: Example, tokenizer: PreTrainedTokenizerFast, max_length: int, min_reply_tokens: int) -> Measured:
+    """Render with the model's own template and count, also where that shows why the row cannot be trained on.
 
     The reasons are those of `supervise`, and `reply_too_short`, `too_long` (its longest row); the last is asked last,
     so that what the limit on length costs is what would be kept without it. Lengths are in tokens; the end-of-turn
@@ -72,19 +73,13 @@ def measure(
     try:
         rows = supervise(tokenizer, example.messages, example.tools)
     except UnusableRow as error:
-        return Fault(error.reason, {"detail": error.message, **({"remedy": error.remedy} if error.remedy else {})})
-    measured = Measured(tuple((len(row.input_ids), row.supervised_tokens) for row in rows))
-    supervised, longest = measured.supervised_tokens, max(tokens for tokens, _ in measured.lengths)
+        evidence = {"detail": error.message, **({"remedy": error.remedy} if error.remedy else {})}
+        return Measured((), Fault(error.reason, evidence))
+    counted = Measured(tuple((len(row.input_ids), row.supervised_tokens) for row in rows))
+    supervised, longest = counted.supervised_tokens, max(tokens for tokens, _ in counted.lengths)
+    fault = None
     if supervised < min_reply_tokens:
-        return Fault("reply_too_short", {"supervised_tokens": supervised, "limit": min_reply_tokens})
-    if longest > max_length:
-        return Fault("too_long", {"tokens": longest, "limit": max_length, "supervised_tokens": supervised})
-    return measured
-
-
-def learnable(example: Example, tokenizer: PreTrainedTokenizerFast) -> int:
-    """Supervised tokens of an example that is dropped; 0 where the template cannot render it."""
-    try:
-        return sum(row.supervised_tokens for row in supervise(tokenizer, example.messages, example.tools))
-    except UnusableRow:
-        return 0
+        fault = Fault("reply_too_short", {"supervised_tokens": supervised, "limit": min_reply_tokens})
+    elif longest > max_length:
+        fault = Fault("too_long", {"tokens": longest, "limit": max_length, "supervised_tokens": supervised})
+    return replace(counted, fault=fault)

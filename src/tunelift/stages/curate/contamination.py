@@ -2,26 +2,32 @@
 
 The rule is Tulu 3's (arXiv 2411.15124): a row is contaminated by an item when n-grams common to both cover more than a
 given share of the item's words. Items shorter than one n-gram are looked for whole.
+
+Most rows hold no item, so that a row's words are compared by three of each n-gram first, and looked at whole only where
+those are an item's.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
+from typing import Any
 
-from tunelift.stages.curate.rows import Example, Fault
+from tunelift.stages.curate.rows import Fault
 
 # A run of letters and digits; in scripts written without spaces each character counts as a word.
 _UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_ASCII_WORD = re.compile("[A-Za-z0-9]+")
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
 WHOLE_INSIDE_WORDS = 5
-"""A short item this long or longer may stand anywhere in a user message; a shorter one must be the request itself,
-since a handful of words is met inside other requests by chance."""
+"""A short item this long or longer may stand anywhere in a text; a shorter one must be the request itself, since a
+handful of words is met inside other texts by chance."""
 SPAN_CHARACTERS = 300
+MATCHES_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,14 @@ def words(text: str) -> Words:
     return Words(text, tuple(match.group().casefold() for match in found), tuple(match.span() for match in found))
 
 
+def _keys(text: str) -> list[str]:
+    """The keys of `words`, without the places."""
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
+    found = _WORD.findall(unicodedata.normalize("NFKC", text))
+    return " ".join(found).casefold().split(" ") if found else []
+
+
 @dataclass(frozen=True)
 class Match:
     """An item found in a row."""
@@ -56,9 +70,13 @@ class Match:
     span: str
     """What was found, as it stands in the row."""
 
+    def as_json(self) -> dict[str, Any]:
+        """As evidence."""
+        return {"task": self.task, "item": self.item, "overlap": self.overlap, "span": self.span}
+
 
 class Questions:
-    """The tasks' questions, ready to be looked for.
+    """The tasks' questions, ready to be looked for; looking changes nothing.
 
     Args:
         questions: By task, what each item asks: the request alone, without the prompt around it.
@@ -68,7 +86,6 @@ class Questions:
 
     def __init__(self, questions: Mapping[str, Sequence[str]], ngram: int, overlap: float) -> None:
         self.ngram, self.overlap = ngram, overlap
-        self.counts = {task: len(texts) for task, texts in questions.items()}
         self._items = [
             (task, index, words(text).keys) for task, texts in questions.items() for index, text in enumerate(texts)
         ]
@@ -80,28 +97,42 @@ class Questions:
             if keys and len(keys) < ngram:
                 self._whole.setdefault(keys, []).append(number)
         self._lengths = sorted({len(keys) for keys in self._whole if len(keys) >= WHOLE_INSIDE_WORDS})
+        self._longest = max(map(len, self._whole), default=0)
+        inside = [keys for keys in self._whole if len(keys) >= WHOLE_INSIDE_WORDS]
+        self._probes = [_Probe(sequences) for sequences in (inside, self._grams) if sequences]
 
-    def matches(self, example: Example) -> list[Match]:
-        """All items found in the row's user messages, the fullest match first."""
+    def matches(self, requests: Sequence[str], replies: Sequence[str] = ()) -> list[Match]:
+        """All items found in a row's texts, the fullest match first.
+
+        Args:
+            requests: What the system and the user say.
+            replies: What the assistant says. An item of a few words that stands there as a line of its own is chance.
+        """
         best: dict[int, Match] = {}
-        for text in example.user_texts:
-            for number, share, span in self._found(text):
+        for text, asked in [*((text, True) for text in requests), *((text, False) for text in replies)]:
+            for number, share, span in self._found(text, asked):
                 task, index, _ = self._items[number]
                 if number not in best or share > best[number].overlap:
                     best[number] = Match(task, index, round(share, 4), span)
         return sorted(best.values(), key=lambda match: -match.overlap)
 
-    def _found(self, text: str) -> Iterator[tuple[int, float, str]]:
-        whole = words(text)
-        yield from self._by_ngrams(whole)
-        for length in self._lengths:
-            for start in range(len(whole.keys) - length + 1):
-                for number in self._whole.get(whole.keys[start : start + length], ()):
-                    yield number, 1.0, whole.span(start, start + length - 1)
+    def _found(self, text: str, asked: bool) -> Iterator[tuple[int, float, str]]:
+        keys = _keys(text)
+        if any(probe.touches(keys) for probe in self._probes):
+            whole = words(text)
+            yield from self._by_ngrams(whole)
+            for length in self._lengths:
+                for start in range(len(whole.keys) - length + 1):
+                    for number in self._whole.get(whole.keys[start : start + length], ()):
+                        yield number, 1.0, whole.span(start, start + length - 1)
         # A fixed line before the request, such as today's date, must not hide it.
-        for request in (whole, *map(words, text.splitlines())):
-            for number in self._whole.get(request.keys, ()):
-                yield number, 1.0, request.span(0, -1)
+        lines = text.splitlines() if asked and self._whole else []
+        for request in [text, *lines] if len(lines) > 1 else lines:
+            first = list(islice(_WORD.finditer(request), self._longest + 1))
+            if 0 < len(first) <= self._longest:
+                line = words(request)
+                for number in self._whole.get(line.keys, ()):
+                    yield number, 1.0, line.span(0, -1)
 
     def _by_ngrams(self, row: Words) -> Iterator[tuple[int, float, str]]:
         covered: dict[int, set[int]] = {}
@@ -116,6 +147,28 @@ class Questions:
                 yield number, share, row.span(*_longest_run(places[number], self.ngram))
 
 
+class _Probe:
+    """Whether words hold one of many sequences; the first, middle and last of their first words are looked at first."""
+
+    def __init__(self, sequences: Iterable[tuple[str, ...]]) -> None:
+        self._sequences = frozenset(sequences)
+        self._lengths = {len(keys) for keys in self._sequences}
+        self._last = min(self._lengths) - 1
+        self._middle = self._last // 2
+        self._known = {(keys[0], keys[self._middle], keys[self._last]) for keys in self._sequences}
+
+    def touches(self, keys: list[str]) -> bool:
+        """Whether one of the sequences stands among the keys."""
+        middles, lasts = keys[self._middle :], keys[self._last :]
+        if self._known.isdisjoint(zip(keys, middles, lasts, strict=False)):
+            return False
+        triples = zip(keys, middles, lasts, strict=False)
+        starts = [start for start, triple in enumerate(triples) if triple in self._known]
+        return any(
+            tuple(keys[start : start + length]) in self._sequences for start in starts for length in self._lengths
+        )
+
+
 def _longest_run(starts: list[int], ngram: int) -> tuple[int, int]:
     """First and last word of the longest stretch of overlapping n-grams; `starts` rises."""
     runs = [[starts[0], starts[0]]]
@@ -128,26 +181,17 @@ def _longest_run(starts: list[int], ngram: int) -> tuple[int, int]:
     return first, last + ngram - 1
 
 
-class Contamination:
-    """Finds contaminated rows, and counts the items they give away."""
+def contamination(questions: Questions, messages: Sequence[Mapping[str, Any]]) -> tuple[Fault | None, list[Match]]:
+    """The fault `contaminated`, if a conversation gives an item away, and everything found in it.
 
-    def __init__(self, questions: Questions) -> None:
-        self._questions = questions
-        self.items: dict[str, set[int]] = {task: set() for task in questions.counts}
-        """By task, the items found in any row."""
-
-    def fault(self, example: Example) -> Fault | None:
-        """`contaminated`, with the fullest match: task, item, share of its words, and the text matched."""
-        matches = self._questions.matches(example)
-        for match in matches:
-            self.items[match.task].add(match.item)
-        if not matches:
-            return None
-        first = matches[0]
-        return Fault(
-            "contaminated", {"task": first.task, "item": first.item, "overlap": first.overlap, "span": first.span}
-        )
-
-    def rates(self) -> dict[str, float]:
-        """By task, the share of its items found in the raw rows; every row that holds one was dropped."""
-        return {task: len(self.items[task]) / count if count else 0.0 for task, count in self._questions.counts.items()}
+    The evidence is the fullest match (task, item, share of its words, the text matched), and the others under `also`
+    (at most 20 in all). Counts are taken from the matches, which are all there.
+    """
+    requests = [message["content"] for message in messages if message["role"] in ("system", "user")]
+    said = [message for message in messages if message["role"] == "assistant"]
+    replies = [text for message in said for text in (message["content"], message.get("reasoning_content")) if text]
+    matches = questions.matches(requests, replies)
+    if not matches:
+        return None, []
+    first, *others = [match.as_json() for match in matches[:MATCHES_SHOWN]]
+    return Fault("contaminated", {**first, **({"also": others} if others else {})}), matches

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -16,6 +17,10 @@ from tunelift.stages.curate.rows import Quarantined, RawRow
 
 LIST_KEYS = ("data", "train")
 """Where a JSON object may hold the list of rows."""
+DEEPEST = 200
+"""Levels that a row may have: orjson writes 254, and rows are written inside other objects."""
+NESTED = ("nested_too_deep", f"the row is nested more than {DEEPEST} levels deep")
+"""Reason and detail of a row that has more."""
 
 
 def row(file: str, line: int, value: Any, raw: str) -> RawRow | Quarantined:
@@ -23,6 +28,22 @@ def row(file: str, line: int, value: Any, raw: str) -> RawRow | Quarantined:
     if not isinstance(value, dict):
         return Quarantined(file, line, "$", "not_an_object", f"the row is {kind(value)}, not an object", raw)
     return RawRow(file, line, value, raw)
+
+
+def nested_too_deep(value: Any, text: bytes) -> bool:
+    """Whether a value, parsed from `text`, has more levels than can be written again."""
+    if text.count(b"[") + text.count(b"{") <= DEEPEST:  # So it is for nearly all rows, at the speed of memchr.
+        return False
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def not_utf8(file: str, line: int, error: UnicodeDecodeError, raw: str) -> Quarantined:
@@ -48,11 +69,15 @@ def from_json(content: bytes, file: str, where: str) -> Iterator[RawRow | Quaran
     """
     # Bytes that are no UTF-8 survive as surrogates, so that they cost their own row only.
     text = content.decode("utf-8", errors="surrogateescape")
-    elements = list(_elements(text, _list_key(text, where)))
+    elements = list(_elements(text, _list_key(text, where), where))
     own_lines = len({line for line, _, _ in elements}) == len(elements)
     for number, (line, value, piece) in enumerate(elements, start=1):
         place = line if own_lines else number
-        raw = piece.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="backslashreplace")
+        data = piece.encode("utf-8", errors="surrogateescape")
+        raw = data.decode("utf-8", errors="backslashreplace")
+        if nested_too_deep(value, data):
+            yield Quarantined(file, place, "$", *NESTED, raw)
+            continue
         try:
             orjson.dumps(value)  # Refuses surrogates and numbers that nothing after this could write.
         except TypeError as error:
@@ -96,7 +121,7 @@ def _refuse_constant(name: str) -> None:
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
-def _elements(text: str, key: str | None) -> Iterator[tuple[int, Any, str]]:
+def _elements(text: str, key: str | None, where: str) -> Iterator[tuple[int, Any, str]]:
     """Line, value and text of each element of the list; `text` is known to be well-formed."""
     decode = json.JSONDecoder().raw_decode
 
@@ -121,6 +146,15 @@ def _elements(text: str, key: str | None) -> Iterator[tuple[int, Any, str]]:
         position = skip(end)
         if text[position] == ",":
             position = skip(position + 1)
+    while key is not None and text[position := skip(position + 1)] == ",":
+        name, position = decode(text, skip(position + 1))
+        if name == key:
+            raise UserError(
+                f"The key {key!r} stands twice, and only one list would be read.",
+                where=where,
+                remedy="Put the rows into one list.",
+            )
+        position = decode(text, skip(skip(position) + 1))[1] - 1
 
 
 class _Lines:
@@ -147,19 +181,26 @@ class _Lines:
 
 
 def from_csv(stream: Iterable[bytes], file: str, where: str) -> Iterator[RawRow | Quarantined]:
-    """Rows of a CSV file with a header; fields are separated by what the header has most of: comma, semicolon or tab.
+    """Rows of a CSV file with a header; fields are separated by what its first line has most of: comma, semicolon, tab.
 
     Raises:
         UserError: the header is unusable, or a quoted field is never closed, which would swallow the rows after it.
     """
     csv.field_size_limit(sys.maxsize)
     lines = _Lines(stream)
-    first = next(lines, "")
-    lines.taken.clear()
+    first = next((line for line in lines if line.strip()), "")
     delimiter = max(",;\t", key=first.count)
-    header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise UserError(
+            f"The header cannot be read: {error}.",
+            where=f"{where}:1",
+            remedy="Quote its names as CSV wants, or not at all.",
+        ) from error
+    lines.taken.clear()
     _check_header(header, where)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         start = lines.number + 1
         try:

@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+import json
+from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any, get_args
 
 import orjson
 
-from tunelift.config.schema import SourceConfig, SourceFormat
-from tunelift.errors import UserError
-from tunelift.runtime import console
-from tunelift.stages.curate.documents import kind
-from tunelift.stages.curate.rows import Quarantined, RawRow
+from tunelift.config.curation import SourceFormat
+from tunelift.stages.curate.documents import kind, nested_too_deep
 
 Message = dict[str, Any]
 Conversation = tuple[list[Message], list[Message] | None]
 """Messages, and tool schemas if the row has any."""
 
-DETECTION_ROWS = 50
 TURN_FIELDS = ("messages", "conversations", "conversation")
 CALL = "function_call"
 ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "ai": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "function_response": "tool",
-    "observation": "tool",
-    "ipython": "tool",
-    CALL: CALL,
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "gpt4", "bing", "bard", "claude", "gemini"), "assistant"),
+    **dict.fromkeys(("bot", "chatbot", "model", "ai", "llm"), "assistant"),
+    **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
+    **dict.fromkeys(("function_response", "tool_response", "function_result", "tool_result"), "tool"),
+    **dict.fromkeys((CALL, "tool_call"), CALL),
 }
-"""Spellings of a role, in lower case; `function_call` is an assistant turn whose text is the call."""
+"""Spellings of a role, in lower case and with _ for - and blanks; of `function_call`, the text is the call."""
 THINKING = ("reasoning_content", "reasoning", "thinking")
 """Spellings of the field for what an assistant thinks before it answers."""
 
-FIELDS = {
-    "alpaca": "instruction, output (and input, system, history)",
-    "sharegpt": "conversations of from and value (and system, tools)",
-    "messages": "messages of role and content (and tools)",
-    "prompt_completion": "prompt, completion (and system, tools)",
+FIELDS: dict[SourceFormat, tuple[str, ...]] = {
+    "alpaca": ("instruction", "output", "input", "system", "history"),
+    "sharegpt": ("conversations", "system", "tools"),
+    "messages": ("messages", "tools"),
+    "prompt_completion": ("prompt", "completion", "system", "tools"),
 }
+"""The fields that a format reads, those that it cannot do without first."""
 
 
 class ShapeError(Exception):
@@ -61,76 +48,48 @@ class ShapeError(Exception):
         self.path, self.reason, self.detail = path, reason, detail
 
 
-def detect(
-    source: SourceConfig, rows: Iterator[RawRow | Quarantined]
-) -> tuple[SourceFormat | None, Iterable[RawRow | Quarantined]]:
-    """Find a source's format in its first rows, by their fields; the rows come back whole.
+def to_conversation(
+    row: dict[str, Any], shape: SourceFormat, system: str | None, fields: Mapping[str, str] | None = None
+) -> Conversation:
+    """Turn a raw row into messages.
 
-    None if no row could be read.
-
-    Raises:
-        UserError: the fields are of no known format.
-    """
-    if source.format != "auto":
-        return source.format, rows
-    seen: list[RawRow | Quarantined] = []
-    first: list[RawRow] = []
-    for row in rows:
-        seen.append(row)
-        if isinstance(row, RawRow):
-            first.append(row)
-        if len(first) == DETECTION_ROWS:
-            break
-    if not first:
-        return None, seen
-    votes = Counter(shape for row in first if (shape := shape_of(row.value)))
-    if not votes:
-        raise _unknown_format(source, first)
-    shape, count = votes.most_common(1)[0]
-    console.say(f"{source.path}: {shape} ({count} of the first {len(first)} rows)")
-    return shape, chain(seen, rows)
-
-
-def _unknown_format(source: SourceConfig, rows: list[RawRow]) -> UserError:
-    fields = Counter(field for row in rows for field in row.value)
-    names = ", ".join(repr(field if len(field) <= 40 else field[:40] + "…") for field, _ in fields.most_common(12))
-    header = " If these are values, the file lacks its header line." if source.path.lower().endswith(".csv") else ""
-    accepted = "; ".join(f"{name}: {what}" for name, what in FIELDS.items())
-    return UserError(
-        f"The rows are of no known format; their fields are {names or '(none)'}.{header}",
-        where=source.path,
-        remedy=f"Rename the fields to those of one format. {accepted}.",
-    )
-
-
-def shape_of(row: dict[str, Any]) -> SourceFormat | None:
-    """The format that a row's fields speak for."""
-    for field in TURN_FIELDS:
-        turns = _parsed(row.get(field))
-        if isinstance(turns, list) and turns and isinstance(turns[0], dict):
-            if "from" in turns[0]:
-                return "sharegpt"
-            if "role" in turns[0]:
-                return "messages"
-    if row.keys() >= {"prompt", "completion"}:
-        return "prompt_completion"
-    if row.keys() >= {"instruction", "output"}:
-        return "alpaca"
-    return None
-
-
-def to_conversation(row: dict[str, Any], shape: SourceFormat, system: str | None) -> Conversation:
-    """Turn a raw row into messages; `system` is for rows without a system message of their own.
+    Args:
+        row: As it was read.
+        shape: Its format.
+        system: The system message for rows without one of their own.
+        fields: The row's own names by those of the format, where they differ.
 
     Raises:
-        ShapeError: the row is not of this format.
+        ShapeError: the row is not of this format; its path has the row's own names.
     """
-    messages, tools = PARSERS[shape](row)
+    try:
+        messages, tools = PARSERS[shape](renamed(row, fields) if fields else row)
+    except ShapeError as error:
+        raise _in_own_names(error, fields or {}) from None
     if messages and messages[0]["role"] == "system" and not messages[0]["content"].strip():
         messages = messages[1:]
     if system and not (messages and messages[0]["role"] == "system"):
         messages = [{"role": "system", "content": system}, *messages]
     return messages, tools
+
+
+def renamed(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+    """The row under its format's names; what has such a name by itself means something else, and gives way."""
+    taken = {*fields, *fields.values()}
+    return {name: value for name, value in row.items() if name not in taken} | {
+        ours: row[theirs] for ours, theirs in fields.items() if theirs in row
+    }
+
+
+def _in_own_names(error: ShapeError, fields: Mapping[str, str]) -> ShapeError:
+    for ours, theirs in fields.items():
+        rest = error.path.removeprefix(f"$.{ours}")
+        if rest != error.path and rest[:1] in ("", ".", "["):
+            detail = (
+                f"the field {theirs!r} is missing" if error.reason == "missing_field" and not rest else error.detail
+            )
+            return ShapeError(f"$.{theirs}{rest}", error.reason, detail)
+    return error
 
 
 def _alpaca(row: dict[str, Any]) -> Conversation:
@@ -158,14 +117,24 @@ def _messages(row: dict[str, Any]) -> Conversation:
 
 def _prompt_completion(row: dict[str, Any]) -> Conversation:
     parts = []
-    for field, role in (("prompt", "user"), ("completion", "assistant")):
-        value = _parsed(row.get(field)) if isinstance(_parsed(row.get(field)), list) else _field(row, field)
-        if isinstance(value, list):
-            parts += _turns(value, f"$.{field}", "role", "content")
+    for field, role, text in (("prompt", "user", _field), ("completion", "assistant", _reply)):
+        turns = _turns_or_none(row.get(field))
+        if turns is not None:
+            parts += _turns(turns, f"$.{field}", "role", "content")
         else:
             # White space at the seam belongs to gluing the two together, which a chat template replaces.
-            parts.append(_turn(role, value.strip()))
+            parts.append(_turn(role, text(row, field).strip()))
     return _system(row) + parts, _tools(row)
+
+
+def _turns_or_none(value: Any) -> list[Any] | None:
+    """Messages, also as JSON text; a text that is another JSON list is just that text."""
+    if isinstance(value, list):
+        return value
+    found = parsed_json(value)
+    if isinstance(found, list) and found and all(isinstance(turn, dict) and "role" in turn for turn in found):
+        return found
+    return None
 
 
 PARSERS: dict[SourceFormat, Callable[[dict[str, Any]], Conversation]] = {
@@ -192,6 +161,14 @@ def _field(row: dict[str, Any], field: str) -> str:
     return _text(row[field], f"$.{field}")
 
 
+def _reply(row: dict[str, Any], field: str) -> str:
+    """Text; a number or a truth value, as labels often are, is learnt as JSON writes it."""
+    value = row.get(field)
+    if isinstance(value, bool | int) or (isinstance(value, float) and isfinite(value)):
+        return json.dumps(value)
+    return _field(row, field)
+
+
 def _text(value: Any, path: str) -> str:
     """Text; null counts as empty, which the structure checks judge."""
     if value is None:
@@ -201,18 +178,19 @@ def _text(value: Any, path: str) -> str:
     return value
 
 
-def _parsed(value: Any) -> Any:
+def parsed_json(value: Any) -> Any:
     """Lists and objects may stand as JSON text, as they must in CSV and often do in Parquet."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
-            return orjson.loads(value)
+            found = orjson.loads(value)
         except orjson.JSONDecodeError:
             return value
+        return value if nested_too_deep(found, value.encode()) else found
     return value
 
 
 def _list(value: Any, path: str) -> list[Any]:
-    value = _parsed(value)
+    value = parsed_json(value)
     if value is None or value == "":
         return []
     if not isinstance(value, list):
@@ -237,7 +215,7 @@ def _message(item: Any, path: str, role_key: str, text_key: str) -> Message:
     if role_key not in item:
         raise ShapeError(f"{path}.{role_key}", "missing_field", f"the field {role_key!r} is missing")
     spelling = item[role_key]
-    role = ROLES.get(spelling.strip().lower()) if isinstance(spelling, str) else None
+    role = ROLES.get(_spelt(spelling)) if isinstance(spelling, str) else None
     if role is None:
         raise ShapeError(f"{path}.{role_key}", "unknown_role", f"unknown role {spelling!r}")
     calls = _calls(item, path)
@@ -245,7 +223,7 @@ def _message(item: Any, path: str, role_key: str, text_key: str) -> Message:
         raise ShapeError(f"{path}.{text_key}", "missing_field", f"the field {text_key!r} is missing")
     content = _content(item.get(text_key), f"{path}.{text_key}")
     if role == CALL:
-        call = _call(_parsed(content), f"{path}.{text_key}")
+        call = _call(parsed_json(content), f"{path}.{text_key}")
         return {"role": "assistant", "content": "", "tool_calls": [call]}
     message = _turn(role, content)
     if calls:
@@ -257,6 +235,10 @@ def _message(item: Any, path: str, role_key: str, text_key: str) -> Message:
     if role == "assistant" and thinking:
         message["reasoning_content"] = thinking
     return message
+
+
+def _spelt(role: str) -> str:
+    return role.strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def _content(value: Any, path: str) -> str:
@@ -282,7 +264,7 @@ def _call(value: Any, path: str) -> Message:
     function = value.get("function", value) if isinstance(value, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise ShapeError(path, "wrong_type", "a tool call needs a function with a name and arguments")
-    arguments = _parsed(function.get("arguments") or {})
+    arguments = parsed_json(function.get("arguments") or {})
     if not isinstance(arguments, dict):
         raise ShapeError(f"{path}.function.arguments", "wrong_type", f"is {kind(arguments)}, must be a JSON object")
     call: Message = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}

@@ -7,6 +7,16 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Line:
+    """One row of a JSONL file before it is parsed, which any process may do."""
+
+    file: str
+    line: int
+    data: bytes
+    """Without white space around it; never empty."""
+
+
+@dataclass(frozen=True)
 class RawRow:
     """One row as it was read: a JSON object, and where it stands (`line` counts from 1)."""
 
@@ -49,6 +59,8 @@ class Example:
     tools: list[dict[str, Any]] | None
     group: str
     """Examples of one group share a split."""
+    stratum: str = ""
+    """What splits are to have like shares of; empty without such a field."""
 
     @property
     def place(self) -> str:
@@ -60,33 +72,20 @@ class Example:
         """What the user wrote, one entry a message."""
         return [message["content"] for message in self.messages if message["role"] == "user"]
 
+    @property
+    def conversation(self) -> dict[str, Any]:
+        """As the split files have it."""
+        return {"messages": self.messages, **({"tools": self.tools} if self.tools else {})}
+
 
 @dataclass(frozen=True)
 class Fault:
-    """Why an example is dropped: a short code, and what shows it."""
+    """Why an example is dropped, or what is reported of it: a short code, and what shows it."""
 
     reason: str
     evidence: dict[str, Any]
 
-
-@dataclass(frozen=True)
-class Dropped:
-    """An example that was read and is not used."""
-
-    example: Example
-    fault: Fault
-    supervised_tokens: int
-    """What could have been learnt from it; 0 where the template cannot render it."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """An example that is used, measured with the model's tokenizer and template."""
-
-    example: Example
-    split: str
-    lengths: tuple[tuple[int, int], ...]
-    """Tokens and supervised tokens of each row that training makes of it: one, or one an assistant turn."""
-
-
-Outcome = Kept | Dropped | Quarantined
+    def in_words(self) -> str:
+        """The evidence as a line for people."""
+        words = [f"{key.replace('_', ' ')} {value}" for key, value in self.evidence.items()]
+        return str(self.evidence["detail"]) if "detail" in self.evidence else ", ".join(words)

@@ -1,38 +1,43 @@
-"""Curation from top to bottom: read, check, deduplicate, decontaminate, measure, split, write."""
+"""Curation from top to bottom: read, examine each row, decide over all rows, write, account for every one."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from tunelift.artifacts.records import digest, file_sha256
 from tunelift.artifacts.store import writing
-from tunelift.config.schema import CurateConfig, SourceConfig, SourceFormat
+from tunelift.config.curation import CurateConfig
 from tunelift.errors import UserError
 from tunelift.runtime import console
-from tunelift.runtime.chat import BOUNDARY_REMEDY, load_tokenizer
+from tunelift.runtime.hardware import detect as detect_hardware
 from tunelift.runtime.lengths import Lost
-from tunelift.runtime.turns import STABLE_REMEDY, TOOL_REASONS, TOOL_REMEDY
-from tunelift.runtime.vocabulary import add_tokens
+from tunelift.runtime.turns import TOOL_REASONS, TOOL_REMEDY
 from tunelift.stages.curate.card import data_set_card, funnel
-from tunelift.stages.curate.checks import learnable, measure, structure_fault
-from tunelift.stages.curate.contamination import Contamination, Questions
-from tunelift.stages.curate.documents import kind
-from tunelift.stages.curate.duplicates import ExactDuplicates, normalised
-from tunelift.stages.curate.formats import ShapeError, detect, to_conversation
+from tunelift.stages.curate.decide import Decided, decide
+from tunelift.stages.curate.decisions import decisions
+from tunelift.stages.curate.detection import detect
+from tunelift.stages.curate.examine import Chunk, Examined, Rules, dropped_entry, examine_chunks
+from tunelift.stages.curate.files import refuse_overlap
+from tunelift.stages.curate.page import write_curation_page
+from tunelift.stages.curate.passed import Passed
+from tunelift.stages.curate.processes import map_chunks
 from tunelift.stages.curate.read import read_source, source_fingerprint
-from tunelift.stages.curate.rows import Dropped, Example, Fault, Kept, Outcome, Quarantined, RawRow
-from tunelift.stages.curate.split import SPLITS, split_of
-from tunelift.stages.curate.write import Ledger, as_json, check_counts
+from tunelift.stages.curate.reasons import REMEDIES
+from tunelift.stages.curate.rows import Line, Quarantined, RawRow
+from tunelift.stages.curate.split import SPLITS
+from tunelift.stages.curate.write import Ledger, by_count, check_counts
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+NAMED_SOURCES = 3
+CHUNK_ROWS = 250
+CHUNKS_HERE = 16
+"""So many are done before other processes are started, which takes as long."""
 
 
 def curate(
@@ -49,6 +54,8 @@ def curate(
 ) -> dict[str, Any]:
     """Turn raw rows into a data set: train, validation and test splits, and an account of every row.
 
+    What is made depends on what the sources hold, not on their order or the number of processes.
+
     Args:
         config: Sources and rules.
         tokenizer_folder: The model folder whose tokenizer and chat template measure the rows.
@@ -56,7 +63,7 @@ def curate(
         max_length: Longest row in tokens; longer ones are dropped whole.
         max_truncated_ratio: Share of the supervised tokens that may be lost in this way.
         questions: By task name, what each of its items asks (the request alone, without the prompt around it).
-        seed: Decides the split together with a row's group.
+        seed: Decides the split together with a row's group, and what a budget draws.
         out: Folder to fill; files of an earlier attempt are overwritten.
         added_tokens: Tokens that training adds to the vocabulary, so that rows are measured as they will be trained on.
 
@@ -64,28 +71,29 @@ def curate(
         `content` (sha256 over the split files), `rows`, `splits`, `contamination`, `truncation` and `formats`.
 
     Raises:
-        UserError: a source cannot be read, too many rows are broken, more is lost to `max_length` than allowed, or a
-            split that is needed came out empty.
+        UserError: a source cannot be read, too many rows are broken, more is lost to `max_length` than allowed, one
+            group of alike rows is too large, or a split that is needed came out empty.
+        MachineError: a process was killed.
         CountError: the counts do not add up, which is a bug.
     """
-    tokenizer = load_tokenizer(tokenizer_folder, template)
-    add_tokens(tokenizer, added_tokens)
-    contamination = Contamination(Questions(questions, config.contamination_ngram, config.contamination_overlap))
-    reading = Reading(config)
-    judge = Judge(config, tokenizer, max_length, seed, contamination)
+    rules = Rules(config, tokenizer_folder, template, tuple(added_tokens), max_length, questions)
+    processes = detect_hardware().cores if config.processes == "auto" else config.processes
+    reading, account = Reading(config), Account(questions)
     with writing(out):
-        with Ledger(out) as ledger, console.progress("curate", unit="rows") as bar:
-            for row in reading.rows():
-                ledger.record(judge.outcome(row))
-                bar.advance()
-        stats = ledger.stats(reading.read, reading.formats, contamination.rates(), max_length)
+        with Ledger(out) as ledger, Passed(out / "passed.work") as passed:
+            examine(rules, reading, processes, passed, account, ledger)
+            decided = decide(passed, account.places, config, seed, processes)
+            write(passed, decided, account, ledger)
+        stats = ledger.stats(reading.read, reading.formats, max_length, account.counts() | decided.counts)
         check_counts(stats, out)
         _check_usable(config, stats, ledger, ledger.lost(max_length), max_truncated_ratio)
         content = digest({split: file_sha256(out / f"{split}.jsonl") for split in SPLITS})
         hashes = {source.path: source_fingerprint(source) for source in config.sources}
         (out / "stats.json").write_bytes(orjson.dumps(stats, option=orjson.OPT_INDENT_2) + b"\n")
-        (out / "README.md").write_text(
-            data_set_card(config, stats, hashes, content, max_length, seed), encoding="utf-8"
+        card = data_set_card(config, stats, hashes, content, max_length, seed)
+        (out / "README.md").write_text(card, encoding="utf-8")
+        write_curation_page(
+            out, name=_name(config), decisions=decisions(config, max_length, seed), sources=hashes, content=content
         )
     for line in funnel(stats):
         console.say(line)
@@ -100,93 +108,124 @@ def curate(
     }
 
 
+def _name(config: CurateConfig) -> str:
+    """What the page calls the data set: its sources."""
+    names = sorted(Path(source.path).name for source in config.sources)
+    return ", ".join(names[:NAMED_SOURCES]) + (f" and {len(names) - NAMED_SOURCES} more" * (len(names) > NAMED_SOURCES))
+
+
 @dataclass
 class Reading:
-    """Reads the sources in order, and counts what comes out of them before anything is decided."""
+    """Reads the sources, in the order of their paths, and counts what comes out of them before anything is decided."""
 
     config: CurateConfig
     read: Counter[str] = field(default_factory=Counter)
-    """Rows by source."""
+    """Rows by file."""
     formats: dict[str, str | None] = field(default_factory=dict)
-    """Format by source."""
+    """Format by file."""
 
-    def rows(self) -> Iterator[Example | Quarantined]:
-        """Each row as a conversation, or why it is none; at most `max_rows`."""
-        for source in self.config.sources:
+    def chunks(self) -> Iterator[Chunk]:
+        """All rows, at most `max_rows`, in chunks of one source.
+
+        Raises:
+            UserError: a source cannot be read, or a file is part of two.
+        """
+        refuse_overlap(self.config.sources)
+        sources = sorted(enumerate(self.config.sources), key=lambda entry: entry[1].path)
+        for number, source in sources:
             left = None if self.config.max_rows is None else self.config.max_rows - self.read.total()
             if left == 0:
                 return
             shape, rows = detect(source, islice(read_source(source), left))
-            for row in rows:
-                self.read[row.file] += 1
-                self.formats.setdefault(row.file, shape)
-                yield _example(row, shape, source, self.config.split.group_by) if isinstance(row, RawRow) else row
+            for some in _chunked(rows):
+                files = Counter(row.file for row in some)
+                self.read += files
+                self.formats |= dict.fromkeys(files, shape)
+                yield Chunk(number, source, shape, some)
 
 
-def _example(
-    row: RawRow, shape: SourceFormat | None, source: SourceConfig, group_by: str | None
-) -> Example | Quarantined:
-    assert shape is not None, "a row that could be read has a format"
-    try:
-        messages, tools = to_conversation(row.value, shape, source.system)
-        return Example(row.file, row.line, row.value, messages, tools, _group(row.value, messages, group_by))
-    except ShapeError as error:
-        return Quarantined(
-            row.file, row.line, error.path, error.reason, error.detail, row.text or as_json(row.value).decode()
-        )
-
-
-def _group(row: dict[str, Any], messages: list[dict[str, Any]], group_by: str | None) -> str:
-    """The text whose hash decides the split: the field named, or the first user message."""
-    if group_by is None:
-        return normalised(next((message["content"] for message in messages if message["role"] == "user"), ""))
-    value = row.get(group_by)
-    if value is None:
-        raise ShapeError(
-            f"$.{group_by}", "missing_field", f"the field {group_by!r} of curate.split.group_by is missing"
-        )
-    if not isinstance(value, str | int):
-        raise ShapeError(f"$.{group_by}", "wrong_type", f"is {kind(value)}, must be text or a whole number to group by")
-    return str(value)
+def _chunked(rows: Iterable[Line | RawRow | Quarantined]) -> Iterator[list[Line | RawRow | Quarantined]]:
+    rest = iter(rows)
+    while some := list(islice(rest, CHUNK_ROWS)):
+        yield some
 
 
 @dataclass
-class Judge:
-    """Decides what becomes of each row, in the order of the funnel."""
+class Account:
+    """What is counted and remembered of the rows beside the ledger."""
 
-    config: CurateConfig
-    tokenizer: PreTrainedTokenizerFast
-    max_length: int
-    seed: int
-    contamination: Contamination
-    duplicates: ExactDuplicates = field(default_factory=ExactDuplicates)
+    questions: dict[str, list[str]]
+    files: list[str] = field(default_factory=list)
+    """Of each row that passed, its file."""
+    places: list[str] = field(default_factory=list)
+    """Likewise, `file:line`."""
+    edited: Counter[str] = field(default_factory=Counter)
+    flagged: Counter[str] = field(default_factory=Counter)
+    items: dict[str, set[int]] = field(default_factory=dict)
+    """By task, the items found in any row."""
 
-    def outcome(self, row: Example | Quarantined) -> Outcome:
-        """Keep, drop with a reason, or quarantine."""
-        if isinstance(row, Quarantined):
-            return row
-        fault = structure_fault(row) or self.duplicates.fault(row) or self.contamination.fault(row)
-        measured = fault or measure(row, self.tokenizer, self.max_length, self.config.min_reply_tokens)
-        if isinstance(measured, Fault):
-            return Dropped(row, measured, learnable(row, self.tokenizer))
-        return Kept(row, split_of(row.group, self.config.split, self.seed), measured.lengths)
+    def note(self, row: Examined) -> None:
+        """Count what was done to a row and found in it."""
+        if row.facts:
+            self.files.append(row.file)
+            self.places.append(row.place)
+            self.edited.update(row.edits)
+            self.flagged.update(row.flags)
+        for task, item in row.items:
+            self.items.setdefault(task, set()).add(item)
+
+    def counts(self) -> dict[str, Any]:
+        """`edited`, `flagged`, `contamination` and `contaminated_items` of stats.json."""
+        items = {
+            task: {"items": len(texts), "found": len(self.items.get(task, ()))}
+            for task, texts in self.questions.items()
+        }
+        return {
+            "edited": by_count(self.edited),
+            "flagged": by_count(self.flagged),
+            "contamination": {task: count["found"] / max(count["items"], 1) for task, count in items.items()},
+            "contaminated_items": items,
+        }
 
 
-REMEDIES = {
-    "too_long": "Raise train.max_length.",
-    "reply_too_short": "Lower curate.min_reply_tokens.",
-    "template_refused": "Use data that the model's chat template can render, or a model whose template can.",
-    "template_ignores_system": "Put the system message at the beginning of the first user message.",
-    "template_ignores_reply": "Write thinking as <think>…</think> into the content; take out what the template drops.",
-    "template_not_prefix_stable": STABLE_REMEDY,
-    "token_across_boundary": BOUNDARY_REMEDY,
-    "end_of_turn_missing": "Use the template that the model was published with.",
-    "double_bos": "Use the template that the model was published with.",
-    "special_token_in_content": "Take the control tokens out of the rows' text.",
-    "not_utf8": "Convert the file to UTF-8, from Latin-1 with: iconv -f ISO-8859-1 -t UTF-8.",
-    "invalid_json": "Correct the lines; if the file is one JSON list, name it .json.",
-}
-"""What to do when this is the commonest reason why rows cannot be read or are not kept."""
+def examine(rules: Rules, reading: Reading, processes: int, passed: Passed, account: Account, ledger: Ledger) -> None:
+    """Look at each row alone: it passes, or is written to `dropped` or `quarantine`."""
+    examined = map_chunks(examine_chunks, (rules,), reading.chunks(), processes=processes, chunks_here=CHUNKS_HERE)
+    with console.progress("curate", unit="rows") as bar:
+        for source, rows in examined:
+            for row in rows:
+                account.note(row)
+                ledger.note_pii(row.place, row.pii)
+                if row.facts:
+                    passed.append(row.entry, row.raw, source, row.facts)
+                elif row.quarantined:
+                    ledger.quarantine(row.file, row.place, row.reason, row.finding, row.entry)
+                else:
+                    ledger.drop(
+                        row.file,
+                        row.place,
+                        row.reason,
+                        row.finding,
+                        row.entry,
+                        row.supervised_tokens,
+                        row.tokens,
+                    )
+            bar.advance(len(rows))
+
+
+def write(passed: Passed, decided: Decided, account: Account, ledger: Ledger) -> None:
+    """Write what was decided over all rows: the splits, the rows dropped, duplicates and conflicts."""
+    supervised = passed.supervised
+    for row, (file, place) in enumerate(zip(account.files, account.places, strict=True)):
+        if fault := decided.faults.get(row):
+            entry = dropped_entry(place, fault, passed.raw(row))
+            ledger.drop(file, place, fault.reason, fault.in_words(), entry, int(supervised[row]))
+        else:
+            ledger.keep(SPLITS[decided.splits[row]], file, passed.line(row), passed.lengths(row))
+    for line in decided.duplicates:
+        ledger.write("duplicates", line)
+    for line in decided.conflicts:
+        ledger.write("conflicts", line)
 
 
 def _check_usable(

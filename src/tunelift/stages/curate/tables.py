@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from tunelift.errors import UserError
 from tunelift.runtime import hub
@@ -32,9 +34,9 @@ def from_parquet(path: Path, file: str) -> Iterator[RawRow | Quarantined]:
                 for index in range(batch.num_rows):
                     number += 1
                     yield _arrow_row(batch, index, file, number)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # The latter: a column's name.
         raise UserError(
-            f"The file cannot be read as Parquet: {str(error).splitlines()[0]}.",
+            f"The file cannot be read as Parquet: {first_line(error)}.",
             where=str(path),
             remedy="Write or copy it again; a text file needs the suffix .jsonl, .json or .csv.",
         ) from error
@@ -44,11 +46,27 @@ def _arrow_row(batch: Any, index: int, file: str, number: int) -> RawRow | Quara
     row = batch.slice(index, 1)
     try:
         return RawRow(file, number, without_nulls(row.to_pylist()[0]))
-    except UnicodeDecodeError as error:
+    except ValueError as error:  # Bytes that are no UTF-8, a date that Python has none for, Arrow's own refusals.
+        return _unreadable(error, file, number, row)
+
+
+def _unreadable(error: ValueError, file: str, number: int, row: Any) -> Quarantined:
+    """A row that Arrow holds and Python cannot; `raw` has each column as far as it goes."""
+    columns = orjson.dumps(dict(_columns(row)), default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    if isinstance(error, UnicodeDecodeError):
         detail = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
-        return Quarantined(
-            file, number, "$", "not_utf8", detail, error.object.decode("utf-8", errors="backslashreplace")
-        )
+        return Quarantined(file, number, "$", "not_utf8", detail, columns)
+    return Quarantined(file, number, "$", "wrong_type", f"a value cannot be read: {first_line(error)}", columns)
+
+
+def _columns(row: Any) -> Iterator[tuple[str, Any]]:
+    for name in row.schema.names:
+        try:
+            yield name, row.column(name).to_pylist()[0]
+        except UnicodeDecodeError as error:
+            yield name, error.object.decode("utf-8", errors="backslashreplace")
+        except ValueError as error:
+            yield name, f"({first_line(error)})"
 
 
 def without_nulls(value: Any, levels: int = KEPT_LEVELS) -> Any:
@@ -77,7 +95,7 @@ def from_folder(path: Path, file: str, split: str) -> Iterator[RawRow | Quaranti
         saved = load_from_disk(str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"The folder cannot be loaded as a data set: {_first_line(error)}.",
+            f"The folder cannot be loaded as a data set: {first_line(error)}.",
             where=str(path),
             remedy="Write it again with save_to_disk.",
         ) from error
@@ -104,7 +122,7 @@ def from_hub(name: str, split: str, commit: str) -> Iterator[RawRow | Quarantine
         loaded = load_dataset(name, split=split, revision=commit)
     except Exception as error:  # `datasets` lets errors of many libraries through: Arrow, fsspec, httpx, its own.
         raise UserError(
-            f"The data set cannot be loaded: {_first_line(error)}.",
+            f"The data set cannot be loaded: {first_line(error)}.",
             where=f"hub:{name}",
             remedy="Check split and revision. If a row is malformed, download the file and name it as path: "
             "bad rows are then set aside one by one.",
@@ -112,9 +130,20 @@ def from_hub(name: str, split: str, commit: str) -> Iterator[RawRow | Quarantine
     yield from _numbered(loaded, f"hub:{name}/{split}")
 
 
-def _numbered(rows: Iterable[dict[str, Any]], file: str) -> Iterator[RawRow]:
-    for number, value in enumerate(rows, start=1):
-        yield RawRow(file, number, without_nulls(dict(value)))
+def _numbered(rows: Any, file: str) -> Iterator[RawRow | Quarantined]:
+    """`rows` are a `datasets.Dataset`, which stops at a value that it cannot read: from there on, row by row."""
+    number = 0
+    try:
+        for value in rows:
+            yield RawRow(file, number + 1, without_nulls(dict(value)))
+            number += 1
+    except ValueError:
+        for index in range(number, len(rows)):
+            try:
+                yield RawRow(file, index + 1, without_nulls(dict(rows[index])))
+            except ValueError as error:
+                stored = rows.with_format("arrow")[index]
+                yield _unreadable(error, file, index + 1, stored)
 
 
 def hub_commit(name: str, revision: str | None) -> str:
@@ -140,5 +169,5 @@ def hub_commit(name: str, revision: str | None) -> str:
         return str(HfApi().dataset_info(name, revision=revision).sha)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

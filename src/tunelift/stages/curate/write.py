@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+import numpy as np
 import orjson
 
 from tunelift.runtime.lengths import LongRow, Lost
-from tunelift.stages.curate.rows import Dropped, Example, Kept, Outcome, Quarantined
-from tunelift.stages.curate.split import SPLITS, short_hash
+from tunelift.stages.curate.histogram import histogram
+from tunelift.stages.curate.split import SPLITS
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+FILES = (*SPLITS, "dropped", "quarantine", "duplicates", "conflicts", "pii")
+PII_SAMPLES = 5
 
 
 class CountError(RuntimeError):
     """Rows were lost or counted twice: a fault of tunelift, never of the data."""
 
 
+@dataclass
+class Found:
+    """Personal data of one kind."""
+
+    action: str
+    rows: int = 0
+    found: int = 0
+    samples: list[str] = field(default_factory=list)
+    """Masked."""
+
+
 class Ledger:
-    """Writes each row's outcome as it is decided, and counts; rows stand in the files in the order they were read."""
+    """Writes each row's outcome as it is decided, and counts."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -34,15 +49,18 @@ class Ledger:
         self.long: list[LongRow] = []
         """The rows that are dropped for their length alone."""
         self.kept: Counter[str] = Counter()
-        self.lengths: dict[str, list[tuple[tuple[int, int], ...]]] = {split: [] for split in SPLITS}
-        """By split and row, tokens and supervised tokens of each row that training makes of it."""
+        self.lengths: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS}
+        """By split, tokens and supervised tokens of each row that training makes of it."""
+        self.rows: Counter[str] = Counter()
+        """Rows of each split."""
         self.first: dict[str, tuple[str, str]] = {}
         """By reason, the place and the finding of the first row it befell."""
+        self.pii: dict[str, Found] = {}
         self._stack = ExitStack()
         self._files: dict[str, IO[bytes]] = {}
 
     def __enter__(self) -> Ledger:
-        for name in (*SPLITS, "dropped", "quarantine"):
+        for name in FILES:
             self._files[name] = self._stack.enter_context((self.out / f"{name}.jsonl").open("wb"))
         return self
 
@@ -51,121 +69,101 @@ class Ledger:
     ) -> None:
         self._stack.close()
 
-    def record(self, outcome: Outcome) -> None:
-        """Write and count one row."""
-        match outcome:
-            case Kept():
-                self._keep(outcome)
-            case Dropped(example=example, fault=fault, supervised_tokens=supervised):
-                self.dropped.setdefault(example.file, Counter())[fault.reason] += 1
-                self.unlearnt[fault.reason] += supervised
-                if fault.reason == "too_long":
-                    row_id = _id(_conversation(example))
-                    self.long.append(LongRow(row_id, example.place, fault.evidence["tokens"], supervised))
-                self.first.setdefault(fault.reason, (example.place, _in_words(fault.evidence)))
-                entry = {
-                    "source": example.place,
-                    "reason": fault.reason,
-                    "evidence": fault.evidence,
-                    "row": example.raw,
-                }
-                self._write("dropped", entry)
-            case Quarantined():
-                self.quarantined.setdefault(outcome.file, Counter())[outcome.reason] += 1
-                inside = "" if outcome.path == "$" else f"{outcome.path}: "
-                self.first.setdefault(outcome.reason, (outcome.place, inside + outcome.detail))
-                self._write("quarantine", _quarantine_entry(outcome))
+    def quarantine(self, file: str, place: str, reason: str, finding: str, entry: bytes) -> None:
+        """Write and count a row that could not be read."""
+        self.quarantined.setdefault(file, Counter())[reason] += 1
+        self.first.setdefault(reason, (place, finding))
+        self._files["quarantine"].write(entry)
 
-    def _keep(self, kept: Kept) -> None:
-        example = kept.example
-        self.kept[example.file] += 1
-        self.lengths[kept.split].append(kept.lengths)
-        conversation = _conversation(example)
-        entry = {
-            "id": _id(conversation),
-            **conversation,
-            "source": example.place,
-            "group": short_hash(example.group),
-            "tokens": sum(tokens for tokens, _ in kept.lengths),
-            "supervised_tokens": sum(learnt for _, learnt in kept.lengths),
-            "training_rows": len(kept.lengths),
-        }
-        self._write(kept.split, entry)
+    def drop(
+        self, file: str, place: str, reason: str, finding: str, entry: bytes, supervised_tokens: int, tokens: int = 0
+    ) -> None:
+        """Write and count a row that is not used; `tokens` says how long it is if it is too long."""
+        self.dropped.setdefault(file, Counter())[reason] += 1
+        self.unlearnt[reason] += supervised_tokens
+        if reason == "too_long":
+            self.long.append(LongRow(place, place, tokens, supervised_tokens))
+        self.first.setdefault(reason, (place, finding))
+        self._files["dropped"].write(entry)
 
-    def _write(self, name: str, entry: dict[str, Any]) -> None:
+    def keep(self, split: str, file: str, entry: bytes, lengths: list[tuple[int, int]]) -> None:
+        """Write and count a row of a split."""
+        self.kept[file] += 1
+        self.rows[split] += 1
+        self.lengths[split] += lengths
+        self._files[split].write(entry)
+
+    def note_pii(self, place: str, findings: tuple[dict[str, Any], ...]) -> None:
+        """List and count personal data of a row, whatever becomes of the row."""
+        for kind in dict.fromkeys(str(finding["kind"]) for finding in findings):
+            of_kind = [finding for finding in findings if finding["kind"] == kind]
+            counted = self.pii.setdefault(kind, Found(of_kind[0]["action"]))
+            counted.rows += 1
+            counted.found += len(of_kind)
+            room = PII_SAMPLES - len(counted.samples)
+            counted.samples += [str(finding["masked"]) for finding in of_kind[:room]]
+        for finding in findings:
+            self.write("pii", {"source": place, **finding})
+
+    def write(self, name: str, entry: Mapping[str, Any]) -> None:
+        """A line of `duplicates`, `conflicts` or `pii`."""
         self._files[name].write(as_json(entry) + b"\n")
 
     def lost(self, max_length: int) -> Lost:
         """What the limit on length costs, over all splits."""
-        left = sum(learnt for rows in self.lengths.values() for lengths in rows for _, learnt in lengths)
+        left = sum(learnt for lengths in self.lengths.values() for _, learnt in lengths)
         return Lost(max_length, tuple(self.long), left)
 
     def stats(
-        self, read: Counter[str], formats: dict[str, str | None], contamination: dict[str, float], max_length: int
+        self, read: Counter[str], formats: Mapping[str, str | None], max_length: int, more: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The content of stats.json; `read` and `formats` are by source, lengths of the rows that training sees."""
-        seen = {split: [length for lengths in rows for length in lengths] for split, rows in self.lengths.items()}
+        """The content of stats.json; `read` and `formats` are by source, `more` is what others have counted."""
         return {
             "rows": {
                 "read": read.total(),
                 "kept": self.kept.total(),
-                "dropped": _sorted(sum(self.dropped.values(), Counter())),
-                "quarantined": _sorted(sum(self.quarantined.values(), Counter())),
+                "dropped": by_count(sum(self.dropped.values(), Counter())),
+                "quarantined": by_count(sum(self.quarantined.values(), Counter())),
             },
             "splits": {
                 split: {
-                    "rows": len(self.lengths[split]),
-                    "tokens": sum(all_ for all_, _ in rows),
-                    "supervised_tokens": sum(learnt for _, learnt in rows),
-                    "training_rows": len(rows),
+                    "rows": self.rows[split],
+                    "tokens": sum(tokens for tokens, _ in lengths),
+                    "supervised_tokens": sum(learnt for _, learnt in lengths),
+                    "training_rows": len(lengths),
                 }
-                for split, rows in seen.items()
+                for split, lengths in self.lengths.items()
             },
-            "dropped_supervised_tokens": _sorted(self.unlearnt),
+            "dropped_supervised_tokens": by_count(self.unlearnt),
             "truncation": self.lost(max_length).as_json(),
-            "contamination": contamination,
+            "pii": {kind: vars(self.pii[kind]) for kind in sorted(self.pii)},
+            **more,
             "sources": {
                 file: {
                     "format": formats.get(file),
                     "read": read[file],
                     "kept": self.kept[file],
-                    "dropped": _sorted(self.dropped.get(file, Counter())),
-                    "quarantined": _sorted(self.quarantined.get(file, Counter())),
+                    "dropped": by_count(self.dropped.get(file, Counter())),
+                    "quarantined": by_count(self.quarantined.get(file, Counter())),
                 }
                 for file in read
             },
-            "lengths": {
-                split: {
-                    "tokens": _quantiles([tokens for tokens, _ in rows]),
-                    "supervised_tokens": _quantiles([learnt for _, learnt in rows]),
-                }
-                for split, rows in seen.items()
-            },
+            "lengths": {split: _of_both(lengths, _quantiles) for split, lengths in self.lengths.items()},
+            "histograms": {split: _of_both(lengths, histogram) for split, lengths in self.lengths.items()},
         }
 
 
-def _conversation(example: Example) -> dict[str, Any]:
-    return {"messages": example.messages, **({"tools": example.tools} if example.tools else {})}
+def _of_both(lengths: list[tuple[int, int]], summary: Any) -> dict[str, Any]:
+    """A summary of the tokens, and one of the supervised tokens."""
+    columns = np.asarray(lengths, dtype=np.int64).reshape(-1, 2)
+    return {"tokens": summary(columns[:, 0]), "supervised_tokens": summary(columns[:, 1])}
 
 
-def _id(conversation: dict[str, Any]) -> str:
-    return short_hash(as_json(conversation).decode())
-
-
-def _in_words(evidence: dict[str, Any]) -> str:
-    words = [f"{key.replace('_', ' ')} {value}" for key, value in evidence.items()]
-    return str(evidence["detail"]) if "detail" in evidence else ", ".join(words)
-
-
-def _quarantine_entry(row: Quarantined) -> dict[str, Any]:
-    return {
-        "file": row.file,
-        "line": row.line,
-        "path": row.path,
-        "reason": row.reason,
-        "detail": row.detail,
-        "raw": row.raw,
-    }
+def _quantiles(values: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, int]:
+    """Nearest-rank quantiles; empty for no values."""
+    ranked = np.sort(values)
+    places = {name: max(0, int(np.ceil(share * len(ranked))) - 1) for name, share in QUANTILES.items()}
+    return {name: int(ranked[place]) for name, place in places.items()} if len(ranked) else {}
 
 
 def as_json(value: Any) -> bytes:
@@ -173,15 +171,9 @@ def as_json(value: Any) -> bytes:
     return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
 
 
-def _sorted(counts: Counter[str]) -> dict[str, int]:
+def by_count(counts: Counter[str]) -> dict[str, int]:
     """The commonest first; by name where equal."""
     return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
-
-
-def _quantiles(values: list[int]) -> dict[str, int]:
-    """Nearest-rank quantiles; empty for no values."""
-    ranked = sorted(values)
-    return {name: ranked[math.ceil(share * len(ranked)) - 1] for name, share in QUANTILES.items()} if ranked else {}
 
 
 def check_counts(stats: dict[str, Any], out: Path) -> None:
@@ -207,5 +199,8 @@ def check_counts(stats: dict[str, Any], out: Path) -> None:
 
 
 def _lines(path: Path) -> int:
+    count = 0
     with path.open("rb") as file:
-        return sum(1 for _ in file)
+        while block := file.read(1 << 20):
+            count += block.count(b"\n")
+    return count

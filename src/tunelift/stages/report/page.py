@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -15,17 +13,13 @@ from markupsafe import Markup
 
 from tunelift.config.evaluation import NOISE_ARM
 from tunelift.runtime.console import clock
+from tunelift.runtime.page import write_page as render_page
 from tunelift.stages.report import background, sections, wording
 from tunelift.stages.report.browser import embedded_items
 from tunelift.stages.report.evidence import Evidence, Json
 from tunelift.stages.report.forest import MARKS
 
 TEMPLATES = Path(__file__).parent / "template"
-_HIDDEN = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    r"\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]+"
-)
-"""The same characters as in report.js: they show nothing, move the text about, or are no characters at all."""
 
 
 def write_pages(
@@ -82,57 +76,33 @@ def write_pages(
 
 def write_page(page: str, context: Json, out: Path) -> None:
     """Render `page` from its template into `out`, with our own style and scripts inside."""
-    style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("base.css", "report.css"))
-    scripts = ("page.js", "fields.js", "report.js") if page == "report.html" else ("page.js",)
-    script = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in scripts)
-    ours = {
-        "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
-        # Ours, not a model's: the policy lets this one script run, whatever else gets into the page.
-        "style": Markup(style),
-        "script": Markup(script),
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    words = {
+        name: getattr(wording, name)
+        for name in (
+            "label",
+            "number",
+            "percent",
+            "points",
+            "interval",
+            "probability",
+            "fact",
+            "score",
+            "change",
+            "span",
+            "unit",
+            "amount",
+        )
     }
-    text = _environment().get_template(f"{page}.j2").render(context | ours)
-    # A lone surrogate, which a model can write, has no UTF-8.
-    (out / page).write_bytes(text.encode("utf-8", "backslashreplace"))
-
-
-def _environment() -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=lambda template: not (template or "").endswith(".md.j2"),
-        undefined=jinja2.StrictUndefined,
-        finalize=_visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    made = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0")
+    render_page(
+        page,
+        context | {"made": made},
+        out,
+        templates=TEMPLATES,
+        styles=("report.css",),
+        scripts=("fields.js", "report.js") if page == "report.html" else (),
+        words=words | {"clock": clock, "cell": markdown_cell, "pretty": _pretty, "sign": MARKS.__getitem__},
     )
-    words = (
-        "label",
-        "number",
-        "percent",
-        "points",
-        "interval",
-        "probability",
-        "fact",
-        "score",
-        "change",
-        "span",
-        "unit",
-        "amount",
-    )
-    environment.filters |= {word: getattr(wording, word) for word in words}
-    environment.filters |= {"clock": clock, "cell": markdown_cell, "pretty": _pretty}
-    environment.globals |= {"MARKS": MARKS}
-    return environment
-
-
-def _visible(value: Any) -> Any:
-    """Text from elsewhere with what cannot be seen, or would move other text about, named by its code."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    return _HIDDEN.sub(lambda match: " ".join(f"U+{ord(character):04X}" for character in match[0]), value)
 
 
 def markdown_cell(value: Any) -> str:

@@ -42,7 +42,7 @@ def schema_valid(options: SchemaOptions, place: Place) -> Bound:
     path = place.folder / options.schema_file
     schema = _read_schema(path, place)
     check_schema(schema, str(path))
-    validator = _validator(schema)
+    validator = schema_validator(schema)
 
     def function(output: str, item: Item, task: Task) -> float:
         value = _parsed(output, options)
@@ -69,7 +69,7 @@ def _valid_call(parsed: tuple[Any] | None, item: Item, task: Task) -> float:
     schema = argument_schema(item.tools or task.tools or (), call["tool"])
     if schema is None or set(call) != {"tool", "arguments"}:
         return 0.0
-    return float(_allows(_validator(schema), call["arguments"]))
+    return float(_allows(schema_validator(schema), call["arguments"]))
 
 
 def argument_schema(tools: tuple[Any, ...], name: Any) -> dict[str, Any] | None:
@@ -81,7 +81,8 @@ def argument_schema(tools: tuple[Any, ...], name: Any) -> dict[str, Any] | None:
     return None
 
 
-def _validator(schema: Any) -> Draft202012Validator:
+def schema_validator(schema: Any) -> Draft202012Validator:
+    """Judges values by a schema that was checked; it fetches nothing from the network."""
     from jsonschema import Draft202012Validator
     from referencing import Registry
 

@@ -1,0 +1,160 @@
+"""What is mended in a conversation: text that was decoded wrongly, control characters, white space.
+
+Nothing that has a meaning is touched: quotes, ligatures, widths, HTML entities and the Unicode form stay as they are,
+and so does what stands in code fences.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tunelift.config.curation import CleanConfig
+
+Message = dict[str, Any]
+
+CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u206a-\u206f\ufff9-\ufffc\ufeff\ud800-\udfff]")
+"""What ftfy takes out or repairs, wherever it stands; joiners and marks of direction are no such characters."""
+FOREIGN = re.compile(r"[^\x00-\x7f]+")
+FOLLOWING = "\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸЂЃѓЉЊЌЋЏђљњќћџЎўЈҐЁЄЇІіґё№єјЅѕї"
+"""The bytes 80 to BF as Windows code pages show them: in UTF-8 they follow the first byte of a character."""
+UNUSUAL = re.compile(
+    "[^\x00-\x7f](?:(?<=[^\xa0-\xffœŒ‘’“”„…–—•€™А-яЁё\u0590-\u0eff\u3000-\u30ff\u3400-\u9fff\uac00-\ud7a3\uff00-\uffdc"
+    f"\u2600-\u27bf\ufe0f\u200d\U0001f000-\U0001faff])|(?<=[Â-ôРСВГв])[{FOLLOWING}]|(?<=[ÂÃ])(?![A-Za-zÀ-ÿ])|(?<=ï)»¿)"
+)
+"""Mojibake has one of these: a character met in few texts, or the two that one was taken for."""
+NEAR = 3
+"""Characters beside one that is not ASCII that can tell whether it is mojibake."""
+LOOSE = re.compile(r"\n(?:(?<=[^\S\n]\n)|\n\n)")
+"""White space at the end of a line, or two blank lines: without one there is nothing to do inside a text."""
+FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})(.*)")
+
+
+def mend(messages: Sequence[Message], config: CleanConfig) -> tuple[list[Message], tuple[str, ...]]:
+    """The messages with their texts mended, and what was done: `unicode`, `whitespace`, or neither.
+
+    Unicode is repaired in everything that a message says, the arguments of tool calls included; white space in its
+    text and thinking. Mending twice is mending once. Messages that need nothing come back as they are.
+    """
+    edits: dict[str, None] = {}
+    mended, before = list(messages), None
+    while mended != before:  # Again, since mojibake can come to light at the beginning of a line.
+        before = mended
+        if config.unicode:
+            mended = [_with_strings(message, repaired) for message in before]
+            edits |= {"unicode": None} if mended != before else {}
+        if config.whitespace:
+            loose, mended = mended, [_with_texts(message, tidied) for message in mended]
+            edits |= {"whitespace": None} if mended != loose else {}
+    return mended, tuple(sorted(edits))
+
+
+def _with_texts(message: Message, edit: Callable[[str], str]) -> Message:
+    texts = {key: message[key] for key in ("content", "reasoning_content") if isinstance(message.get(key), str)}
+    changed = {key: new for key, old in texts.items() if (new := edit(old)) != old}
+    return {**message, **changed} if changed else message
+
+
+def _with_strings(message: Message, edit: Callable[[str], str]) -> Message:
+    message = _with_texts(message, edit)
+    calls = message.get("tool_calls")
+    return {**message, "tool_calls": map_strings(calls, edit)} if calls else message
+
+
+def map_strings(value: Any, edit: Callable[[str], str]) -> Any:
+    """A JSON value with each of its strings edited; the keys of objects stay."""
+    if isinstance(value, str):
+        return edit(value)
+    if isinstance(value, list):
+        return [map_strings(entry, edit) for entry in value]
+    if isinstance(value, dict):
+        return {key: map_strings(entry, edit) for key, entry in value.items()}
+    return value
+
+
+def repaired(text: str) -> str:
+    """Text without control characters and terminal escapes, and with mojibake undone."""
+    # ftfy costs half a millisecond for a page, so that what cannot need it is found first.
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return _fixed(text) if CONTROL.search(text) or _looks_bad(text) else text
+
+
+def _looks_bad(text: str) -> bool:
+    if not UNUSUAL.search(text):
+        return False
+    from ftfy.badness import is_bad
+
+    spans = (match.span() for match in FOREIGN.finditer(text))
+    return is_bad("\n".join(text[max(0, start - NEAR) : end + NEAR] for start, end in spans))
+
+
+def _fixed(text: str) -> str:
+    from ftfy import fix_text
+
+    return fix_text(
+        text,
+        unescape_html=False,
+        fix_latin_ligatures=False,
+        fix_character_width=False,
+        uncurl_quotes=False,
+        fix_line_breaks=False,
+        normalization=None,
+    )
+
+
+def tidied(text: str) -> str:
+    """Text without white space at its ends and at the ends of its lines, and with one blank line where there are more.
+
+    Code fences keep theirs. An indented block keeps its indentation: its first line is not moved against the others.
+    """
+    text = text.replace("\r\n", "\n") if "\r" in text else text
+    if text[:1].isspace():
+        text = _without_blank_start(text)
+    text = text.rstrip()
+    return text if LOOSE.search(text) is None else _tidied_lines(text)
+
+
+def _without_blank_start(text: str) -> str:
+    first = text.lstrip()
+    start = text.rfind("\n", 0, len(text) - len(first)) + 1
+    indent = text[start : len(text) - len(first)]
+    rest = [line for line in text[start:].split("\n")[1:] if line.strip()]
+    return text[start:] if rest and all(line.startswith(indent) for line in rest) else first
+
+
+def _tidied_lines(text: str) -> str:
+    lines: list[str] = []
+    fences = Fences()
+    for line in text.split("\n"):
+        inside = fences.open
+        fences.feed(line)
+        if inside and fences.open:
+            lines.append(line)
+            continue
+        line = line.rstrip()
+        if line or not lines or lines[-1] or inside:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+class Fences:
+    """Follows code fences from line to line, as CommonMark 4.5 has them."""
+
+    def __init__(self) -> None:
+        self.open = ""
+        """The fence that is open, empty if none is."""
+        self.lines = 0
+        """Lines that could open or close a fence so far."""
+
+    def feed(self, line: str) -> None:
+        """Take in the next line."""
+        match = FENCE.match(line) if "```" in line or "~~~" in line else None
+        if match is None or "`" in match[2]:
+            return
+        self.lines += 1
+        if not self.open:
+            self.open = match[1]
+        elif match[1].startswith(self.open) and not match[2].strip():
+            self.open = ""

@@ -1,0 +1,247 @@
+"""What only the whole set can tell: which rows are duplicates or contradict each other, which stay, in which split.
+
+Rows are named by their number in the order of reading; a step that looks at some rows only numbers them anew, from 0.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from tunelift.config.curation import CurateConfig, DuplicatesConfig
+from tunelift.stages.curate.leakage import Settled, settle
+from tunelift.stages.curate.mix import draw
+from tunelift.stages.curate.near import Pair, Sketch, choose, conflicts, joined, near_duplicates, sketch
+from tunelift.stages.curate.passed import Passed, StoredTexts
+from tunelift.stages.curate.processes import map_chunks
+from tunelift.stages.curate.rows import Fault
+from tunelift.stages.curate.similarity import Hashes, Rows, Sets, common_shingles, mixed, row_sets
+from tunelift.stages.curate.split import SPLITS, refuse_large_group
+
+CHUNK_ROWS = 2000
+CHUNKS_HERE = 4
+SHOWN_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What becomes of the rows that passed."""
+
+    faults: dict[int, Fault]
+    """Why a row is dropped."""
+    splits: NDArray[np.uint8]
+    """The number of each row's split in `SPLITS`; of a row that is dropped it means nothing."""
+    duplicates: list[dict[str, Any]]
+    """Lines of duplicates.jsonl."""
+    conflicts: list[dict[str, Any]]
+    """Lines of conflicts.jsonl."""
+    counts: dict[str, Any]
+    """`duplicates`, `conflicts`, `groups`, `leakage` and `mix` of stats.json."""
+
+
+def decide(passed: Passed, places: Sequence[str], config: CurateConfig, seed: int, processes: int) -> Decided:
+    """Decide over all rows that passed.
+
+    Args:
+        places: Where each row stands, as `file:line`.
+        seed: Decides the split and what a budget draws.
+
+    Raises:
+        UserError: one group holds too many rows.
+        MachineError: a process was killed.
+    """
+    left = np.arange(len(passed))
+    faults, left = _without_equals(passed, places, left)
+    pairs, common = _near_pairs(passed.texts(left), config.duplicates, processes)
+    pairs = [pair._replace(a=int(left[pair.a]), b=int(left[pair.b])) for pair in pairs]
+    near = choose(pairs, len(passed)) if config.duplicates.near == "drop" else {}
+    faults |= {
+        row: Fault("near_duplicate", {"duplicate_of": places[pair.a], "jaccard": pair.jaccard})
+        for row, pair in near.items()
+    }
+    left = _without(left, near)
+    drawn = left[_drawn(passed, left, config, seed)]
+    mix = _mix(passed, left, drawn, config)
+    faults |= {int(row): Fault("not_sampled", _budget(config)) for row in np.setdiff1d(left, drawn)}
+    settled = _settled(passed, places, drawn, pairs, common, config, seed)
+    splits = np.zeros(len(passed), np.uint8)
+    splits[drawn] = settled.splits
+    contradictions = [
+        drawn[rows].tolist() for rows in conflicts(passed.column("prompt")[drawn], passed.column("reply")[drawn])
+    ]
+    _, sizes = np.unique(settled.grouped, return_counts=True)
+    counts = {
+        "duplicates": _duplicate_counts(faults, pairs, near),
+        "conflicts": {"prompts": len(contradictions), "rows": sum(map(len, contradictions))},
+        "groups": {"count": len(sizes), "largest": round(int(sizes.max(initial=0)) / max(len(drawn), 1), 4)},
+        "leakage": {
+            "threshold": config.duplicates.threshold,
+            "compared": settled.compared,
+            "moved": settled.moved,
+            "pairs": 0,
+        },
+        "mix": mix,
+    }
+    return Decided(
+        faults,
+        splits,
+        list(_pair_lines(pairs, places, near, config.duplicates)),
+        [_conflict_line(passed, places, rows, splits) for rows in contradictions],
+        counts,
+    )
+
+
+def _without_equals(passed: Passed, places: Sequence[str], left: Rows) -> tuple[dict[int, Fault], Rows]:
+    """Exact duplicates: of equal conversations the first stays."""
+    _, first, place = np.unique(passed.column("exact"), return_index=True, return_inverse=True)
+    kept = first[place]
+    later = np.flatnonzero(kept != left)
+    faults = {int(row): Fault("exact_duplicate", {"duplicate_of": places[kept[row]]}) for row in later}
+    return faults, np.setdiff1d(left, later)
+
+
+def _without(rows: Rows, dropped: Iterable[int]) -> Rows:
+    return np.setdiff1d(rows, np.fromiter(dropped, dtype=np.int64))
+
+
+def _near_pairs(texts: StoredTexts, config: DuplicatesConfig, processes: int) -> tuple[list[Pair], Hashes]:
+    """Near duplicates among the rows of `texts`, and the boilerplate that does not count."""
+    rows = len(texts)
+    common = common_shingles(texts, rows, config.on)
+    if config.near == "off" or rows < 2:
+        return [], common
+    chunks = (np.arange(start, min(start + CHUNK_ROWS, rows)) for start in range(0, rows, CHUNK_ROWS))
+    parts: Iterable[Sketch] = map_chunks(
+        _sketcher, (texts, config, common), chunks, processes=processes, chunks_here=CHUNKS_HERE
+    )
+
+    def apply(check: Callable[[Rows], list[Pair]], blocks: Iterable[Rows]) -> Iterator[list[Pair]]:
+        return map_chunks(_as_it_is, (check,), blocks, processes=processes, chunks_here=CHUNKS_HERE)
+
+    return near_duplicates(texts, joined(list(parts)), config, common, apply), common
+
+
+def _sketcher(texts: StoredTexts, config: DuplicatesConfig, common: Hashes) -> Callable[[Rows], Sketch]:
+    return lambda rows: sketch(texts(rows), config.on, common)
+
+
+def _as_it_is(check: Callable[[Rows], list[Pair]]) -> Callable[[Rows], list[Pair]]:
+    return check
+
+
+def _drawn(passed: Passed, left: Rows, config: CurateConfig, seed: int) -> NDArray[np.bool_]:
+    """Which of the rows stay under the weights and the budget."""
+    weights = [source.weight for source in config.sources if source.weight is not None]
+    if not weights and config.keep_rows is None and config.keep_tokens is None:
+        return np.ones(len(left), dtype=bool)
+    salt = mixed(np.asarray([seed + 1], dtype=np.uint64))
+    return draw(
+        passed.sources[left],
+        mixed(passed.column("exact")[left] ^ salt),
+        passed.tokens[left],
+        weights=weights or None,
+        keep_rows=config.keep_rows,
+        keep_tokens=config.keep_tokens,
+    )
+
+
+def _budget(config: CurateConfig) -> dict[str, Any]:
+    """What keeps a row out that nothing is wrong with."""
+    limits = {"keep_rows": config.keep_rows, "keep_tokens": config.keep_tokens}
+    weights = {source.path: source.weight for source in config.sources if source.weight is not None}
+    return {name: limit for name, limit in limits.items() if limit is not None} | (
+        {"weights": weights} if weights else {}
+    )
+
+
+def _mix(passed: Passed, left: Rows, drawn: Rows, config: CurateConfig) -> dict[str, Any]:
+    """By source, what passed and what was drawn; empty if all were."""
+    if not _budget(config):
+        return {}
+    both = [np.bincount(passed.sources[rows], minlength=len(config.sources)) for rows in (left, drawn)]
+    return {
+        source.path: {"weight": source.weight, "passed": int(both[0][number]), "kept": int(both[1][number])}
+        for number, source in enumerate(config.sources)
+    }
+
+
+def _settled(
+    passed: Passed,
+    places: Sequence[str],
+    drawn: Rows,
+    pairs: Sequence[Pair],
+    common: Hashes,
+    config: CurateConfig,
+    seed: int,
+) -> Settled:
+    """The split of the drawn rows, proved to keep alike rows together."""
+    texts, duplicates = passed.texts(drawn), config.duplicates
+    number = np.full(len(passed), -1)
+    number[drawn] = np.arange(len(drawn))
+    edges = number[np.asarray([(pair.a, pair.b) for pair in pairs], dtype=np.int64).reshape(-1, 2)]
+
+    def sets_of(rows: Rows) -> Sets:
+        return row_sets(texts(rows), duplicates.on, common)
+
+    def describe(row: int) -> tuple[str, str]:
+        whole = int(drawn[row])
+        field = config.split.group_by
+        text = str(orjson.loads(passed.raw(whole))[field]) if field else texts(np.asarray([row]))[0][0]
+        return places[whole], text
+
+    keys = passed.column("group")[drawn]
+    settled = settle(
+        sets_of,
+        edges[(edges >= 0).all(axis=1)],
+        keys,
+        passed.strata(drawn) if config.split.stratify_by else None,
+        config.split,
+        threshold=duplicates.threshold,
+        seed=seed,
+    )
+    refuse_large_group(settled.grouped, settled.edges, keys, config.split, describe)
+    return settled
+
+
+def _duplicate_counts(faults: dict[int, Fault], pairs: Sequence[Pair], near: dict[int, Pair]) -> dict[str, int]:
+    clusters = Counter(pair.a for pair in near.values())
+    return {
+        "exact": sum(fault.reason == "exact_duplicate" for fault in faults.values()),
+        "near": len(near),
+        "values_differ": sum(pair.kind == "values_differ" for pair in pairs),
+        "clusters": len(clusters),
+        "largest": max(clusters.values(), default=-1) + 1,
+    }
+
+
+def _pair_lines(
+    pairs: Sequence[Pair], places: Sequence[str], near: dict[int, Pair], config: DuplicatesConfig
+) -> Iterator[dict[str, Any]]:
+    """Pairs that decided something, or that say why nothing was; a row that is dropped stands in one only."""
+    for pair in pairs:
+        if pair.b in near and near[pair.b] == pair:
+            outcome = "dropped"
+        elif pair.a in near or pair.b in near:
+            continue
+        else:
+            outcome = "reported" if pair.kind == "duplicate" else pair.kind
+        yield {"kept": places[pair.a], "source": places[pair.b], "jaccard": pair.jaccard, "outcome": outcome}
+
+
+def _conflict_line(
+    passed: Passed, places: Sequence[str], rows: Sequence[int], splits: NDArray[np.uint8]
+) -> dict[str, Any]:
+    texts = passed.texts(np.asarray(rows))(np.arange(len(rows)))
+    return {
+        "prompt": texts[0][0][:SHOWN_CHARACTERS],
+        "rows": [
+            {"source": places[row], "split": SPLITS[splits[row]], "reply": reply[:SHOWN_CHARACTERS]}
+            for row, (_, reply) in zip(rows, texts, strict=True)
+        ],
+    }

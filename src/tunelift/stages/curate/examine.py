@@ -1,0 +1,235 @@
+"""All that can be seen of a row alone: read, mend, check, redact, look for evaluation items, measure.
+
+`Examiner` is made once in each process and knows nothing of the others; what it says of a row depends on that row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tunelift.config.curation import CurateConfig, SourceConfig, SourceFormat
+from tunelift.runtime.chat import load_tokenizer
+from tunelift.runtime.vocabulary import add_tokens
+from tunelift.stages.curate.checks import measured, structure_fault
+from tunelift.stages.curate.clean import mend
+from tunelift.stages.curate.contamination import Questions, contamination
+from tunelift.stages.curate.documents import kind
+from tunelift.stages.curate.duplicates import conversation_key, normalised
+from tunelift.stages.curate.formats import ShapeError, to_conversation
+from tunelift.stages.curate.passed import Facts
+from tunelift.stages.curate.pii import Pii
+from tunelift.stages.curate.read import parse
+from tunelift.stages.curate.replies import ReplyChecks
+from tunelift.stages.curate.rows import Example, Fault, Line, Quarantined, RawRow
+from tunelift.stages.curate.split import group_key, short_hash
+from tunelift.stages.curate.write import as_json
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What an examiner is made of; can be pickled."""
+
+    config: CurateConfig
+    tokenizer: Path
+    template: str | None
+    added_tokens: tuple[str, ...]
+    max_length: int
+    questions: dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows of one source that lie one after the other."""
+
+    source: int
+    """Its number in the order of reading."""
+    config: SourceConfig
+    shape: SourceFormat | None
+    """None if no row of the source could be read."""
+    rows: Sequence[Line | RawRow | Quarantined]
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One row, and what becomes of it as far as it alone can tell."""
+
+    file: str
+    line: int
+    reason: str = ""
+    """Why it is dropped or quarantined; empty for a row that passed."""
+    quarantined: bool = False
+    finding: str = ""
+    """What shows the reason, in words."""
+    entry: bytes = b""
+    """One line: of the split files if it passed, else of dropped.jsonl or quarantine.jsonl."""
+    raw: bytes = b""
+    """The row as it was read, if it passed."""
+    supervised_tokens: int = 0
+    """Of a row that is dropped: what could have been learnt from it."""
+    tokens: int = 0
+    """Of a row that is too long."""
+    facts: Facts | None = None
+    """Of a row that passed."""
+    edits: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    pii: tuple[dict[str, Any], ...] = ()
+    items: tuple[tuple[str, int], ...] = ()
+    """Evaluation items in it: task and index."""
+
+    @property
+    def place(self) -> str:
+        """`file:line`."""
+        return f"{self.file}:{self.line}"
+
+
+def examine_chunks(rules: Rules) -> Examiner:
+    """What a process needs to examine chunks."""
+    return Examiner(rules)
+
+
+@dataclass
+class _Notes:
+    """What is found on the way."""
+
+    edits: tuple[str, ...] = ()
+    flags: list[str] = field(default_factory=list)
+    pii: tuple[dict[str, Any], ...] = ()
+    items: tuple[tuple[str, int], ...] = ()
+
+
+class Examiner:
+    """Examines rows under a model's tokenizer and template."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.config, self.max_length = rules.config, rules.max_length
+        self._tokenizer = load_tokenizer(rules.tokenizer, rules.template)
+        add_tokens(self._tokenizer, rules.added_tokens)
+        self._questions = Questions(rules.questions, self.config.contamination_ngram, self.config.contamination_overlap)
+        self._replies = ReplyChecks(self.config.clean)
+        self._pii = Pii(self.config.pii)
+
+    def __call__(self, chunk: Chunk) -> tuple[int, list[Examined]]:
+        """The number of the chunk's source, and its rows."""
+        return chunk.source, [self.examine(row, chunk) for row in chunk.rows]
+
+    def examine(self, row: Line | RawRow | Quarantined, chunk: Chunk) -> Examined:
+        """What becomes of one row."""
+        read = parse(row) if isinstance(row, Line) else row
+        example = self._conversation(read, chunk) if isinstance(read, RawRow) else read
+        if isinstance(example, Quarantined):
+            return _quarantined(example)
+        notes = _Notes()
+        example, fault, lengths = self._judged(example, notes)
+        return self._dropped(example, fault, lengths, notes) if fault else self._passed(example, lengths, notes)
+
+    def _conversation(self, row: RawRow, chunk: Chunk) -> Example | Quarantined:
+        assert chunk.shape is not None, "a row that could be read has a format"
+        split = self.config.split
+        try:
+            messages, tools = to_conversation(row.value, chunk.shape, chunk.config.system, chunk.config.fields)
+            group = _field(row.value, split.group_by, "group_by") if split.group_by else None
+            stratum = _field(row.value, split.stratify_by, "stratify_by") if split.stratify_by else ""
+        except ShapeError as error:
+            raw = row.text or as_json(row.value).decode()
+            return Quarantined(row.file, row.line, error.path, error.reason, error.detail, raw)
+        if group is None:
+            group = normalised(next((one["content"] for one in messages if one["role"] == "user"), ""))
+        return Example(row.file, row.line, row.value, messages, tools, group, stratum)
+
+    def _judged(self, example: Example, notes: _Notes) -> tuple[Example, Fault | None, tuple[tuple[int, int], ...]]:
+        """The row mended and redacted, the first fault found, and its lengths where it can be rendered."""
+        messages, notes.edits = mend(example.messages, self.config.clean)
+        example = replace(example, messages=messages)
+        fault = structure_fault(example)
+        if fault is None:
+            fault, reported = self._replies.examine(example.messages)
+            notes.flags += [one.reason for one in reported]
+        if fault is None:
+            fault, found = contamination(self._questions, example.messages)
+            notes.items = tuple((match.task, match.item) for match in found)
+        redacted = self._pii.apply(example.messages)
+        notes.pii = tuple(vars(finding) for finding in redacted.findings)
+        notes.edits += redacted.edits
+        example, fault = replace(example, messages=redacted.messages), fault or redacted.fault
+        sized = measured(example, self._tokenizer, self.max_length, self.config.min_reply_tokens)
+        return example, fault or sized.fault, sized.lengths
+
+    def _dropped(self, example: Example, fault: Fault, lengths: tuple[tuple[int, int], ...], notes: _Notes) -> Examined:
+        return Examined(
+            example.file,
+            example.line,
+            fault.reason,
+            finding=fault.in_words(),
+            entry=dropped_entry(example.place, fault, as_json(example.raw)),
+            supervised_tokens=sum(learnt for _, learnt in lengths),
+            tokens=max((tokens for tokens, _ in lengths), default=0),
+            pii=notes.pii,
+            items=notes.items,
+        )
+
+    def _passed(self, example: Example, lengths: tuple[tuple[int, int], ...], notes: _Notes) -> Examined:
+        conversation = example.conversation
+        reply = as_json(conversation["messages"][-1]).decode()
+        before = as_json([conversation["messages"][:-1], example.tools]).decode()
+        entry = {
+            "id": short_hash(as_json(conversation).decode()),
+            **conversation,
+            "source": example.place,
+            "group": short_hash(example.group),
+            "tokens": sum(tokens for tokens, _ in lengths),
+            "supervised_tokens": sum(learnt for _, learnt in lengths),
+            "training_rows": len(lengths),
+            **({"edits": list(notes.edits)} if notes.edits else {}),
+            **({"flags": notes.flags} if notes.flags else {}),
+        }
+        facts = Facts(
+            lengths,
+            exact=int.from_bytes(conversation_key(example)[:8], "big"),
+            prompt=hash64(normalised(before)),
+            reply=hash64(normalised(reply)),
+            group=group_key(example.group),
+            stratum=example.stratum,
+        )
+        return Examined(
+            example.file,
+            example.line,
+            entry=as_json(entry) + b"\n",
+            raw=as_json(example.raw),
+            facts=facts,
+            edits=notes.edits,
+            flags=tuple(notes.flags),
+            pii=notes.pii,
+        )
+
+
+def hash64(text: str) -> int:
+    """64 bits of a hash that is the same in every process."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def _field(row: dict[str, Any], name: str, setting: str) -> str:
+    value = row.get(name)
+    if value is None:
+        raise ShapeError(f"$.{name}", "missing_field", f"the field {name!r} of curate.split.{setting} is missing")
+    if not isinstance(value, str | int):
+        raise ShapeError(f"$.{name}", "wrong_type", f"is {kind(value)}, must be text or a whole number for {setting}")
+    return str(value)
+
+
+def _quarantined(row: Quarantined) -> Examined:
+    inside = "" if row.path == "$" else f"{row.path}: "
+    entry = {name: getattr(row, name) for name in ("file", "line", "path", "reason", "detail", "raw")}
+    line = as_json(entry) + b"\n"
+    return Examined(row.file, row.line, row.reason, quarantined=True, finding=inside + row.detail, entry=line)
+
+
+def dropped_entry(place: str, fault: Fault, raw: bytes) -> bytes:
+    """A line of dropped.jsonl; `raw` is the row as it was read, as JSON."""
+    head = orjson.dumps({"source": place, "reason": fault.reason, "evidence": fault.evidence}, default=str)
+    return head[:-1] + b',"row":' + raw + b"}\n"

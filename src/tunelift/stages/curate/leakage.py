@@ -1,0 +1,195 @@
+"""The proof that no two rows in different splits are alike: an exact set-similarity join, which misses nothing.
+
+Prefix filtering (Bayardo, Ma and Srikant, "Scaling Up All Pairs Similarity Search", WWW 2007): with the shingles of all
+rows in one order, two sets with a Jaccard similarity of t or more share one of the first |x| - ceil(t |x|) + 1 of each.
+Rare shingles come first, so that few pairs remain; they are cut by their sizes and by the places of what they share
+(Xiao, Wang, Lin and Yu, "Efficient Similarity Joins for Near Duplicate Detection", WWW 2008), and the rest is counted.
+MinHash has no part in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunelift.config.curation import SplitConfig
+from tunelift.stages.curate.similarity import ROUNDING, Hashes, Rows, Sets, jaccard, reaches
+from tunelift.stages.curate.split import assign, groups
+
+SetsOf = Callable[[Rows], Sets]
+"""Answers row numbers with the rows' shingles."""
+
+BLOCK_ROWS = 4_096
+"""Rows whose shingles are in memory at a time, beside those of the held-out rows."""
+BLOCK_HITS = 2_000_000
+"""Shared shingles of prefixes looked at together."""
+COUNTED = 2**16 - 1
+"""A shingle of more held-out rows than this counts as one of so many."""
+MOST_COUNTER_BITS = 26
+"""Counters of shingles: 128 MiB at most. Shingles that share one only come later in the order."""
+
+
+class Proof(NamedTuple):
+    """What the join found."""
+
+    pairs: list[tuple[int, int, float]]
+    """Rows in different splits that are alike, with their Jaccard similarity: the lower row first, rising."""
+    compared: int
+    """Pairs whose shingles were counted."""
+
+
+def prove(sets_of: SetsOf, splits: NDArray[np.uint8], threshold: float, only: NDArray[np.bool_] | None = None) -> Proof:
+    """All pairs of rows in different splits with a Jaccard similarity of the threshold or more.
+
+    Args:
+        splits: Each row's split; the largest split is read in blocks, the rows of the others are held in memory.
+        only: Looks only at pairs with one of these rows.
+    """
+    rows = np.arange(len(splits))
+    largest = np.bincount(splits, minlength=1).argmax()
+    held = np.flatnonzero(splits != largest) if only is None else np.flatnonzero(only)
+    if not len(held):
+        return Proof([], 0)
+    index = _Index(held, sets_of, threshold)
+    known = np.zeros(len(splits), bool)
+    known[held] = True
+    found: list[tuple[int, int, float]] = []
+    compared = 0
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = rows[start : start + BLOCK_ROWS]
+        sets = sets_of(block)
+        for one, other in index.candidates(sets):
+            a, b = block[one], held[other]
+            # Of two rows that are both held, only the lower asks.
+            wanted = (splits[a] != splits[b]) & (~known[a] | (a < b))
+            codes = np.unique(one[wanted] * len(held) + other[wanted])
+            compared += len(codes)
+            for place, number in zip((codes // len(held)).tolist(), (codes % len(held)).tolist(), strict=True):
+                similarity = jaccard(sets.of(place), index.sets.of(number))
+                if reaches(similarity, threshold):
+                    low, high = sorted((int(block[place]), int(held[number])))
+                    found.append((low, high, round(similarity, 4)))
+    return Proof(sorted(set(found)), compared)
+
+
+class Settled(NamedTuple):
+    """A split that was proved."""
+
+    grouped: Rows
+    """Each row's group, by the number of its first row."""
+    edges: Rows
+    """The pairs that join the groups, with those that the proof added."""
+    splits: NDArray[np.uint8]
+    compared: int
+    """Pairs whose shingles were counted, in all rounds."""
+    moved: int
+    """Rows whose split changed because the proof found a pair that MinHash had missed."""
+
+
+def settle(
+    sets_of: SetsOf,
+    edges: Rows,
+    keys: Hashes,
+    strata: Sequence[str] | None,
+    config: SplitConfig,
+    *,
+    threshold: float,
+    seed: int,
+) -> Settled:
+    """Divide the rows, prove it, join the groups of what the proof finds, and so on until it finds nothing.
+
+    Args:
+        edges, keys, strata: As `groups` and `assign` take them.
+    """
+    grouped = groups(len(keys), edges, keys)
+    first = splits = assign(grouped, keys, strata, config, seed)
+    proof = prove(sets_of, splits, threshold)
+    compared = proof.compared
+    while proof.pairs:
+        # It ends, since each round joins groups: a pair that is found has two.
+        edges = np.concatenate((edges, [pair[:2] for pair in proof.pairs]))
+        grouped = groups(len(keys), edges, keys)
+        before, splits = splits, assign(grouped, keys, strata, config, seed)
+        # Pairs of rows that stayed where they were are proved already.
+        proof = prove(sets_of, splits, threshold, only=splits != before)
+        compared += proof.compared
+    return Settled(grouped, edges, splits, compared, int(np.count_nonzero(first != splits)))
+
+
+class _Index:
+    """The prefixes of the held rows, by shingle."""
+
+    def __init__(self, held: Rows, sets_of: SetsOf, threshold: float) -> None:
+        self.threshold = threshold
+        self.sets = _read(held, sets_of)
+        self.sizes = self.sets.sizes
+        bits = min(max(4 * len(self.sets.flat), 2**16).bit_length(), MOST_COUNTER_BITS)
+        self._shift = np.uint64(64 - bits)
+        counts = np.zeros(2**bits, np.uint32)
+        for part in np.array_split(self.sets.flat, len(self.sets.flat) // 10**6 + 1):
+            np.add.at(counts, part >> self._shift, 1)
+        self._counts = np.minimum(counts, COUNTED).astype(np.uint16)
+        del counts
+        parts = [self._prefixes(_part(self.sets, start)) for start in range(0, len(held), BLOCK_ROWS)]
+        keys = np.concatenate([keys for keys, _, _ in parts])
+        order = np.argsort(keys, kind="stable")
+        self._keys = keys[order]
+        rows = [(row + number * BLOCK_ROWS).astype(np.int32) for number, (_, row, _) in enumerate(parts)]
+        self._rows = np.concatenate(rows)[order]
+        self._places = np.concatenate([place.astype(np.int32) for _, _, place in parts])[order]
+
+    def candidates(self, sets: Sets) -> Iterator[tuple[Rows, Rows]]:
+        """Rows of `sets` with held rows that may be as alike as the threshold; some pairs come several times."""
+        keys, rows, places = self._prefixes(sets)
+        held = keys >> np.uint64(48) > 0  # What no held row has needs no search.
+        keys, rows, places = keys[held], rows[held], places[held]
+        left = np.searchsorted(self._keys, keys, "left")
+        hits = np.searchsorted(self._keys, keys, "right") - left
+        met = hits > 0
+        left, hits, rows, places = left[met], hits[met], rows[met], places[met]
+        cuts = np.flatnonzero(np.diff(np.cumsum(hits) // BLOCK_HITS)) + 1
+        for part in np.split(np.arange(len(hits)), cuts):
+            yield self._possible(sets.sizes, left[part], hits[part], rows[part], places[part])
+
+    def _possible(self, sizes: Rows, left: Rows, hits: Rows, rows: Rows, places: Rows) -> tuple[Rows, Rows]:
+        begins = np.cumsum(hits) - hits
+        met = np.repeat(left - begins, hits) + np.arange(int(hits.sum()))
+        one, other = np.repeat(rows, hits), self._rows[met].astype(np.int64)
+        mine, theirs = sizes[one], self.sizes[other]
+        needed = self.threshold / (1 + self.threshold) * (mine + theirs) - ROUNDING
+        # Where this shingle is the first that both have, they share it and at most what comes after it in both.
+        possible = np.minimum(mine - np.repeat(places, hits), theirs - self._places[met]) >= needed
+        return one[possible], other[possible]
+
+    def _prefixes(self, sets: Sets) -> tuple[Hashes, Rows, Rows]:
+        """The keys of each row's prefix, with their rows and their places in the row.
+
+        A key is the number of held rows with the shingle, and 48 bits of its hash: equal shingles have equal keys, so
+        that sets which share n shingles share n keys.
+        """
+        count = self._counts[sets.flat >> self._shift].astype(np.uint64)
+        keys = count << np.uint64(48) | sets.flat & np.uint64(2**48 - 1)
+        for start, end in pairwise(sets.offsets.tolist()):
+            keys[start:end].sort()
+        sizes = sets.sizes
+        lengths = sizes - np.ceil(self.threshold * sizes - ROUNDING).astype(np.int64) + 1
+        rows = np.repeat(np.arange(len(sizes)), sizes)
+        places = np.arange(len(keys)) - sets.offsets[rows]
+        prefix = places < lengths[rows]
+        return keys[prefix], rows[prefix], places[prefix]
+
+
+def _read(rows: Rows, sets_of: SetsOf) -> Sets:
+    parts = [sets_of(rows[start : start + BLOCK_ROWS]) for start in range(0, len(rows), BLOCK_ROWS)]
+    sizes = np.concatenate([part.sizes for part in parts])
+    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+    return Sets(np.concatenate([part.flat for part in parts]), offsets)
+
+
+def _part(sets: Sets, start: int) -> Sets:
+    offsets = sets.offsets[start : start + BLOCK_ROWS + 1]
+    return Sets(sets.flat[offsets[0] : offsets[-1]], offsets - offsets[0])

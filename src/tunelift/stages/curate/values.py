@@ -1,0 +1,157 @@
+"""Do two texts say the same of other things? Rows that differ only in values teach more than one of them would.
+
+Values are numbers (in digits or spelled), dates, times, addresses, order ids, short quoted texts and names: words
+with a capital where no sentence begins. A run of them counts as one, so "New York" stands where "Paris" does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+from tunelift.stages.curate.similarity import words_of
+
+Difference = Literal["none", "values", "words"]
+
+_SPELLED = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
+nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion half quarter dozen
+first second third fourth fifth sixth seventh eighth ninth tenth
+monday tuesday wednesday thursday friday saturday sunday
+january february march april june july august september october november december
+today tomorrow yesterday tonight morning noon afternoon evening midnight
+"""
+SPELLED = frozenset(_SPELLED.split())
+"""Numbers and times in words."""
+ID_SHARE = 1 / 3
+ID_LEAST_WORDS = 20
+"""In a text this long with more than a third of ids, such as log lines or code, ids are its words and no values."""
+
+_TOKEN = re.compile(
+    r"""
+    (?P<address> (?:https?://|www\.)\S+ | [\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]+)+ )
+  | (?P<quoted> "[^"\n]{1,60}" | “[^”\n]{1,60}” | «[^»\n]{1,60}» | `[^`\n]{1,60}` | (?<!\w)'[^'\n]{1,60}'(?!\w) )
+  | (?P<sign> [-+*/=<>^×÷]+(?=\s*\d) )
+  | (?P<number> (?=[^\W_]*\d)[^\W_]+(?:[.,:/-][^\W_]+)*(?:\s?[ap]\.?m\b)? )
+  | (?P<word> [^\W_]+(?:['’][^\W_]+)* )
+  | (?P<end> [.!?:;\n…•|]+ )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_APOSTROPHE = re.compile(r"(?<!\w)'")
+_AROUND = ".,;:!?()"
+_VALUE, _FIRST = "\0value", "\0first"
+"""In the place of values, and of a capitalised word that begins a sentence."""
+
+
+class _Values(NamedTuple):
+    """A text as the comparison sees it."""
+
+    masked: list[str]
+    """Its words, with one mark for a run of values."""
+    values: list[str]
+    exact: Counter[str]
+    """The values with digits, and addresses."""
+
+    def plain(self) -> list[str]:
+        """The words that are no values."""
+        return [word for word in self.masked if word not in (_VALUE, _FIRST)]
+
+
+class Said:
+    """A text, read once however often it is compared."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @cached_property
+    def words(self) -> list[bytes]:
+        """As `words_of`."""
+        return words_of(self.text)
+
+    @cached_property
+    def spaced(self) -> Counter[str]:
+        """What stands between spaces, without the punctuation around it."""
+        return Counter([part.strip(_AROUND) for part in self.text.split()])
+
+    @cached_property
+    def quotes(self) -> bool:
+        """Whether it may hold a quoted text."""
+        return any(mark in self.text for mark in '"“«`') or ("'" in self.text and bool(_APOSTROPHE.search(self.text)))
+
+    @cached_property
+    def values(self) -> _Values:
+        return _read(self.text)
+
+
+def difference(one: Said, other: Said) -> Difference:
+    """What tells two texts apart: nothing but case and punctuation, only values, or words.
+
+    A number or address in the place of another makes it values, whatever else differs: "Please send 100" does not
+    repeat "Send 500". A name more is a word more; a number more is a value.
+    """
+    if one.text == other.text:
+        return "none"
+    if _plainly_other_words(one, other):
+        return "none" if one.words == other.words else "words"
+    first, second = one.values, other.values
+    if first.exact == second.exact:
+        if one.words == other.words:
+            return "none"
+        if first.masked != second.masked or first.values == second.values:
+            return "words"
+        fewer, more = sorted((Counter(first.values), Counter(second.values)), key=Counter.total)
+        return "words" if fewer < more else "values"
+    if first.exact - second.exact and second.exact - first.exact:
+        return "values"
+    return "values" if first.plain() == second.plain() else "words"
+
+
+def _plainly_other_words(one: Said, other: Said) -> bool:
+    """Whether only words of letters differ, and one of them is no value: that is seen without reading all."""
+    if one.quotes or other.quotes:
+        return False
+    differing = {word for word, _ in one.spaced.items() ^ other.spaced.items() if word}
+    return all(map(str.isalpha, differing)) and any(
+        word.islower() and word not in SPELLED and word not in ("am", "pm") for word in differing
+    )
+
+
+def has_digit(word: bytes) -> bool:
+    """Whether a word of `words_of` holds a digit: it is a number or an id."""
+    return any(character.isdigit() for character in word.decode("utf-8", "surrogatepass"))
+
+
+def _read(text: str) -> _Values:
+    found = [(match.lastgroup or "", match.group()) for match in _TOKEN.finditer(text)]
+    spoken = sum(kind in ("word", "number") for kind, _ in found)
+    ids = sum(kind == "number" and _is_id(value) for kind, value in found)
+    plain_ids = spoken >= ID_LEAST_WORDS and ids > ID_SHARE * spoken
+    capitals_tell = any(character.islower() for character in text)
+    read = _Values([], [], Counter())
+    begins = True
+    for kind, value in found:
+        if kind == "end":
+            begins = True
+            continue
+        key = value.casefold()
+        named = kind == "word" and capitals_tell and value[0].isupper()
+        if (kind == "word" and not named and key not in SPELLED) or (plain_ids and kind == "number" and _is_id(value)):
+            read.masked.append(key)
+        else:
+            read.values.append(key)
+            if kind in ("number", "address", "sign"):
+                read.exact[key] += 1
+            if named and begins:
+                # Perhaps a name, perhaps not: it may differ, but it stands for one word.
+                read.masked.append(_FIRST)
+            elif not read.masked or read.masked[-1] not in (_VALUE, _FIRST):
+                read.masked.append(_VALUE)
+        begins = False
+    return read
+
+
+def _is_id(value: str) -> bool:
+    return value.isalnum() and not value.isdigit()

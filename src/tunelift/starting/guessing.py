@@ -1,0 +1,135 @@
+"""What a path on the command line stands for as a source, and which of its fields are prompt and reply."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tunelift.config.curation import SourceConfig
+from tunelift.errors import UserError
+from tunelift.stages.curate.detection import DETECTION_ROWS, shape_of
+from tunelift.stages.curate.files import HUB, compression, kind_of
+from tunelift.stages.curate.formats import parsed_json
+from tunelift.stages.curate.read import parsed, read_source
+from tunelift.stages.curate.rows import RawRow
+from tunelift.stages.curate.tables import is_saved_folder
+
+PROMPTS = (
+    "prompt", "question", "query", "request", "instruction", "input", "source", "user", "utterance", "message",
+    "sentence", "review", "document", "article", "body", "content", "text",
+)  # fmt: skip
+REPLIES = (
+    "completion", "response", "answer", "reply", "output", "assistant", "target", "label", "labels", "class",
+    "category", "intent", "sentiment", "summary", "highlights", "translation", "solution",
+)  # fmt: skip
+"""Names of the fields that are asked and learnt, the clearest first."""
+OPTIONS = "Say which is which: --prompt FIELD --completion FIELD."
+
+
+def source_of(data: str, prompt: str | None = None, completion: str | None = None) -> SourceConfig:
+    """The source that `data` is, with its format and fields.
+
+    Args:
+        data: A file, a folder, a glob, or hub:owner/name.
+        prompt: The field that is asked, if the user says so.
+        completion: The field that is learnt.
+
+    Raises:
+        UserError: it cannot be read, or nobody can tell its format, with the fields that it has.
+    """
+    if (prompt is None) != (completion is None):
+        raise UserError("--prompt and --completion go together.", remedy=OPTIONS)
+    path = _path(data)
+    rows = islice((row for row in parsed(read_source(SourceConfig(path=path))) if isinstance(row, RawRow)), 2000)
+    first = [row.value for row in islice(rows, DETECTION_ROWS)]
+    if not first:
+        raise UserError(
+            "None of its rows can be read.",
+            where=path,
+            remedy="Is it one JSON object a line (.jsonl), one JSON list (.json), or CSV with a header (.csv)?",
+        )
+    if prompt is not None and completion is not None:
+        _check_there((prompt, completion), first, path)
+        return _named(path, "prompt_completion", {"prompt": prompt, "completion": completion})
+    votes = Counter(shape for row in first if (shape := shape_of(row)))
+    if votes:
+        return SourceConfig(path=path, format=votes.most_common(1)[0][0])
+    return _guessed(path, first)
+
+
+def _path(data: str) -> str:
+    """A folder stands for its files, if they are of one kind."""
+    path = Path(data).expanduser()
+    if data.startswith(HUB) or not path.is_dir() or is_saved_folder(path):
+        return data
+    suffixes = Counter(
+        f"{kind_of(file)}{compression(file)}" for file in path.rglob("*") if file.is_file() and kind_of(file)
+    )
+    if not suffixes:
+        raise UserError(
+            "The folder holds no file that can be read.",
+            where=data,
+            remedy="Files may be .jsonl, .json, .csv (also as .gz or .zst) or .parquet.",
+        )
+    if len(suffixes) > 1:
+        found = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
+        raise UserError(
+            f"The folder holds files of several kinds: {found}.",
+            where=data,
+            remedy=f"Name a file, or quote a glob: tunelift init '{path}/**/*{suffixes.most_common(1)[0][0]}'.",
+        )
+    deep = any(kind_of(file) for folder in path.iterdir() if folder.is_dir() for file in folder.rglob("*"))
+    return str(path / ("**/*" if deep else "*")) + next(iter(suffixes))
+
+
+def _guessed(path: str, rows: Sequence[Mapping[str, Any]]) -> SourceConfig:
+    names = {name: name.strip().lower() for name in Counter(name for row in rows for name in row)}
+    for name in names:
+        for ours, key in (("messages", "role"), ("conversations", "from")):
+            if _share(rows, name, lambda value, key=key: _are_turns(value, key)) > 0.5:
+                return _named(path, "messages" if ours == "messages" else "sharegpt", {ours: name})
+    prompt = _first(PROMPTS, names, rows)
+    completion = _first([name for name in REPLIES if prompt is None or name != names[prompt]], names, rows)
+    if prompt is None or completion is None:
+        fields = ", ".join(repr(name) for name in list(names)[:12])
+        raise UserError(
+            f"Which field is asked and which is learnt is not clear; the fields are {fields}.",
+            where=path,
+            remedy=OPTIONS,
+        )
+    has_input = any(isinstance(row.get("input"), str) for row in rows) and completion != "input"
+    if names[prompt] == "instruction" or (has_input and "instruction" in names):
+        return _named(path, "alpaca", {"instruction": "instruction", "output": completion})
+    return _named(path, "prompt_completion", {"prompt": prompt, "completion": completion})
+
+
+def _first(wanted: Sequence[str], names: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The field with the clearest of these names whose values are text or, for labels, numbers."""
+    for clear in wanted:
+        for name, lower in names.items():
+            if lower == clear and _share(rows, name, lambda value: isinstance(value, str | int | float)) > 0.5:
+                return name
+    return None
+
+
+def _share(rows: Sequence[Mapping[str, Any]], name: str, holds: Any) -> float:
+    return sum(bool(holds(row.get(name))) for row in rows) / len(rows)
+
+
+def _are_turns(value: Any, key: str) -> bool:
+    turns = parsed_json(value)
+    return isinstance(turns, list) and bool(turns) and isinstance(turns[0], dict) and key in turns[0]
+
+
+def _named(path: str, shape: Any, fields: dict[str, str]) -> SourceConfig:
+    return SourceConfig(path=path, format=shape, fields={ours: own for ours, own in fields.items() if ours != own})
+
+
+def _check_there(fields: Sequence[str], rows: Sequence[Mapping[str, Any]], path: str) -> None:
+    for field in fields:
+        if not any(field in row for row in rows):
+            there = ", ".join(repr(name) for name in dict.fromkeys(name for row in rows for name in row))
+            raise UserError(f"No row has the field {field!r}.", where=path, remedy=f"The fields are {there}.")

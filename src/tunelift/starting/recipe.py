@@ -1,0 +1,200 @@
+"""From what was seen to the choices of a config: scorers, splits, lengths, model and batch, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from tunelift.config.resolve import resolve
+from tunelift.config.schema import Config
+from tunelift.facts import facts_for
+from tunelift.runtime import hardware
+from tunelift.runtime.forecast import forecast
+from tunelift.runtime.published import published_shape
+from tunelift.runtime.serving import serving_fits
+from tunelift.runtime.shape import ModelShape
+from tunelift.runtime.template import read_template
+from tunelift.starting.survey import Survey, estimate, quantile
+
+SMALL_MODEL = "runs/models/smollm2-135m-instruct"
+"""The quickstart's; scripts/fetch_assets.py makes it."""
+TEMPLATE = Path(__file__).parent / "chatml-tools.jinja"
+"""A chat template for rows with tools, copied beside the config where the model's own knows none."""
+LARGE_MODELS = (
+    "meta-llama/Llama-3.1-8B-Instruct",
+    "meta-llama/Llama-3.2-3B-Instruct",
+    "meta-llama/Llama-3.2-1B-Instruct",
+)
+"""Largest first."""
+REVISIONS = {"meta-llama/Llama-3.1-8B-Instruct": "0e9e39f249a16976918f6564b8830bc894c89659"}
+FEW_LABELS, LABEL_WORDS = 50, 5
+"""Labels are few, short, and each stands for several rows."""
+NEARLY_ALL = 0.95
+LEAST_ITEMS = 10
+"""Rows that validation and test should have, at least as the shares have it."""
+LARGEST_SHARE = 0.25
+LONGEST = {"cpu": 1024, "cuda": 4096}
+"""Tokens of a row, for this start; rows beyond it are named."""
+TEMPLATE_TOKENS, TURN_TOKENS = 32, 8
+"""What a chat template adds: its own system message, and marks around each turn."""
+MAX_ANSWER = 1024
+ENGINE_TOKENS = 4096
+"""What `engine.max_model_len: auto` comes to at most."""
+LEAST_STEPS = 10
+"""In an epoch."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A value, and why."""
+
+    value: Any
+    why: str
+
+
+def scorers(seen: Survey) -> Chosen:
+    """The scorers that fit nearly all replies; the first is what the verdict goes by."""
+    share = {kind: count / max(1, seen.usable) for kind, count in seen.kinds.items()}
+    if share.get("tool_call", 0) + share.get("calls_in_text", 0) >= NEARLY_ALL:
+        return Chosen(["tool_call"], "the replies are tool calls")
+    if share.get("json", 0) + share.get("calls_in_text", 0) >= NEARLY_ALL:
+        return Chosen(["field_f1", "valid_json", "exact_match"], "the replies are JSON objects")
+    distinct, words = len(seen.replies), quantile(seen.reply_words, 0.95)
+    if distinct <= FEW_LABELS and distinct * 3 <= seen.usable and words <= LABEL_WORDS:
+        return Chosen(["exact_match"], f"the replies are {distinct} different labels")
+    if share.get("number", 0) >= NEARLY_ALL:
+        return Chosen(["number", "exact_match"], "the replies are numbers")
+    if words <= LABEL_WORDS:
+        return Chosen(["exact_match", "chrf"], "the replies are short answers")
+    least, most = max(1, int(quantile(seen.reply_words, 0.01))), int(quantile(seen.reply_words, 0.99))
+    length = {"scorer": "length", "unit": "words", "at_least": least, "at_most": most}
+    return Chosen(["chrf", length], "the replies are free text; length: as 98% of them")
+
+
+def splits(seen: Survey) -> Chosen:
+    """Shares of validation and test: a tenth each, or more where that would be too few rows."""
+    groups = len(seen.prompts)
+    share = min(LARGEST_SHARE, max(0.1, ceil(100 * LEAST_ITEMS / max(1, groups)) / 100))
+    why = "" if share == 0.1 else f"Of {groups} different prompts a tenth would be too few"
+    return Chosen({"validation": share, "test": share}, why)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens, with what the template adds."""
+
+    max_length: int
+    truncated: float
+    """Share of the tokens in rows that are longer."""
+    longer: int
+    """Those rows."""
+    answer: int
+    """Longest reply, for the evaluation."""
+    usual: int
+    """Of the 99th percentile of the rows."""
+    why: str
+
+
+def lengths(seen: Survey, device: str, folder: Path | None) -> Lengths:
+    """Tokens of rows and replies: by the model's tokenizer where its folder is there, otherwise from words and bytes.
+
+    Args:
+        seen: What was seen.
+        device: `cpu` or `cuda`: how long rows may be.
+        folder: Of the model, with its tokenizer.json.
+    """
+    factor = _measured(seen.sample, folder)
+    extra = TEMPLATE_TOKENS + 2 * TURN_TOKENS * (2 if seen.turns else 1)
+    rows = [(factor or 1.0) * value + extra for value in seen.estimates]
+    usual, longest = quantile(rows, 0.99), max(rows)
+    limit = LONGEST[device]
+    wanted = longest if longest <= 2 * usual else usual
+    max_length = min(limit, _rounded(wanted, 64))
+    beyond = [value for value in rows if value > max_length]
+    answer = (factor or 1.0) * quantile(seen.reply_estimates, 0.99)
+    how = "by the model's tokenizer" if factor else "estimated from words and bytes"
+    return Lengths(
+        max_length=max_length,
+        truncated=sum(beyond) / sum(rows),
+        longer=len(beyond),
+        answer=min(MAX_ANSWER, _rounded(1.25 * answer, 16)),
+        usual=ceil(usual),
+        why=f"{how}: 99% of the rows have at most {ceil(usual):,} tokens, the longest {ceil(longest):,}",
+    )
+
+
+def _measured(texts: Sequence[str], folder: Path | None) -> float | None:
+    """By how much `estimate` is off for these texts, nearly at worst; none without a tokenizer."""
+    file = folder / "tokenizer.json" if folder else None
+    if file is None or not file.is_file() or not texts:
+        return None
+    from tokenizers import Tokenizer
+
+    encoded = Tokenizer.from_file(str(file)).encode_batch(list(texts), add_special_tokens=False)
+    return quantile([len(one.ids) / max(1.0, estimate(text)) for one, text in zip(encoded, texts, strict=True)], 0.95)
+
+
+def _rounded(value: float, step: int) -> int:
+    return max(step, ceil(value / step) * step)
+
+
+def few_shot(sizes: Lengths) -> int:
+    """Examples that the prompted arm has room for, at most 6."""
+    return max(1, min(6, (ENGINE_TOKENS - sizes.answer) // max(1, sizes.usual) - 1))
+
+
+def batch(seen: Survey, share: float, device: str) -> int:
+    """Rows in a step: so that an epoch has some steps."""
+    rows = seen.usable * (1 - 2 * share)
+    sizes = (8, 4, 2, 1) if device == "cpu" else (16, 8, 4, 2, 1)
+    return next((size for size in sizes if rows / size >= LEAST_STEPS), 1)
+
+
+def base_model(machine: hardware.Hardware, given: str | None, max_length: int) -> Chosen:
+    """The model: the one given; on a CPU the quickstart's; on a GPU the largest that it can train and serve."""
+    if given is not None:
+        return Chosen(given, "as asked for")
+    if machine.device == "cpu":
+        return Chosen(SMALL_MODEL, "no GPU here: the quickstart's small model, made by scripts/fetch_assets.py")
+    for name in LARGE_MODELS:
+        shape = published_shape(name)
+        if shape and _fits(name, shape, machine, max_length):
+            return Chosen(name, f"the largest of {len(LARGE_MODELS)} that {machine.name} trains and serves")
+    return Chosen(SMALL_MODEL, f"{machine.name} has too little memory for a larger one")
+
+
+def needs_template(seen: Survey, model: str) -> bool:
+    """Whether the rows use tools and the model knows ChatML but no tools, so that `TEMPLATE` serves it."""
+    if not seen.tools:
+        return False
+    template = read_template(Path(model)) if Path(model).is_dir() else None
+    if template is None:
+        return model == SMALL_MODEL
+    return isinstance(template, str) and "<|im_start|>" in template and "tools" not in template
+
+
+def _fits(name: str, shape: ModelShape, machine: hardware.Hardware, max_length: int) -> bool:
+    config = Config.model_validate(
+        {
+            "name": "fit",
+            "model": {"id": name},
+            "curate": {"sources": [{"path": "any.jsonl"}]},
+            "train": {**training(machine.device), "max_length": max_length},
+        }
+    )
+    chosen = resolve(config, facts_for(machine, shape.context, shape)).config
+    plan = forecast(shape, chosen.train, memory_gib=machine.memory_gib, tflops=None)
+    adapter = chosen.train.adapter
+    merged, _ = serving_fits(shape, chosen.engine, machine.memory_gib, rank=adapter.rank, targets=adapter.targets)
+    return plan.fits and merged.sequences > 0
+
+
+def training(device: str) -> dict[str, Any]:
+    """Settings as in the shipped recipes, by the kind of machine."""
+    adapter = {"kind": "qlora", "rank": 16, "alpha": 32}
+    if device == "cpu":
+        return {"adapter": adapter, "learning_rate": 2e-3, "epochs": 2}
+    return {"adapter": adapter, "learning_rate": 2e-4, "epochs": 3, "optimizer": "paged_adamw_8bit"}

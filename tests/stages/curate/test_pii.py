@@ -1,0 +1,252 @@
+"""Personal data and secrets: what is one is found, what only looks like one is not, and nothing survives redaction."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.stages.curate.conftest import pair
+from tunelift.config.curation import PiiConfig
+from tunelift.stages.curate.pii import Finding, Pii, masked
+from tunelift.stages.curate.pii_shapes import FINDERS, IBAN_LENGTHS, luhn
+from tunelift.stages.curate.rows import Fault
+
+ALL = Pii(PiiConfig(**dict.fromkeys(FINDERS, "redact")))
+TOKEN = "a1B2c3D4e5F6g7H8i9J0"
+FOUND = {
+    "email": [
+        "write to ⟦ann.lee@example.com⟧.",
+        "⟦Jörg@müller.de⟧",
+        "<⟦a_b+c@mail.co.uk⟧>",
+        "请联系⟦abc@example.com⟧谢谢",
+        "mailto:⟦bob@x.io⟧,",
+        '{"to": "⟦ann@b.de⟧"}',
+        '{"text": "a\\n⟦ann@b.de⟧\\tb"}',
+        "⟦o'neil@irish.ie⟧",
+    ],
+    "phone": [
+        "⟦+49 30 1234567⟧.",
+        "⟦+1 (555) 123-4567⟧",
+        "ring ⟦0049 30 123456⟧ please",
+        "⟦(555) 234-5678⟧",
+        "⟦555-234-5678⟧",
+        "⟦1-800-555-0199⟧",
+        "⟦030 12345678⟧",
+        "⟦0171/1234567⟧",
+        "⟦01 42 68 53 00⟧",
+        "⟦020 7946 0958⟧",
+        "⟦07700 900123⟧",
+        "⟦090-1234-5678⟧",
+        "⟦+442079460958⟧",
+        "⟦+91 98765 43210⟧",
+        "phone: ⟦612 345 678⟧",
+        "Tel. ⟦91 123 45 67⟧",
+        "my phone number is ⟦5552345678⟧",
+        "Handy ⟦017612345678⟧",
+    ],
+    "card": [
+        "⟦4111 1111 1111 1111⟧",
+        "card ⟦4111111111111111⟧.",
+        "⟦5500-0000-0000-0004⟧",
+        "⟦378282246310005⟧",
+        "⟦3782 822463 10005⟧",
+        "⟦6011111111111117⟧",
+        "⟦30569309025904⟧",
+        "⟦3530111333300000⟧",
+        "⟦2223003122003222⟧",
+    ],
+    "iban": [
+        "⟦DE89 3704 0044 0532 0130 00⟧",
+        "⟦GB29NWBK60161331926819⟧",
+        "⟦FR14 2004 1010 0505 0001 3M02 606⟧",
+        "⟦NO9386011117947⟧",
+        "pay ⟦DE89370400440532013000⟧ BIC COBADEFF",
+    ],
+    "ip": ["⟦8.8.8.8⟧", "http://⟦93.184.216.34⟧:80/x", "⟦2001:4860:4860::8888⟧", "the host ⟦1.1.1.1⟧."],
+    "secret": [
+        f"⟦sk-{TOKEN}{TOKEN}⟧",
+        f"key=⟦sk-ant-api03-{TOKEN}-{TOKEN}⟧",
+        f"⟦sk-proj-{TOKEN}_{TOKEN}⟧",
+        f"⟦ghp_{TOKEN}{TOKEN[:16]}⟧",
+        f"⟦github_pat_{TOKEN}_{TOKEN}⟧",
+        f"⟦hf_{TOKEN}{TOKEN[:14]}⟧",
+        f"⟦xoxb-123456789012-123456789012-{TOKEN}⟧",
+        f"⟦AIza{TOKEN}{TOKEN[:15]}⟧",
+        f"Authorization: Bearer ⟦{TOKEN}⟧",
+        "⟦eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcDEF123_-x⟧",
+        "postgres://bob:⟦hunter2⟧@db.example.com/x",
+        "⟦-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\nabc\n-----END RSA PRIVATE KEY-----⟧",
+        '{"k": "⟦-----BEGIN PRIVATE KEY-----\\nMIIEowIBAAKCAQEA\\n-----END PRIVATE KEY-----⟧\\n"}',
+        "⟦AKIAIOSFODNN7EXAMPLA⟧",
+        "aws_secret_access_key = ⟦wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY⟧",
+        f"⟦sk_live_{TOKEN}abcd⟧",
+        f"⟦glpat-{TOKEN}⟧",
+        f"⟦110201543:{TOKEN}{TOKEN[:15]}⟧",
+        f"⟦SG.{TOKEN}ab.{TOKEN}{TOKEN}abc⟧",
+    ],
+}
+
+
+@pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in FOUND.items() for text in texts])
+def test_each_kind_is_found_whole_and_its_mask_does_not_tell_it(kind: str, text: str) -> None:
+    before, value = text.partition("⟦")[0], text.partition("⟦")[2].partition("⟧")[0]
+    (hit,) = ALL.hits(text.replace("⟦", "").replace("⟧", ""))
+    assert (hit.kind, hit.value, hit.start) == (kind, value, len(before))
+    assert value not in masked(kind, value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-01-02T10:30:00Z, 2024-01-02 10:30, 01/02/2024 and 02.01.2024",
+        "order 12345678, Order #555-234-5678, Bestellnummer 0171 1234567, ticket 404-555-1234",
+        "Call 911. Call 2024-01-02. Call about order 1234567.",
+        "v1.2.3.4, version 8.8.4.4, Chrome/120.1.2.3, firmware 9.9.9.9, x==1.2.3.4, Section 1.2.3.4",
+        "$1,234,567.89, € 12 345 678, 1.234.567 people, 100 000 000, 2.147.483.647",
+        "1234567890123, 12345678901234567890, 3.14159265358979, 0.123456789, 0x1234567890",
+        "192.168.0.1, 127.0.0.1, 10.0.0.5, fe80::1, ::1, 12:34:56:78:9a:bc, std::string::npos, 00:00:12.345",
+        "@user, user@host, git@github.com:org/repo.git, icon@2x.png, x@w.sum(), package@1.2.3, a @ b.c",
+        "4111 1111 1111 1112, 4111111111111112, 1234 5678 9012 3452, DE89 3704 0044 0532 0130 01, AB12 3456 7890",
+        "550e8400-e29b-41d4-a716-446655440000, 978-3-16-148410-0, 123-45-6789, 94043, 1990-2000",
+        "sk-fading-circle-wrapper-large-spinner, a bearer of bad news and good tidings for all",
+        "sk-your-api-key-goes-here-please, hf_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx, task-abcdefghijklmnopqrst1234",
+        "postgres://user:password@host/db, postgres://${USER}:${PASS}@host, https://example.com/a:b, at 10:30 @ home",
+        "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08, da39a3ee5e6b4b0d3255bfef95601890afd80709",
+        "1 2 3 4 5 6 7 8 9 10, 1-2-3-4-5-6-7-8, 01 02 03 04 05, 5+12345678, line 1: 00000000, tel aviv 2019 2020",
+        "[EMAIL_1], [CARD_2], [SECRET_1]",
+        "the password is very long and the secret is out",
+    ],
+)
+def test_what_only_looks_like_one_is_none(text: str) -> None:
+    assert [hit.value for hit in ALL.hits(text)] == []
+
+
+def test_of_values_that_overlap_the_more_telling_kind_counts() -> None:
+    assert [(hit.kind, hit.value) for hit in ALL.hits("ftp://bob:s3cr3t@host.example.com")] == [("secret", "s3cr3t")]
+    assert [hit.kind for hit in ALL.hits("DE89 3704 0044 0532 0130 00")] == ["iban"]
+
+
+def test_equal_values_get_equal_placeholders_everywhere_in_a_conversation() -> None:
+    call = {"type": "function", "function": {"name": "pay", "arguments": {"n": 4111111111111111, "to": ["x bob@c.fr"]}}}
+    messages = [
+        {"role": "system", "content": "You work for Ann@B.de"},
+        {"role": "user", "content": "ann@b.de or bob@c.fr, card 4111 1111 1111 1111"},
+        {"role": "assistant", "content": "", "reasoning_content": "bob@c.fr?", "tool_calls": [call]},
+    ]
+    result = ALL.apply(messages)
+    system, user, assistant = result.messages
+    assert system["content"] == "You work for [EMAIL_1]"
+    assert user["content"] == "[EMAIL_1] or [EMAIL_2], card [CARD_1]"
+    assert assistant["reasoning_content"] == "[EMAIL_2]?"
+    assert assistant["tool_calls"][0]["function"]["arguments"] == {"n": "[CARD_1]", "to": ["x [EMAIL_2]"]}
+    assert call["function"]["arguments"]["n"] == 4111111111111111, "the raw row stays as it was"  # type: ignore[index]
+    assert result.edits == ("card", "email")
+    assert result.fault is None
+    assert result.findings[0] == Finding("email", "redact", 0, "A…@B.de")
+    assert [(found.message, found.kind) for found in result.findings] == [
+        (0, "email"), (1, "email"), (1, "email"), (1, "card"), (2, "email"), (2, "card"),
+    ]  # fmt: skip
+
+
+def test_a_value_that_is_known_goes_also_where_its_shape_alone_would_not_give_it_away() -> None:
+    result = ALL.apply(pair("my phone number is 5552345678", '{"tool": "call", "number": "5552345678"}')["messages"])
+    assert result.messages[1]["content"] == '{"tool": "call", "number": "[PHONE_1]"}'
+
+
+def test_a_placeholder_that_stands_there_already_is_not_given_to_another_value() -> None:
+    result = ALL.apply(pair("write to [EMAIL_1] and ann@b.de", "ok")["messages"])
+    assert result.messages[0]["content"] == "write to [EMAIL_1] and [EMAIL_2]"
+
+
+def test_report_lists_drop_drops_and_off_does_not_look() -> None:
+    messages = pair("ann@b.de, 8.8.8.8", "card 4111 1111 1111 1111")["messages"]
+    reported = Pii(PiiConfig(email="report", ip="off", card="report")).apply(messages)
+    assert reported.messages == messages
+    assert reported.findings == (Finding("email", "report", 0, "a…@b.de"), Finding("card", "report", 1, "…1111"))
+    assert (reported.fault, reported.edits) == (None, ())
+    dropped = Pii(PiiConfig(email="redact", card="drop")).apply(messages)
+    assert dropped.fault == Fault("pii_card", {"message": 1, "masked": "…1111"})
+    assert Pii(PiiConfig(**dict.fromkeys(FINDERS, "off"))).apply(messages).findings == ()
+
+
+def test_a_number_in_a_json_reply_becomes_a_string_so_that_it_stays_json() -> None:
+    reply = '{"card": 4111111111111111, "all": [4111111111111111, "a\\"4111 1111 1111 1111"]}'
+    result = ALL.apply(pair("Hi", reply)["messages"])
+    assert json.loads(result.messages[1]["content"]) == {"card": "[CARD_1]", "all": ["[CARD_1]", 'a"[CARD_1]']}
+
+
+def _card(digits: str) -> str:
+    return next(digits + str(last) for last in range(10) if luhn(digits + str(last)))
+
+
+def _iban(body: str) -> str:
+    check = 98 - int("".join(str(int(letter, 36)) for letter in body + "DE00")) % 97
+    return f"DE{check:02}{body}"
+
+
+digits = st.characters(min_codepoint=48, max_codepoint=57)
+values = st.one_of(
+    st.from_regex(r"[a-z]{2,8}\.[a-z]{2,8}@[a-z]{3,8}\.(com|de)", fullmatch=True),
+    st.text(digits, min_size=14, max_size=14).map(lambda text: _card("4" + text)),
+    st.text(digits, min_size=18, max_size=18).map(_iban),
+    st.text(digits, min_size=7, max_size=7).map(lambda text: f"+49 30 {text}"),
+    st.from_regex(r"ghp_[A-Za-z0-9]{36}", fullmatch=True),
+    st.just("8.8.4.4"),
+)  # fmt: skip
+filler = st.text('ab é1@ \n"\\{}[]:,.-', max_size=12)
+json_values = st.recursive(
+    values
+    | filler
+    | st.integers(-99, 99)
+    | st.none()
+    | st.text(digits, min_size=14, max_size=14).map(lambda text: int(_card("4" + text))),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(filler | values, children, max_size=3),
+    max_leaves=8,
+)
+
+
+def leaves(value: Any) -> list[str]:
+    """Texts and numbers of a JSON value, keys included."""
+    if isinstance(value, dict):
+        return [leaf for name, entry in value.items() for leaf in [name, *leaves(entry)]]
+    return [leaf for entry in value for leaf in leaves(entry)] if isinstance(value, list) else [str(value)]
+
+
+@given(st.dictionaries(filler, json_values, max_size=4), st.lists(values, min_size=1, max_size=3))
+def test_no_value_survives_and_json_stays_json(reply: dict[str, Any], said: list[str]) -> None:
+    arguments = {"n": [*said, reply]}
+    messages = [
+        {"role": "user", "content": "See " + " and ".join(said) + " please"},
+        {
+            "role": "assistant",
+            "content": json.dumps(reply, ensure_ascii=False),
+            "reasoning_content": f"({said[0]})",
+            "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": arguments}}],
+        },
+    ]
+    before = {hit.value for text in leaves(messages) for hit in ALL.hits(text)}
+    result = ALL.apply(messages)
+    assert set(said) <= before
+    after = leaves(result.messages) + leaves(orjson.loads(result.messages[1]["content"]))
+    assert not [(value, text) for value in before for text in after if value in text]
+    for value in said:
+        assert not any(value in found.masked for found in result.findings)
+    assert ALL.apply(result.messages).findings == ()
+    placeholders = result.messages[1]["tool_calls"][0]["function"]["arguments"]["n"][: len(said)]
+    assert len(set(placeholders)) == len(set(said)), "one placeholder for each value"
+
+
+def test_the_lengths_of_account_numbers_are_those_of_examples_in_the_registry() -> None:
+    for example in (
+        "BE68539007547034",
+        "CH9300762011623852957",
+        "ES9121000418450200051332",
+        "IT60X0542811101000000123456",
+    ):
+        assert IBAN_LENGTHS[example[:2]] == len(example)
+        assert [hit.kind for hit in ALL.hits(example)] == ["iban"]

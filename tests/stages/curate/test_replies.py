@@ -1,0 +1,302 @@
+"""Replies: what is not worth learning is found for its reason, and what only looks like it stays."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stages.curate.conftest import pair
+from tunelift.config.curation import CleanConfig
+from tunelift.errors import UserError
+from tunelift.stages.curate.endings import cut_off
+from tunelift.stages.curate.replies import Languages, ReplyChecks, count_words
+from tunelift.stages.curate.rows import Fault
+
+LANGUAGES = Languages()
+PROSE = (
+    "The harbour was built in the last century, and for a long time it was the busiest on the coast. Ships came from "
+    "everywhere with wool, wine and timber. Today it is a quiet place with a museum and two cafés. "
+)
+DEUTSCH = (
+    "Der Hafen wurde im letzten Jahrhundert gebaut und war lange Zeit der größte an der Küste. Schiffe kamen von "
+    "überall her und brachten Wolle, Wein und Holz. Heute ist es ein ruhiger Ort mit einem Museum und zwei Cafés. "
+)
+FRANCAIS = (
+    "Le port a été construit au siècle dernier et il est resté longtemps le plus actif de la côte. Les navires "
+    "venaient de partout avec de la laine, du vin et du bois. Aujourd'hui c'est un endroit calme avec un musée. "
+)
+
+
+def examine(reply: str, request: str = "Hi", **options: Any) -> tuple[Fault | None, tuple[Fault, ...]]:
+    return ReplyChecks(CleanConfig(**options)).examine(pair(request, reply)["messages"])
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '{"tool": "send_mail", "arguments": {"to": "Ann"',
+        '{"tool": "send_mail", "arguments": {"to": "An',
+        '{"text": "a \\" b", "n": [1, 2',
+        "{",
+        '[{"a": 1}, {"a"',
+        '[1, 2, "three',
+        'Here you are: {"tool": "send_mail", "arguments": {"to": "Ann"}',
+        "Use this:\n```python\nprint(1)",
+        '```json\n{\n  "a": 1\n}\n```\nand then\n```',
+        PROSE + "The museum shows the nets and the",
+        PROSE + "It is open from nine to five because",
+        PROSE + "The museum shows the nets, the maps,",
+        PROSE + "The museum shows a self-",
+        PROSE + "The museum shows the nets (and some of the maps",
+        DEUTSCH + "Das Museum zeigt die Netze und",
+        FRANCAIS + "Le musée montre les filets et les",
+    ],
+)
+def test_a_reply_that_stops_in_the_middle_is_cut_off(reply: str) -> None:
+    fault, flags = examine(reply)
+    assert fault is not None
+    assert (fault.reason, fault.evidence["message"], flags) == ("cut_off", 1, ())
+    assert fault.evidence["text"].startswith(("JSON", "a code block", "ends with"))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '{"tool": null}',
+        '{"text": "he said "hi" to her"}',
+        '{"a": 1} and that is all',
+        "{name}, welcome back",
+        "[1] Smith et al., 2004",
+        "[Chorus]\nLa la la",
+        "{'a': 1",
+        "An object begins with { and a list with [",
+        "```python\nprint(1)\n```",
+        "```\na\n```\n\n```\nb\n```",
+        "````markdown\n```python\nprint(1)\n```\n````",
+        "```markdown\nSome\n```python\nprint(1)\n```\n```",
+        "Use ```x``` for code",
+        "yes",
+        "a table for two, please, and the",
+        PROSE.strip(),
+        PROSE + "Let me know if you need anything else",
+        PROSE + "This is the place that we were talking about",
+        PROSE + "Is there anything else I can help you with? 😀",
+        PROSE + 'He called it "the best harbour of them all"',
+        PROSE + "Read more at https://example.com/harbour-and-the",
+        PROSE + "\n\nBest regards,\nAnn",
+        PROSE + "\n\nYours sincerely,",
+        PROSE + "\n- the nets, the maps and the",
+        PROSE + "\n## The museum and the",
+        PROSE + "\nOpening hours: from nine to five, and on Sundays by the",
+        PROSE + "\nresult = open_the_door(left, right) and",
+        PROSE + "\n| a | b | the museum and the nets |",
+        PROSE + "このあたりは静かです",
+        PROSE + "— and then she was gone —",
+        "今日はとても天気がいいです" * 10,
+    ],
+)
+def test_whatever_ends_somehow_is_not_cut_off(reply: str) -> None:
+    assert cut_off(reply, LANGUAGES.of) is None
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "I'm sorry, but I can't assist with that request.",
+        "I’m sorry, I cannot help with that.",
+        "Sorry, I can't do that.",
+        "I apologize, but I am unable to provide information on that topic.",
+        "Unfortunately, I'm not able to provide medical advice.",
+        "As an AI language model, I don't have personal opinions.",
+        "Great question! However, as an AI developed by a company, I can't predict the future.",
+        "I'm just an AI, so I can't tell you what to feel.",
+        "I must decline to write that.",
+        "Unfortunately I am only a language model and have no hands.",
+        "Sorry, I can't send messages for you.",
+        "I am an artificial intelligence and do not have feelings.",
+        "It would not be appropriate for me to discuss that.",
+        "This request violates my guidelines.",
+        "That's not something I can help with.",
+        "I don't have the ability to browse the internet.",
+        "I understand that you are curious, but I can't provide instructions for making weapons.",
+        "Thank you for asking. I'm unable to answer that question.",
+        "**I'm really sorry**, but I'm not comfortable writing that kind of content.",
+        "Es tut mir leid, aber ich kann dir dabei nicht helfen.",
+        "Als KI-Sprachmodell habe ich keine Gefühle.",
+        "Leider kann ich diese Frage nicht beantworten.",
+        "Je suis désolé, mais je ne peux pas vous aider avec cela.",
+        "En tant que modèle de langage, je n'ai pas d'opinion.",
+        "Lo siento, pero no puedo ayudarte con eso.",
+        "Como modelo de lenguaje, no tengo opiniones personales.",
+        "Mi dispiace, ma non posso aiutarti con questa richiesta.",
+        "In quanto intelligenza artificiale, non provo emozioni.",
+        "Desculpe, mas não posso ajudar com isso.",
+        "Como um modelo de linguagem, não tenho opiniões.",
+    ],
+)
+def test_a_refusal_is_found_in_six_languages(reply: str) -> None:
+    fault, _ = examine(reply)
+    assert fault is not None
+    assert fault.reason == "refusal"
+    assert fault.evidence["text"] in reply
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "I'm sorry to hear that you are feeling down. Here are a few things that may help.",
+        "I'm sorry for the confusion. The capital of Australia is Canberra.",
+        "Sorry for the delay! Your order ships on Monday.",
+        "I can't help but notice how lovely the light is.",
+        "I cannot recommend this place enough!",
+        "Sorry, I can't make it tonight. My sister is in town.",
+        "I am unable to attend the meeting on Tuesday.",
+        "I can't find my keys anywhere, she thought.",
+        'Once upon a time a wizard said, "I can\'t help you with that." The knight left.',
+        "Once upon a time a wizard said: 'I can't help you with that.' The knight left.",
+        'The phrase "As an AI language model, I cannot" is typical of chatbots.',
+        "GPT-4 is known as an AI language model that writes text.",
+        "As an AI researcher, you would read papers every day.",
+        "Unfortunately, your refund cannot be processed before Monday.",
+        "I can't give you enough thanks for your support.",
+        "Dear Ms Lee, I am sorry, but I cannot provide the report before Friday.",
+        "If you can't do that, try restarting the router.",
+        "I won't do that again, I promise.",
+        "I couldn't find any flights on that day. Would the day after work?",
+        "It's something we can help with.",
+        "Es tut mir leid, dass du krank bist. Gute Besserung!",
+        "Leider kann ich am Freitag nicht kommen.",
+        "Das kann man nicht so einfach beantworten, denn es hängt vom Wetter ab.",
+        "Je ne peux pas venir demain soir.",
+        "No puedo ir a la fiesta mañana.",
+        "Como modelo de lenguaje, GPT-2 fue un avance importante.",
+        "Non posso venire alla festa.",
+        "Não posso ir à festa.",
+    ],
+)
+def test_an_apology_or_a_refusal_told_by_somebody_is_none(reply: str) -> None:
+    assert examine(reply) == (None, ())
+
+
+def test_any_assistant_turn_counts_and_no_user_turn() -> None:
+    refused, fine = (
+        pair("Hi", "I can't help with that.")["messages"],
+        pair("I can't help with that.", "OK.")["messages"],
+    )
+    checks = ReplyChecks(CleanConfig())
+    fault, _ = checks.examine(refused + fine)
+    assert fault == Fault("refusal", {"message": 1, "text": "I can't help with that."})
+    assert checks.examine(fine) == (None, ())
+
+
+def test_what_is_only_reported_is_flagged_and_what_is_off_is_not_looked_for() -> None:
+    reply = "I can't help with that: {" + '"a": '
+    assert examine(reply)[0].reason == "refusal"  # type: ignore[union-attr]
+    fault, flags = examine(reply, refusals="report", cut_off="report")
+    assert fault is None
+    assert [flag.reason for flag in flags] == ["refusal", "cut_off"]
+    fault, flags = examine(reply, refusals="report")
+    assert fault is not None
+    assert (fault.reason, [flag.reason for flag in flags]) == ("cut_off", ["refusal"])
+    assert examine(reply, refusals="off", cut_off="off") == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed", "found"),
+    [
+        (DEUTSCH, ("en",), "de"),
+        (FRANCAIS, ("en", "de"), "fr"),
+        (PROSE, ("de",), "en"),
+        (PROSE, ("en",), None),
+        (DEUTSCH, ("en", "de"), None),
+        (DEUTSCH, (), None),
+        ("Das ist kurz.", ("en",), None),
+        ("港は前世紀に建設され、長い間海岸で最も忙しい港でした。今は静かな場所です。", ("en",), "ja"),
+        ("```python\nfür = über + größe\n```\n" * 20 + "Fine.", ("en",), None),
+        (json.dumps({"ort": "Köln", "strasse": "Große Straße"}) * 3, ("en",), None),
+    ],
+)
+def test_the_language_of_a_text_of_twenty_words_is_judged(
+    text: str, allowed: tuple[str, ...], found: str | None
+) -> None:
+    for fault, _ in (examine(text, languages=allowed, cut_off="off"), examine("OK.", text, languages=allowed)):
+        assert (fault.evidence["language"] if fault else None) == found
+        if fault:
+            assert fault.reason == "wrong_language"
+            assert 0.65 <= fault.evidence["confidence"] <= 1
+
+
+def test_plain_english_needs_no_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the detector is asked")
+
+    monkeypatch.setattr(Languages, "shares", refuse)
+    assert examine(PROSE, PROSE, languages=("en",), cut_off="off") == (None, ())
+    with pytest.raises(AssertionError, match="is asked"):
+        examine(DEUTSCH, languages=("en",), cut_off="off")
+
+
+def test_the_language_is_found_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError("the detector connects to a network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert Languages().of(DEUTSCH) == "de"
+
+
+def test_lengths_are_counted_in_words_of_the_last_reply() -> None:
+    assert examine("two words", min_reply_words=2, max_reply_words=2) == (None, ())
+    few = Fault("reply_too_few_words", {"message": 1, "words": 2, "limit": 3})
+    assert examine("two words", min_reply_words=3) == (few, ())
+    many = Fault("reply_too_many_words", {"message": 1, "words": 2, "limit": 1})
+    assert examine("two words", max_reply_words=1) == (many, ())
+    assert count_words("今日は good 天気") == 6
+
+
+SCHEMA = {
+    "type": "object",
+    "required": ["tool"],
+    "properties": {"tool": {"type": ["string", "null"]}, "n": {"type": "array", "items": {"type": "integer"}}},
+}
+
+
+def test_a_reply_that_the_schema_refuses_is_dropped_with_the_place_and_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "reply.schema.json"
+    path.write_text(json.dumps(SCHEMA))
+    checks = ReplyChecks(CleanConfig(reply_schema=str(path), cut_off="off"))
+
+    def fault(reply: str) -> Fault | None:
+        return checks.examine(pair("Hi", reply)["messages"])[0]
+
+    assert fault('{"tool": null, "n": [1]}') is None
+    wrong = fault('{"tool": "a", "n": [1, "x"]}')
+    assert wrong == Fault("reply_not_valid", {"message": 1, "path": "$.n[1]", "detail": "'x' is not of type 'integer'"})
+    missing = fault("{}")
+    assert missing is not None
+    assert missing.evidence["detail"] == "'tool' is a required property"
+    prose = fault("hello")
+    assert prose is not None
+    assert prose.evidence["detail"].startswith("is no JSON: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        ("{", "This is no JSON"),
+        ('{"type": "objekt"}', "is no JSON schema"),
+        ('{"$ref": "https://example.com/a.json"}', "refers to 'https://example.com/a.json', which is not in it"),
+    ],
+)
+def test_a_schema_that_cannot_judge_says_so_with_its_file(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "reply.schema.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        ReplyChecks(CleanConfig(reply_schema=str(path)))
+    assert caught.value.where == str(path)
+    assert caught.value.remedy

@@ -1,0 +1,71 @@
+"""Which differences are of values, so that both rows stay."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunelift.stages.curate.values import Said, difference
+
+
+def compare(one: str, other: str) -> str:
+    return difference(Said(one), Said(other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Set a timer for 5 minutes", "Set a timer for 10 minutes"),
+        ("Set a timer for five minutes", "Set a timer for 10 minutes"),
+        ("We meet on 2025-03-08 at 12:30", "We meet on 2026-11-18 at 9 pm"),
+        ("we meet on monday", "we meet on thursday"),
+        ("Please track order VNA-936-00", "Please track order wk82990"),
+        ("Write to anna@example.com", "Write to info@example.org"),
+        ("Read https://example.com/a?b=1", "Read www.example.org/c"),
+        ("Find flights from Rome to Paris", "Find flights from Paris to Rome"),
+        ("Find flights from Rome to New York", "Find flights from Milan to Oslo"),
+        ('{"tool": "get_weather", "city": "Bologna"}', '{"tool": "get_weather", "city": "Delhi"}'),
+        ("He calls it “a fine day” again", "He calls it “nothing much” again"),
+        ("Anna ordered two pizzas.", "Peter ordered two pizzas."),
+        ("How much is 3 + 4?", "How much is 3 * 4?"),
+        ("It costs 3.5 euros", "It costs 35 euros"),
+        ("It fell to -5 degrees", "It fell to 5 degrees"),
+        ("Please send 100 euros to my mother", "Send 500 euros to my mother"),
+        ("Tell me more of it", "Tell me more of it 2"),
+        ("把桌子订在3点", "把桌子订在5点"),
+    ],
+)
+def test_other_values(one: str, other: str) -> None:
+    assert compare(one, other) == compare(other, one) == "values"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("KILL THE LIGHTS IN THE HALL", "Kill the lights in the hall."),
+        ("Get the forecast for Paris...", "get the forecast for Paris"),
+        ("It's 22.5 °C  in here", "it's 22.5 °c in here!!"),
+        ("Meet Anna at 5", "Meet Anna at 5"),
+    ],
+)
+def test_case_and_punctuation_are_no_difference(one: str, other: str) -> None:
+    assert compare(one, other) == compare(other, one) == "none"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Locate PO-51509", "Hi! Locate PO-51509"),
+        ("Locate PO-51509", "Locate PO-51509 please"),
+        ("Book a table on Wednesday, December 22", "Book a table on Wednesday, December 22 ASAP"),
+        ("I like this film", "I love this film"),
+        ("turn the light on", "turn the light off"),
+        ("Is Rome nice in May?", "Was Rome so nice in May?"),
+    ],
+)
+def test_other_or_more_words_are_no_values(one: str, other: str) -> None:
+    assert compare(one, other) == compare(other, one) == "words"
+
+
+def test_ids_are_the_words_of_a_text_that_is_made_of_them() -> None:
+    said = [f"w{number}" for number in range(40)]
+    assert compare(" ".join(said), " ".join([*said[:20], "w77", *said[21:]])) == "words"

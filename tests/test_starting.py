@@ -1,0 +1,345 @@
+"""`tunelift init`: a raw file becomes a config that loads and fits what is in the file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import tiny_tokenizer
+from tunelift import cli
+from tunelift.config.evaluation import SplitTaskConfig
+from tunelift.config.load import load_config
+from tunelift.errors import UserError
+from tunelift.runtime import hardware
+from tunelift.runtime.chat import load_tokenizer, supervise
+from tunelift.runtime.hardware import Hardware
+from tunelift.runtime.template import pinned_template
+from tunelift.starting import recipe, start
+from tunelift.starting.guessing import source_of
+from tunelift.starting.survey import Survey, estimate, languages, survey
+from tunelift.tasks.scorers import build_scorers
+
+CPU = Hardware("cpu", "cpu", 16.0, 2)
+TOWNS = ("Rome", "Oslo", "Lima", "Bonn", "Kyiv")
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, on a machine without a GPU."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hardware, "detect", lambda: CPU)
+    return tmp_path
+
+
+def alpaca(path: Path) -> None:
+    rows: list[dict] = [
+        {
+            "instruction": f"Write about {TOWNS[n % 5]}, number {n}.",
+            "output": f"In {TOWNS[n % 5]} it rains on {n} days, and the people there walk home under their umbrellas.",
+        }
+        for n in range(300)
+    ]
+    rows[7], rows[9] = {"instruction": "no output"}, rows[8]
+    path.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]")
+
+
+def sharegpt(path: Path) -> None:
+    lines = [
+        json.dumps(
+            {
+                "conversations": [
+                    {"from": "human", "value": f"How many apples has {TOWNS[n % 5]} in basket {n}?"},
+                    {"from": "gpt", "value": json.dumps({"town": TOWNS[n % 5], "basket": n})},
+                ]
+            }
+        )
+        for n in range(200)
+    ]
+    path.write_text("\n".join([*lines[:5], "{broken", *lines[5:]]))
+
+
+def messages(path: Path) -> None:
+    def row(n: int) -> dict:
+        function = {"name": "weather", "arguments": json.dumps({"city": TOWNS[n % 5], "day": n})}
+        call = {"id": "c", "type": "function", "function": function}
+        said = [{"role": "user", "content": f"Weather on day {n}?"}, {"role": "assistant", "tool_calls": [call]}]
+        return {"messages": [*said, *([{"role": "user", "content": "?"}] if n == 3 else [])], "tools": [TOOL]}
+
+    path.write_text("".join(json.dumps(row(n)) + "\n" for n in range(120)))
+
+
+def labels(path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", "label"])
+        writer.writerows([n, f"Ticket {n}: my parcel is late", ("late", "lost", "other")[n % 3]] for n in range(150))
+        writer.writerow(["only one"])
+
+
+def questions(path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"question": f"What is the capital of land {n}?", "answer": f"{TOWNS[n % 5]}{n}"} for n in range(60)]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+FILES: dict[str, tuple[Callable[[Path], None], str, dict[str, str], list[str], str]] = {
+    "a.json": (alpaca, "alpaca", {}, ["chrf", "length"], "a.json:9: $.output the field 'output' is missing"),
+    "b.jsonl": (sharegpt, "sharegpt", {}, ["field_f1", "valid_json", "exact_match"], "b.jsonl:6: unexpected char"),
+    "c.jsonl": (messages, "messages", {}, ["tool_call"], "ends_without_reply: 1 rows\n    c.jsonl:4"),
+    "d.csv": (
+        labels,
+        "prompt_completion",
+        {"prompt": "text", "completion": "label"},
+        ["exact_match"],
+        "d.csv:152: the record has 1 fields, the header has 3",
+    ),
+    "e.parquet": (
+        questions,
+        "prompt_completion",
+        {"prompt": "question", "completion": "answer"},
+        ["exact_match", "chrf"],
+        "problems   none",
+    ),
+}
+"""By name: maker, format, fields, scorers, and a problem as it is said."""
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_raw_file_becomes_a_config_that_loads_and_fits(name: str, here: Path) -> None:
+    make, shape, fields, wanted, said = FILES[name]
+    make(here / name)
+    text, path = start(name)
+    config = load_config(path)
+    (source,) = config.curate.sources
+    assert (source.path, source.format, source.fields) == (name, shape, fields)
+    (task,) = config.evaluate.tasks
+    assert isinstance(task, SplitTaskConfig) and task.from_split == "test"
+    built = build_scorers(task.scorers, has_tools=name == "c.jsonl")  # type: ignore[arg-type]
+    assert [scorer.name for scorer in built] == wanted
+    assert task.primary == wanted[0]
+    assert config.model.id == recipe.SMALL_MODEL
+    assert said in text
+    assert f"format     {shape}" in text
+    template = config.model.chat_template
+    assert (template == "configs/c.jinja") if name == "c.jsonl" else (template is None)
+    longest = max(survey(source).estimates)
+    assert longest <= config.train.max_length <= 2 * longest + 128
+    assert config.curate.split.test * len(survey(source).prompts) >= 10
+
+
+def test_what_is_seen_is_counted(here: Path) -> None:
+    alpaca(here / "a.json")
+    text, _ = start("a.json")
+    assert "data       a.json: 300 rows, 298 of them usable" in text
+    assert "prompts    5 to 5 words (least, 95th percentile), median 5" in text
+    assert "languages  en 100%" in text
+    assert "duplicates 1 rows" in text
+    assert "a.json:11: of a.json:10" in text
+
+
+def test_no_config_is_overwritten(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions(here / "e.parquet")
+    assert cli.main(["init", "e.parquet"]) == 0
+    shown = capsys.readouterr()
+    assert "written to configs/e.yaml" in shown.out and "tunelift plan configs/e.yaml" in shown.err
+    before = (here / "configs/e.yaml").read_bytes()
+    assert cli.main(["init", "e.parquet"]) == 2
+    assert "is not overwritten" in (said := capsys.readouterr().err) and "--out" in said
+    assert (here / "configs/e.yaml").read_bytes() == before
+    assert cli.main(["init", "e.parquet", "--out", "other.yaml", "--model", "Qwen/Qwen3-8B"]) == 0
+    config = load_config(here / "other.yaml")
+    assert (config.name, config.model.id) == ("other", "Qwen/Qwen3-8B")
+    assert cli.main(["init", "e.parquet", "--out", "other.txt"]) == 2
+
+
+def write(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "shape", "fields"),
+    [
+        ({"query": "a", "response": "b"}, "prompt_completion", {"prompt": "query", "completion": "response"}),
+        ({"prompt": "a", "response": "b"}, "prompt_completion", {"completion": "response"}),
+        ({"instruction": "a", "input": "", "response": "b"}, "alpaca", {"output": "response"}),
+        ({"input": "a", "output": "b"}, "prompt_completion", {"prompt": "input", "completion": "output"}),
+        ({"Question": "a", "Answer": "b"}, "prompt_completion", {"prompt": "Question", "completion": "Answer"}),
+        ({"text": "a", "label": 1}, "prompt_completion", {"prompt": "text", "completion": "label"}),
+        ({"dialog": [{"role": "user", "content": "a"}]}, "messages", {"messages": "dialog"}),
+        ({"turns": [{"from": "human", "value": "a"}]}, "sharegpt", {"conversations": "turns"}),
+        ({"messages": [{"role": "user", "content": "a"}], "text": "a", "label": "b"}, "messages", {}),
+    ],
+)
+def test_fields_are_guessed_from_their_names(row: dict, shape: str, fields: dict, here: Path) -> None:
+    source = source_of(write(here / "a.jsonl", [row]))
+    assert (source.format, source.fields) == (shape, fields)
+
+
+def test_fields_that_say_nothing_are_asked_for(here: Path) -> None:
+    path = write(here / "a.jsonl", [{"titel": f"Frage {n}?", "inhalt": "Ja"} for n in range(20)])
+    with pytest.raises(UserError, match="the fields are 'titel', 'inhalt'") as caught:
+        start(path)
+    assert "--prompt FIELD --completion FIELD" in caught.value.remedy
+    start(path, prompt="titel", completion="inhalt")
+    assert load_config(Path("configs/a.yaml")).curate.sources[0].fields == {"prompt": "titel", "completion": "inhalt"}
+    for wrong, says in ((("titel", None), "go together"), (("titel", "x"), "No row has the field 'x'")):
+        with pytest.raises(UserError, match=says):
+            start(path, out=Path("b.yaml"), prompt=wrong[0], completion=wrong[1])
+
+
+def test_a_folder_stands_for_its_files_if_they_are_of_one_kind(here: Path) -> None:
+    (here / "data/more").mkdir(parents=True)
+    rows = [{"prompt": f"Say {n}", "completion": "Yes"} for n in range(20)]
+    write(here / "data/a.jsonl", rows[:10])
+    write(here / "data/more/b.jsonl", rows[10:])
+    text, path = start("data")
+    assert path == Path("configs/data.yaml")
+    assert load_config(path).curate.sources[0].path == "data/**/*.jsonl"
+    assert "20 rows in 2 files" in text
+    (here / "data/c.csv").write_text("prompt,completion\n")
+    with pytest.raises(UserError, match=r"several kinds: 2 \.jsonl, 1 \.csv"):
+        start("data", out=Path("x.yaml"))
+    (here / "empty").mkdir()
+    with pytest.raises(UserError, match="no file that can be read"):
+        start("empty")
+
+
+def test_too_few_or_broken_rows_are_told_with_their_places(here: Path) -> None:
+    path = write(here / "a.jsonl", [{"prompt": "a", "completion": ""}] * 9 + [{"prompt": "a", "completion": "b"}])
+    with pytest.raises(UserError, match=r"1 of 10 rows can be used(.|\n)*empty_reply: 9 rows\n.*a.jsonl:1\n"):
+        start(path)
+    (here / "b.jsonl").write_text("one\ntwo\n")
+    with pytest.raises(UserError, match="None of its rows can be read"):
+        start("b.jsonl")
+    assert not Path("configs").exists()
+
+
+def made(replies: list[str], here: Path) -> Survey:
+    rows = [{"prompt": f"Request {n}", "completion": reply} for n, reply in enumerate(replies)]
+    return survey(source_of(write(here / "a.jsonl", rows)))
+
+
+@pytest.mark.parametrize(
+    ("reply", "first"),
+    [
+        (lambda n: str(n * 7), "number"),
+        (lambda n: str(n % 2), "exact_match"),
+        (lambda n: json.dumps({"name": f"Anna {n}", "city": "Rome"}), "field_f1"),
+        (lambda n: json.dumps({"name": "weather", "arguments": {"day": n}}), "tool_call"),
+        (lambda n: json.dumps({"tool": None}), "tool_call"),
+        (lambda n: f'<tool_call>{{"name": "weather", "arguments": {{"day": {n}}}}}</tool_call>', "tool_call"),
+        (lambda n: f"Room {n}", "exact_match"),
+        (lambda n: f"The answer to what you asked is that there are {n}.", "chrf"),
+    ],
+)
+def test_scorers_fit_the_replies(reply: Callable[[int], str], first: str, here: Path) -> None:
+    chosen = recipe.scorers(made([reply(n) for n in range(60)], here)).value
+    assert chosen[0] == first
+    build_scorers(chosen)
+
+
+@pytest.mark.parametrize(("rows", "share"), [(10, 0.25), (50, 0.2), (2000, 0.1)])
+def test_few_rows_get_larger_shares_for_the_splits(rows: int, share: float, here: Path) -> None:
+    assert recipe.splits(made([str(n) for n in range(rows)], here)).value == {"validation": share, "test": share}
+
+
+@pytest.mark.parametrize(
+    ("card", "memory", "model"),
+    [("RTX 4090", 24.0, "Llama-3.1-8B"), ("RTX 4080", 16.0, "Llama-3.2-3B"), ("GTX 1650", 4.0, "smollm2-135m")],
+)
+def test_the_model_fits_the_card(card: str, memory: float, model: str, here: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(hardware, "detect", lambda: Hardware("cuda", card, memory, 8, True, 8.9))
+    alpaca(here / "a.json")
+    _, path = start("a.json")
+    assert model in load_config(path).model.id
+
+
+def test_a_tokenizer_that_is_there_is_asked(here: Path) -> None:
+    seen = made([f"It rains in {TOWNS[n % 5]} on {n} days." for n in range(60)], here)
+    tiny_tokenizer().save_pretrained(here / "model")
+    sizes = recipe.lengths(seen, "cpu", here / "model")
+    assert "by the model's tokenizer" in sizes.why
+    tokens = [len(tiny_tokenizer().encode(text, add_special_tokens=False)) for text in seen.sample]
+    assert max(tokens) <= sizes.max_length <= 2 * max(tokens) + 128
+    assert "estimated" in recipe.lengths(seen, "cpu", None).why
+
+
+def test_rows_beyond_the_limit_are_said_and_allowed_for(here: Path) -> None:
+    path = write(
+        here / "a.jsonl",
+        [{"prompt": f"Say {n}", "completion": "word " * (5000 if n == 3 else 9)} for n in range(200)],
+    )
+    _, written = start(path)
+    train = load_config(written).train
+    assert train.max_length <= 128
+    assert train.max_truncated_ratio > 5000 / (5000 + 199 * 25)
+    assert "# 1 rows are longer" in written.read_text()
+
+
+def test_many_broken_rows_are_allowed_for(here: Path) -> None:
+    path = here / "a.jsonl"
+    rows = [json.dumps({"prompt": str(n), "completion": "x"}) + "\n" for n in range(60)]
+    path.write_text("".join(row + "{\n" * (n % 2) for n, row in enumerate(rows)))
+    _, written = start("a.jsonl")
+    assert load_config(written).curate.max_quarantine_ratio == pytest.approx(0.38)
+
+
+def test_odd_names_and_texts_come_back_from_yaml_as_they_were(here: Path) -> None:
+    rows = [{"yes: no #": f"Say {n}", "on": "word"} for n in range(20)]
+    path = write(here / "rows [1]: of 'mine'.jsonl", rows)
+    _, written = start(path, prompt="yes: no #", completion="on")
+    config = load_config(written)
+    assert config.curate.sources[0].fields == {"prompt": "yes: no #", "completion": "on"}
+    assert config.curate.sources[0].path == path
+    assert config.name == "rows-1-of-mine"
+
+
+@pytest.mark.parametrize("text", ["Wo ist der Bahnhof, bitte, und wie komme ich hin?", "東京の天気はどうですか。"])
+def test_languages_are_told_offline(text: str) -> None:
+    assert next(iter(languages([text]))) in {"de", "ja"}
+    assert languages(["ok"]) == {}
+
+
+def test_an_estimate_is_rather_too_many_tokens() -> None:
+    assert estimate("one two three") >= 4
+    assert estimate("東京の天気はどうですか") >= 9
+
+
+def test_the_written_config_is_a_config_before_it_is_written(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions(here / "e.parquet")
+    monkeypatch.setattr(recipe, "few_shot", lambda sizes: -1)
+    with pytest.raises(ValueError, match="few_shot"):
+        start("e.parquet")
+    assert not Path("configs").exists()
+
+
+def test_a_model_that_knows_no_tools_gets_a_template_that_teaches_each_turn(here: Path) -> None:
+    messages(here / "c.jsonl")
+    _, path = start("c.jsonl")
+    tiny_tokenizer().save_pretrained(here / "model")
+    template = pinned_template(here / "model", load_config(path).model)
+    tokenizer = load_tokenizer(here / "model", template)
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
+    said = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Rain in Rome?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "yes"},
+        {"role": "assistant", "content": "It rains."},
+    ]
+    (row,) = supervise(tokenizer, said, [TOOL])
+    learnt = tokenizer.decode([token for token, taught in zip(row.input_ids, row.mask, strict=True) if taught])
+    written = '{"name": "weather", "arguments": {"city": "Rome"}}'
+    assert learnt == f"<tool_call>{written}</tool_call><|im_end|>It rains.<|im_end|>"
+    assert "Be brief." in row.text and '"parameters": {' in row.text and "<tool_response>yes" in row.text
+    assert len(supervise(tokenizer, [*said[1:3]], [TOOL])) == 1
+    assert len(supervise(tokenizer, [said[1], said[4]], None)) == 1
