@@ -1,7 +1,7 @@
 # Every target makes what it needs first: `make quickstart` and `make test` work right after `git clone`.
 .DEFAULT_GOAL := help
 VERBS := curate train merge evaluate judge report run plan serve
-.PHONY: help setup quickstart $(VERBS) compare test test-slow test-gpu test-big simulate bench bench-train check format lock schema clean
+.PHONY: help setup quickstart $(VERBS) compare test test-slow test-gpu test-big simulate bench bench-train bench-curate check format lock schema clean
 
 ifneq ($(filter $(VERBS),$(MAKECMDGOALS)),)
 ifndef CONFIG
@@ -67,6 +67,11 @@ bench-train: setup ## Training: speed, MFU and memory here; on a CPU also agains
 	@$(BIN)/python scripts/fetch_assets.py
 	@$(BIN)/python scripts/bench_recipes.py
 	@if ! nvidia-smi >/dev/null 2>&1; then $(BIN)/python scripts/bench_train.py; fi
+
+bench-curate: setup ## Curation: the near-duplicate step against other tools, and the whole stage at two sizes; it should be idle
+	@$(BIN)/python scripts/fetch_assets.py
+	@$(BIN)/python scripts/bench_duplicates.py
+	@$(BIN)/python scripts/bench_curate.py --times 10
 
 check: setup ## Lint, format, types, import direction
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from tests.project import call_here, make_project
 from tests.tiny import CHATML
 from tunelift import cli, rendering, runs
 from tunelift.artifacts.records import Artifact, Manifest
+from tunelift.errors import UserError
 from tunelift.pipeline import Pipeline, open_run
 
 DATED = "{{ strftime_now('%d %b %Y') }}\n{% if loud is defined and loud %}LOUD {% endif %}" + CHATML.replace(
@@ -191,3 +192,20 @@ def test_untuned_arms_are_asked_with_the_template_that_is_trained(
         assert engine._template.read_text() == run.template
     with run._engine(inside / "model", tuned) as engine:
         assert engine._template is None
+
+
+def test_the_schema_for_replies_enters_by_what_it_says(inside: Path) -> None:
+    schema = inside / "reply.schema.json"
+
+    def fingerprint(text: str) -> str:
+        schema.write_text(text)
+        return (
+            open_run(inside / "config.yaml", ["curate.clean.reply_schema=reply.schema.json"]).curate_plan().fingerprint
+        )
+
+    one, other = fingerprint("{}"), fingerprint('{"type": "object"}')
+    assert one != other
+    assert fingerprint("{}") == one
+    schema.unlink()
+    with pytest.raises(UserError, match="The schema for replies cannot be read"):
+        open_run(inside / "config.yaml", ["curate.clean.reply_schema=reply.schema.json"]).curate_plan()

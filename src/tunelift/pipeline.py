@@ -70,6 +70,8 @@ class Pipeline(Run):
         inputs["tokenizer"] = digest(hash_some(self.base.path, TOKENIZER_FILES, self.store))
         inputs |= self._template_input()
         inputs["questions"] = digest(self.questions)
+        if schema := self.config.curate.clean.reply_schema:
+            inputs["reply_schema"] = curate.schema_fingerprint(Path(schema))
         return Plan("curate", curate.VERSION, section, inputs)
 
     def make_curate(self) -> Artifact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -147,6 +148,26 @@ class Languages:
         return language if language and shares[language] >= LANGUAGE_CONFIDENCE else None
 
 
+def schema_fingerprint(path: Path) -> str:
+    """sha256 of the file of `reply_schema`.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    return hashlib.sha256(_read(path)).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"The schema for replies cannot be read: {error.strerror}.",
+            where=str(path),
+            remedy="Correct curate.clean.reply_schema.",
+        ) from error
+
+
 def _validator(path: Path) -> Callable[[str], dict[str, str] | None]:
     """A function that says where and why a reply is not valid."""
     from jsonschema.exceptions import best_match
@@ -154,13 +175,7 @@ def _validator(path: Path) -> Callable[[str], dict[str, str] | None]:
     from tunelift.tasks.scorers.structured import check_schema, schema_validator
 
     try:
-        schema = orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"The schema for replies cannot be read: {error.strerror}.",
-            where=str(path),
-            remedy="Correct curate.clean.reply_schema.",
-        ) from error
+        schema = orjson.loads(_read(path))
     except orjson.JSONDecodeError as error:
         raise UserError(f"This is no JSON: {error}.", where=str(path), remedy="Correct the file.") from error
     check_schema(schema, str(path))
