@@ -356,6 +356,12 @@ def test_too_many_broken_rows_name_the_commonest_reasons_with_places(run, tmp_pa
     assert run(source, max_quarantine_ratio=0.3, split=WIDE)["rows"]["kept"] == 8
 
 
+def test_broken_rows_are_told_before_what_the_others_have_in_common(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    alike = [pair(f"Before I go to bed tonight, please set a timer for {n} minutes and call it tea") for n in range(30)]
+    with pytest.raises(UserError, match="20 of 50 rows cannot be read"):
+        run(write_jsonl(tmp_path / "a.jsonl", [*alike, *["{half"] * 20]))
+
+
 def test_an_empty_data_set_shows_the_funnel(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     source = write_jsonl(tmp_path / "a.jsonl", [pair("Hi", ""), pair("Ho", "")])
     with pytest.raises(UserError, match="No row is left after curation") as caught:

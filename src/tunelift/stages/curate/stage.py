@@ -82,6 +82,7 @@ def curate(
     with writing(out):
         with Ledger(out) as ledger, Passed(out / "passed.work") as passed:
             examine(rules, reading, processes, passed, account, ledger)
+            _check_readable(config, reading.read.total(), ledger)
             decided = decide(passed, account.places, config, seed, processes)
             write(passed, decided, account, ledger)
         stats = ledger.stats(reading.read, reading.formats, max_length, account.counts() | decided.counts)
@@ -228,25 +229,31 @@ def write(passed: Passed, decided: Decided, account: Account, ledger: Ledger) ->
         ledger.write("conflicts", line)
 
 
+def _check_readable(config: CurateConfig, read: int, ledger: Ledger) -> None:
+    """Told before anything is decided over all rows: the input is wrong as a whole, or the template is for it."""
+    reasons = by_count(sum(ledger.quarantined.values(), Counter()))
+    quarantined = sum(reasons.values())
+    if quarantined / read > config.max_quarantine_ratio:
+        raise UserError(
+            f"{quarantined} of {read} rows cannot be read, more than curate.max_quarantine_ratio="
+            f"{config.max_quarantine_ratio:g} allows.\n{_examples(reasons, ledger)}",
+            remedy=REMEDIES.get(next(iter(reasons)), "Correct the rows, or name the source's format.")
+            + f" All of them are in {ledger.out / 'quarantine.jsonl'}.",
+        )
+    dropped = by_count(sum(ledger.dropped.values(), Counter()))
+    without_tools = {reason: count for reason, count in dropped.items() if reason in TOOL_REASONS}
+    if without_tools:
+        raise UserError(
+            f"{sum(without_tools.values())} of {read} rows use tools, and the model's chat template does not: "
+            f"the model would learn to call tools that it is not shown.\n{_examples(without_tools, ledger)}",
+            remedy=f"{TOOL_REMEDY} All of them are in {ledger.out / 'dropped.jsonl'}.",
+        )
+
+
 def _check_usable(
     config: CurateConfig, stats: dict[str, Any], ledger: Ledger, lost: Lost, max_truncated_ratio: float
 ) -> None:
     rows = stats["rows"]
-    quarantined = sum(rows["quarantined"].values())
-    if quarantined / rows["read"] > config.max_quarantine_ratio:
-        raise UserError(
-            f"{quarantined} of {rows['read']} rows cannot be read, more than curate.max_quarantine_ratio="
-            f"{config.max_quarantine_ratio:g} allows.\n{_examples(rows['quarantined'], ledger)}",
-            remedy=REMEDIES.get(next(iter(rows["quarantined"])), "Correct the rows, or name the source's format.")
-            + f" All of them are in {ledger.out / 'quarantine.jsonl'}.",
-        )
-    without_tools = {reason: count for reason, count in rows["dropped"].items() if reason in TOOL_REASONS}
-    if without_tools:
-        raise UserError(
-            f"{sum(without_tools.values())} of {rows['read']} rows use tools, and the model's chat template does not: "
-            f"the model would learn to call tools that it is not shown.\n{_examples(without_tools, ledger)}",
-            remedy=f"{TOOL_REMEDY} All of them are in {ledger.out / 'dropped.jsonl'}.",
-        )
     if not rows["kept"]:
         raise UserError(
             "No row is left after curation.\n" + "\n".join(funnel(stats)) + f"\n{_examples(rows['dropped'], ledger)}",
