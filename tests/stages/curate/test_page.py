@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from tests.stages.browsing import LOW_CONTRAST, Open, fits, quiet_pages, running_chromium
+from tests.stages.browsing import LOW_CONTRAST, Open, fits
 from tests.stages.curate.curated import ALPACA, MESSAGES, make_curated
 from tunelift.config.curation import CurateConfig
 from tunelift.stages.curate.card import verdict
@@ -26,18 +25,6 @@ def write(out: Path) -> Path:
     hashes = {MESSAGES: "f" * 64, ALPACA: "e" * 64}
     write_curation_page(out, name="quickstart", decisions=RULES, sources=hashes, content="c0ffee")
     return out / PAGE
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with running_chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def opened(chromium: Any) -> Iterator[Open]:
-    with quiet_pages(chromium) as open_page:
-        yield open_page
 
 
 @pytest.fixture(scope="module")
