@@ -113,7 +113,9 @@ def test_of_two_runs_at_once_the_second_is_told_and_the_first_finishes(project: 
     shutil.rmtree(project / "runs/store/curate")
     first = started(project, *CURATE)
     wait_for("runs/store/curate/*.partial", project, first)
+    first.send_signal(signal.SIGSTOP)  # Or it may be done before the second has begun.
     second = tunelift(project, *CURATE)
+    first.send_signal(signal.SIGCONT)
     is_told(second, USER, "runs/store/curate/", "Another process is making this artifact.", "it will find the result")
     _, said = first.communicate(timeout=120)
     assert first.returncode == DONE, said

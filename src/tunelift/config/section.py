@@ -15,7 +15,10 @@ RUNTIME: dict[str, Any] = {"runtime": True}
 class Section(BaseModel):
     """Closed (unknown keys are errors) and frozen; the text under a field is its documentation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    # Deferred, since building the validators is half of the time that a mistake in the command takes to be told.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, defer_build=True
+    )
 
     not_here: ClassVar[Mapping[str, str]] = {}
     """Keys that one may look for in this section, with where they are or why they cannot be."""
