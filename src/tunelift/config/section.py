@@ -15,7 +15,7 @@ RUNTIME: dict[str, Any] = {"runtime": True}
 class Section(BaseModel):
     """Closed (unknown keys are errors) and frozen; the text under a field is its documentation."""
 
-    # Deferred, since building the validators is half of the time that a mistake in the command takes to be told.
+    # Deferred: a command with a mistake is answered without building what checks a config.
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, defer_build=True
     )
