@@ -143,8 +143,8 @@ class Pipeline(Run):
             "device": hardware.detect().device,
             "template": self.template,
         }
-        plan, follow = self.train_plan(dataset), {"follow": "metrics.jsonl", "samples": "samples.jsonl"}
-        return self.isolated(plan, "tunelift.stages.train:train", arguments, **follow)
+        plan, target = self.train_plan(dataset), "tunelift.stages.train:train"
+        return self.isolated(plan, target, arguments, follow="metrics.jsonl", samples="samples.jsonl")
 
     # --- merge: adapter -> model --------------------------------------------------------------------------------
 
