@@ -91,7 +91,7 @@ def decide(passed: Passed, places: Sequence[str], config: CurateConfig, seed: in
     return Decided(
         faults,
         splits,
-        list(_pair_lines(pairs, places, near, config.duplicates)),
+        list(_pair_lines(pairs, places, near)),
         [_conflict_line(passed, places, rows, splits) for rows in contradictions],
         counts,
     )
@@ -220,9 +220,7 @@ def _duplicate_counts(faults: dict[int, Fault], pairs: Sequence[Pair], near: dic
     }
 
 
-def _pair_lines(
-    pairs: Sequence[Pair], places: Sequence[str], near: dict[int, Pair], config: DuplicatesConfig
-) -> Iterator[dict[str, Any]]:
+def _pair_lines(pairs: Sequence[Pair], places: Sequence[str], near: dict[int, Pair]) -> Iterator[dict[str, Any]]:
     """Pairs that decided something, or that say why nothing was; a row that is dropped stands in one only."""
     for pair in pairs:
         if pair.b in near and near[pair.b] == pair:

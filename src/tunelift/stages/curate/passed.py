@@ -109,11 +109,6 @@ class Passed:
         """The row as a line of a split file."""
         return self._bytes(2 * row)
 
-    def entry(self, row: int) -> dict[str, Any]:
-        """The row as the split files have it."""
-        value: dict[str, Any] = orjson.loads(self.line(row))
-        return value
-
     def raw(self, row: int) -> bytes:
         """The row as it was read, as one line of JSON."""
         return self._bytes(2 * row + 1)
