@@ -11,7 +11,7 @@ from pathlib import Path
 from tunelift.artifacts.records import Artifact
 from tunelift.config.evaluation import NOISE_ARM
 from tunelift.config.resolve import resolve
-from tunelift.config.schema import Config
+from tunelift.config.schema import Config, TrainConfig
 from tunelift.errors import UserError
 from tunelift.facts import facts_for
 from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline
@@ -101,11 +101,20 @@ def forecast_on(config: Config, gpu: str) -> Forecast:
     Raises:
         UserError: as `describe_on`.
     """
-    card = gpus.find(gpu)
-    machine, (shape, _) = _machine(card), _shape(config)
-    section = resolve(config, facts_for(machine, shape.context, shape)).config.train
+    card, (shape, _) = gpus.find(gpu), _shape(config)
+    section = settings_on(config, gpu)
     tflops = speed_of(card, str(section.precision))
-    return forecast(shape, section, memory_gib=machine.memory_gib, tflops=tflops)
+    return forecast(shape, section, memory_gib=_machine(card).memory_gib, tflops=tflops)
+
+
+def settings_on(config: Config, gpu: str) -> TrainConfig:
+    """How a named card would train, with no `auto` left.
+
+    Raises:
+        UserError: as `describe_on`.
+    """
+    machine, (shape, _) = _machine(gpus.find(gpu)), _shape(config)
+    return resolve(config, facts_for(machine, shape.context, shape)).config.train
 
 
 def _machine(card: gpus.Gpu) -> hardware.Hardware:

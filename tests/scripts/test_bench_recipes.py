@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.project import make_project
 from tests.scripts.loading import load_script
 from tests.stages.conversations import train_config, write_dataset
+from tunelift.runtime.chat import load_tokenizer
+from tunelift.runtime.encoded import read_encoded
 from tunelift.runtime.flops import training_flops
 from tunelift.runtime.shape import read_shape
 
@@ -44,3 +48,26 @@ def test_the_table_has_a_line_a_recipe() -> None:
 
 def test_there_are_recipes_for_either_device() -> None:
     assert all(path.is_file() for device in ("cpu", "cuda") for path in bench_recipes.recipes(device))
+
+
+def test_full_rows_are_as_long_as_may_be(tiny_model: Path, tmp_path: Path) -> None:
+    config = train_config(max_length=200)
+    dataset = bench_recipes.write_full_rows(tiny_model, config, tmp_path)
+    rows = read_encoded(load_tokenizer(tiny_model), dataset, "train")
+    assert len(rows) == 2 * config.global_batch_size
+    assert all(170 < len(row) <= 200 for row in rows), [len(row) for row in rows]
+    assert len({tuple(row.rendered.input_ids) for row in rows}) == len(rows)
+
+
+def test_settings_can_be_those_of_another_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    jobs = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bench_recipes, "tunelift", jobs.append)
+    monkeypatch.setattr(bench_recipes, "line", lambda name, job, *_: (name, job.config))
+    monkeypatch.setattr(bench_recipes, "matmul_flops_per_second", lambda _: 1e12)
+    config = make_project(tmp_path)
+    arguments = argparse.Namespace(set=[], gpu="l4", full_rows=True, steps=2, after=1)
+    name, settings = bench_recipes.measure(config, arguments, tmp_path / "bench")
+    assert name == "tiny on l4"
+    assert (settings.memory_probe, settings.packing, settings.attention) == (True, False, "sdpa")
+    assert len(jobs) == 1
