@@ -61,15 +61,18 @@ def test_agreement_counts_answers_and_keeps_the_sign_of_the_mean() -> None:
     assert found.largest == pytest.approx(1.0)
     assert found.token == pytest.approx(1.5 / 5)
     assert found.token_size == pytest.approx(1.5 / 4)
+    assert (found.items, found.choices) == (2, 4)
+    fewer = check_likelihoods.agreement(task, [[1, 2], [1, 1]], [[-1.0, -2.0]], [[-1.5, -2.0], [-4.0, -3.5]])
+    assert (fewer.items, fewer.choices, fewer.token) == (1, 2, pytest.approx(0.5 / 3))
 
 
 def test_bf16_may_round_but_float32_must_agree(capsys: pytest.CaptureFixture[str]) -> None:
-    exact = check_likelihoods.Agreement(0.0, 0.001, 0.002, 0.0, 0.0, 2)
-    rounded = check_likelihoods.Agreement(0.05, 0.15, 0.9, 0.006, 0.02, 2)
-    further = check_likelihoods.Agreement(0.05, 0.25, 0.9, 0.006, 0.02, 2)
+    exact = check_likelihoods.Agreement(0.0, 0.001, 0.002, 0.0, 0.0, 2, 2, 8)
+    rounded = check_likelihoods.Agreement(0.05, 0.15, 0.9, 0.006, 0.02, 2, 2, 8)
+    further = check_likelihoods.Agreement(0.05, 0.25, 0.9, 0.006, 0.02, 2, 2, 8)
 
     def outcome(*found: object) -> int:
-        return check_likelihoods.report(dict(zip("abcd", found, strict=True)), 2, 8)
+        return check_likelihoods.report(dict(zip("abcd", found, strict=True)))
 
     assert outcome(exact, rounded, rounded, further) == 0
     assert outcome(rounded, rounded, rounded, further) == 1
