@@ -12,6 +12,7 @@ import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import ge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -223,37 +224,40 @@ def _refuse_ignored(
 
 def _encode(tokenizer: PreTrainedTokenizerFast, text: str, turns: Sequence[Turn]) -> Supervised:
     ids, offsets = _tokens(tokenizer, text)
-    _refuse_double_bos(tokenizer, ids)
+    bos = tokenizer.bos_token_id
+    if bos is not None and ids[:2] == [bos, bos]:
+        raise UnusableRow("double_bos", f"The rendering begins with two {tokenizer.bos_token} tokens.")
     control = frozenset(special_tokens(tokenizer))
     return Supervised(text, ids, _token_mask(text, offsets, [(turn.start, turn.end) for turn in turns], control))
 
 
 def _counted(tokenizer: PreTrainedTokenizerFast, text: str, turns: Sequence[Turn]) -> tuple[int, int]:
-    """As `_encode`, the numbers alone: only words at the edges of text and turns need a look at their tokens."""
+    """As `_encode`, the numbers alone: the words between the edges of text and turns are taken out and counted."""
     counts = word_counts(tokenizer) if _is_plain(tokenizer) else None
     if counts is None:
-        row = _encode(tokenizer, text, turns)
-        return len(row.input_ids), row.supervised_tokens
-    spans, control = [(turn.start, turn.end) for turn in turns], frozenset(special_tokens(tokenizer))
-    edges = {0, len(text), *(edge for span in spans for edge in span)}
+        return _lengths(_encode(tokenizer, text, turns))
+    edges = {0, len(text), *(edge for turn in turns for edge in (turn.start, turn.end))}
     looked_at = sorted({word_at(text, edge) for edge in edges})
-    tokens = supervised = 0
-    for (start, end), (following, _) in zip(looked_at, [*looked_at[1:], (len(text), 0)], strict=True):
-        ids, offsets = _tokens(tokenizer, text[start:end])
-        if start == 0:
-            _refuse_double_bos(tokenizer, ids)
-        placed = [(start + first, start + last) for first, last in offsets]
-        between = counts.total(text[end:following])
-        tokens += len(ids) + between
-        supervised += sum(_token_mask(text, placed, spans, control))
-        supervised += between if any(begin <= end < stop for begin, stop in spans) else 0
+    gaps = [(end, start) for (_, end), (start, _) in pairwise(looked_at)]
+    short = "".join([text[start:end] for start, end in looked_at])
+
+    def moved(edge: int) -> int:
+        return edge - sum(end - start for start, end in gaps if end <= edge)
+
+    try:
+        row = _encode(tokenizer, short, [Turn(short, moved(turn.start), moved(turn.end)) for turn in turns])
+    except UnusableRow:
+        return _lengths(_encode(tokenizer, text, turns))  # It says where in the text.
+    tokens, supervised = _lengths(row)
+    for start, end in gaps:
+        between = counts.total(text[start:end])
+        tokens += between
+        supervised += between if any(turn.start <= start < turn.end for turn in turns) else 0
     return tokens, supervised
 
 
-def _refuse_double_bos(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> None:
-    bos = tokenizer.bos_token_id
-    if bos is not None and list(ids[:2]) == [bos, bos]:
-        raise UnusableRow("double_bos", f"The rendering begins with two {tokenizer.bos_token} tokens.")
+def _lengths(row: Supervised) -> tuple[int, int]:
+    return len(row.input_ids), row.supervised_tokens
 
 
 def _is_plain(tokenizer: PreTrainedTokenizerFast) -> bool:
