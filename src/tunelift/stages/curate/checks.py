@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunelift.runtime.chat import row_lengths
@@ -71,14 +71,14 @@ def measured(example: Example, tokenizer: PreTrainedTokenizerFast, max_length: i
     token counts as supervised.
     """
     try:
-        counted = Measured(row_lengths(tokenizer, example.messages, example.tools))
+        lengths = row_lengths(tokenizer, example.messages, example.tools)
     except UnusableRow as error:
         evidence = {"detail": error.message, **({"remedy": error.remedy} if error.remedy else {})}
         return Measured((), Fault(error.reason, evidence))
-    supervised, longest = counted.supervised_tokens, max(tokens for tokens, _ in counted.lengths)
+    supervised, longest = sum(learnt for _, learnt in lengths), max(tokens for tokens, _ in lengths)
     fault = None
     if supervised < min_reply_tokens:
         fault = Fault("reply_too_short", {"supervised_tokens": supervised, "limit": min_reply_tokens})
     elif longest > max_length:
         fault = Fault("too_long", {"tokens": longest, "limit": max_length, "supervised_tokens": supervised})
-    return replace(counted, fault=fault)
+    return Measured(lengths, fault)
