@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.families import BY_NAME, FAMILIES, TRL, Family
-from tunelift.runtime.chat import mark_supervised, segments, supervise
+from tunelift.runtime.chat import mark_supervised, row_lengths, segments, supervise
 from tunelift.runtime.turns import UnusableRow, end_of_turn
 
 EVERY = [pytest.param(family, id=family.name) for family in FAMILIES]
@@ -309,6 +309,8 @@ def test_any_conversation_is_learnt_turn_by_turn_or_refused(family: Family, talk
         if error.reason not in {"token_across_boundary", "special_token_in_content"}:
             raise
         return
+    lengths = tuple((len(row.input_ids), row.supervised_tokens) for row in rows)
+    assert row_lengths(tokenizer, messages, tools) == lengths
     places = _replies(messages)
     starts = [(row, start) for row in rows for start in _starts(tokenizer, row)]
     assert len(starts) == len(places) == sum(len(_starts(tokenizer, row)) for row in rows)

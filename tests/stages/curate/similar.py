@@ -43,7 +43,7 @@ def sets_of(rows: Sequence[set[int]]) -> Sets:
 
 
 def reading(sets: Sequence[set[int]]) -> object:
-    return lambda numbers: sets_of([sets[number] for number in numbers])
+    return lambda blocks: (sets_of([sets[number] for number in block]) for block in blocks)
 
 
 def pairs_above(sets: Sequence[set[int]], threshold: float) -> set[tuple[int, int]]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.families import BY_NAME
 from tests.tiny import tiny_tokenizer
 from tunelift.stages.curate.checks import Measured, measured, structure_fault
-from tunelift.stages.curate.duplicates import ExactDuplicates
+from tunelift.stages.curate.duplicates import ExactDuplicates, normalised
 from tunelift.stages.curate.rows import Example, Fault
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {}}}
@@ -81,6 +84,12 @@ def test_of_equal_conversations_the_first_stays() -> None:
     assert duplicates.fault(first) == Fault("exact_duplicate", {"duplicate_of": "a.jsonl:1"}), (
         "the same file listed twice"
     )
+
+
+@given(st.lists(st.sampled_from([" ", "  ", "a", "B c", "~", "é", "e\u0301", "\n", "\t", "\x1c", "\x7f", "\u00a0"])))
+def test_normalised_text_is_composed_and_has_single_spaces(parts: list[str]) -> None:
+    text = "".join(parts)
+    assert normalised(text) == " ".join(unicodedata.normalize("NFC", text).split())
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
+import psutil
 import pytest
 
 from tunelift.errors import MachineError
-from tunelift.stages.curate.processes import WAITING, map_chunks
+from tunelift.stages.curate.processes import WAITING, Processes
 
 
 def multiplier(factor: int) -> Callable[[int], int]:
@@ -31,24 +32,43 @@ def killer(_: int) -> Callable[[int], int]:
     return work
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_results_come_in_order(processes: int) -> None:
-    made = map_chunks(multiplier, (3,), range(40), processes=processes, chunks_here=3)
-    assert list(made) == [3 * number for number in range(40)]
+@pytest.fixture
+def two() -> Iterator[Processes]:
+    with Processes(2) as processes:
+        yield processes
 
 
-def test_few_chunks_start_no_process() -> None:
-    made = list(map_chunks(here_or_there, (0,), range(4), processes=2, chunks_here=4))
-    assert made == [os.getpid()] * 4
+@pytest.mark.parametrize("number", [1, 2])
+def test_results_come_in_order(number: int) -> None:
+    with Processes(number) as processes:
+        assert list(processes.map(multiplier, (3,), range(40), chunks_here=3)) == [3 * one for one in range(40)]
 
 
-def test_later_chunks_are_done_elsewhere() -> None:
-    made = list(map_chunks(here_or_there, (0,), range(30), processes=2, chunks_here=2))
+def test_few_chunks_start_no_process(two: Processes) -> None:
+    assert list(two.map(here_or_there, (0,), range(4), chunks_here=4)) == [os.getpid()] * 4
+
+
+def test_later_chunks_are_done_elsewhere(two: Processes) -> None:
+    made = list(two.map(here_or_there, (0,), range(30), chunks_here=2))
     assert made[:2] == [os.getpid()] * 2
     assert os.getpid() not in made[2:]
 
 
-def test_chunks_are_taken_as_they_are_needed() -> None:
+def test_what_comes_next_is_done_by_the_same_processes(two: Processes) -> None:
+    first = set(two.map(here_or_there, (0,), range(30), chunks_here=0))
+    assert list(two.map(multiplier, (3,), range(40), chunks_here=0)) == [3 * one for one in range(40)]
+    assert list(two.map(multiplier, (4,), range(40), chunks_here=0)) == [4 * one for one in range(40)]
+    assert set(two.map(here_or_there, (0,), range(30), chunks_here=10)) <= first
+
+
+def test_no_process_is_left_in_the_end() -> None:
+    with Processes(2) as processes:
+        made = set(processes.map(here_or_there, (0,), range(30), chunks_here=0))
+        assert all(map(psutil.pid_exists, made))
+    assert not any(map(psutil.pid_exists, made))
+
+
+def test_chunks_are_taken_as_they_are_needed(two: Processes) -> None:
     taken = 0
 
     def chunks() -> Iterator[int]:
@@ -57,13 +77,12 @@ def test_chunks_are_taken_as_they_are_needed() -> None:
             taken += 1
             yield number
 
-    made = map_chunks(multiplier, (1,), chunks(), processes=2, chunks_here=1)
+    made = two.map(multiplier, (1,), chunks(), chunks_here=1)
     for _ in range(5):
         next(made)
     assert taken <= 5 + 2 * WAITING + 1
-    made.close()  # type: ignore[attr-defined]
 
 
-def test_a_killed_process_is_the_machines_failure() -> None:
+def test_a_killed_process_is_the_machines_failure(two: Processes) -> None:
     with pytest.raises(MachineError, match="killed"):
-        list(map_chunks(killer, (0,), range(20), processes=2, chunks_here=1))
+        list(two.map(killer, (0,), range(20), chunks_here=1))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunelift.runtime.chat import supervise
+from tunelift.runtime.chat import row_lengths
 from tunelift.runtime.turns import UnusableRow
 from tunelift.stages.curate.rows import Example, Fault
 
@@ -71,15 +71,14 @@ def measured(example: Example, tokenizer: PreTrainedTokenizerFast, max_length: i
     token counts as supervised.
     """
     try:
-        rows = supervise(tokenizer, example.messages, example.tools)
+        lengths = row_lengths(tokenizer, example.messages, example.tools)
     except UnusableRow as error:
         evidence = {"detail": error.message, **({"remedy": error.remedy} if error.remedy else {})}
         return Measured((), Fault(error.reason, evidence))
-    counted = Measured(tuple((len(row.input_ids), row.supervised_tokens) for row in rows))
-    supervised, longest = counted.supervised_tokens, max(tokens for tokens, _ in counted.lengths)
+    supervised, longest = sum(learnt for _, learnt in lengths), max(tokens for tokens, _ in lengths)
     fault = None
     if supervised < min_reply_tokens:
         fault = Fault("reply_too_short", {"supervised_tokens": supervised, "limit": min_reply_tokens})
     elif longest > max_length:
         fault = Fault("too_long", {"tokens": longest, "limit": max_length, "supervised_tokens": supervised})
-    return replace(counted, fault=fault)
+    return Measured(lengths, fault)

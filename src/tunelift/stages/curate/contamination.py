@@ -3,7 +3,7 @@
 The rule is Tulu 3's (arXiv 2411.15124): a row is contaminated by an item when n-grams common to both cover more than a
 given share of the item's words. Items shorter than one n-gram are looked for whole.
 
-Most rows hold no item, so that a row's words are compared by three of each n-gram first, and looked at whole only where
+Most rows hold no item, so that a row's words are compared by four of each n-gram first, and looked at whole only where
 those are an item's.
 """
 
@@ -20,7 +20,8 @@ from tunelift.stages.curate.rows import Fault
 
 # A run of letters and digits; in scripts written without spaces each character counts as a word.
 _UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-_ASCII_WORD = re.compile("[A-Za-z0-9]+")
+SPLITTING = bytes(ord(chr(code).lower()) if code < 128 and chr(code).isalnum() else ord(" ") for code in range(256))
+"""Of ASCII text: capitals to small letters, and what is neither letter nor digit to spaces."""
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
 WHOLE_INSIDE_WORDS = 5
@@ -53,7 +54,7 @@ def words(text: str) -> Words:
 def _keys(text: str) -> list[str]:
     """The keys of `words`, without the places."""
     if text.isascii():
-        return _ASCII_WORD.findall(text.lower())
+        return text.encode().translate(SPLITTING).decode().split()
     found = _WORD.findall(unicodedata.normalize("NFKC", text))
     return " ".join(found).casefold().split(" ") if found else []
 
@@ -148,22 +149,21 @@ class Questions:
 
 
 class _Probe:
-    """Whether words hold one of many sequences; the first, middle and last of their first words are looked at first."""
+    """Whether words hold one of many sequences; four of their first words are looked at first."""
 
     def __init__(self, sequences: Iterable[tuple[str, ...]]) -> None:
         self._sequences = frozenset(sequences)
         self._lengths = {len(keys) for keys in self._sequences}
-        self._last = min(self._lengths) - 1
-        self._middle = self._last // 2
-        self._known = {(keys[0], keys[self._middle], keys[self._last]) for keys in self._sequences}
+        last = min(self._lengths) - 1
+        self._places = [last * third // 3 for third in range(4)]
+        self._known = {tuple([keys[place] for place in self._places]) for keys in self._sequences}
 
     def touches(self, keys: list[str]) -> bool:
         """Whether one of the sequences stands among the keys."""
-        middles, lasts = keys[self._middle :], keys[self._last :]
-        if self._known.isdisjoint(zip(keys, middles, lasts, strict=False)):
+        spread = [keys[place:] for place in self._places]
+        if self._known.isdisjoint(zip(*spread, strict=False)):
             return False
-        triples = zip(keys, middles, lasts, strict=False)
-        starts = [start for start, triple in enumerate(triples) if triple in self._known]
+        starts = [start for start, four in enumerate(zip(*spread, strict=False)) if four in self._known]
         return any(
             tuple(keys[start : start + length]) in self._sequences for start in starts for length in self._lengths
         )

@@ -19,9 +19,9 @@ from tunelift.stages.curate.leakage import Settled, settle
 from tunelift.stages.curate.mix import draw
 from tunelift.stages.curate.near import Pair, Sketch, choose, conflicts, joined, near_duplicates, sketch
 from tunelift.stages.curate.passed import Passed, StoredTexts
-from tunelift.stages.curate.processes import map_chunks
+from tunelift.stages.curate.processes import Processes
 from tunelift.stages.curate.rows import Fault
-from tunelift.stages.curate.similarity import Hashes, Rows, Sets, common_shingles, mixed, row_sets
+from tunelift.stages.curate.similarity import Hashes, On, Rows, Sets, common_shingles, mixed, row_sets
 from tunelift.stages.curate.split import SPLITS, refuse_large_group
 
 CHUNK_ROWS = 2000
@@ -45,7 +45,7 @@ class Decided:
     """`duplicates`, `conflicts`, `groups`, `leakage` and `mix` of stats.json."""
 
 
-def decide(passed: Passed, places: Sequence[str], config: CurateConfig, seed: int, processes: int) -> Decided:
+def decide(passed: Passed, places: Sequence[str], config: CurateConfig, seed: int, processes: Processes) -> Decided:
     """Decide over all rows that passed.
 
     Args:
@@ -69,7 +69,7 @@ def decide(passed: Passed, places: Sequence[str], config: CurateConfig, seed: in
     drawn = left[_drawn(passed, left, config, seed)]
     mix = _mix(passed, left, drawn, config)
     faults |= {int(row): Fault("not_sampled", _budget(config)) for row in np.setdiff1d(left, drawn)}
-    settled = _settled(passed, places, drawn, pairs, common, config, seed)
+    settled = _settled(passed, places, drawn, pairs, common, config, seed, processes)
     splits = np.zeros(len(passed), np.uint8)
     splits[drawn] = settled.splits
     contradictions = [
@@ -110,19 +110,17 @@ def _without(rows: Rows, dropped: Iterable[int]) -> Rows:
     return np.setdiff1d(rows, np.fromiter(dropped, dtype=np.int64))
 
 
-def _near_pairs(texts: StoredTexts, config: DuplicatesConfig, processes: int) -> tuple[list[Pair], Hashes]:
+def _near_pairs(texts: StoredTexts, config: DuplicatesConfig, processes: Processes) -> tuple[list[Pair], Hashes]:
     """Near duplicates among the rows of `texts`, and the boilerplate that does not count."""
     rows = len(texts)
     common = common_shingles(texts, rows, config.on)
     if config.near == "off" or rows < 2:
         return [], common
     chunks = (np.arange(start, min(start + CHUNK_ROWS, rows)) for start in range(0, rows, CHUNK_ROWS))
-    parts: Iterable[Sketch] = map_chunks(
-        _sketcher, (texts, config, common), chunks, processes=processes, chunks_here=CHUNKS_HERE
-    )
+    parts: Iterable[Sketch] = processes.map(_sketcher, (texts, config, common), chunks, chunks_here=CHUNKS_HERE)
 
     def apply(check: Callable[[Rows], list[Pair]], blocks: Iterable[Rows]) -> Iterator[list[Pair]]:
-        return map_chunks(_as_it_is, (check,), blocks, processes=processes, chunks_here=CHUNKS_HERE)
+        return processes.map(_as_it_is, (check,), blocks, chunks_here=CHUNKS_HERE)
 
     return near_duplicates(texts, joined(list(parts)), config, common, apply), common
 
@@ -179,6 +177,7 @@ def _settled(
     common: Hashes,
     config: CurateConfig,
     seed: int,
+    processes: Processes,
 ) -> Settled:
     """The split of the drawn rows, proved to keep alike rows together."""
     texts, duplicates = passed.texts(drawn), config.duplicates
@@ -186,8 +185,8 @@ def _settled(
     number[drawn] = np.arange(len(drawn))
     edges = number[np.asarray([(pair.a, pair.b) for pair in pairs], dtype=np.int64).reshape(-1, 2)]
 
-    def sets_of(rows: Rows) -> Sets:
-        return row_sets(texts(rows), duplicates.on, common)
+    def sets_of(blocks: Iterable[Rows]) -> Iterator[Sets]:
+        return processes.map(_reader, (texts, duplicates.on, common), blocks, chunks_here=CHUNKS_HERE)
 
     def describe(row: int) -> tuple[str, str]:
         whole = int(drawn[row])
@@ -207,6 +206,10 @@ def _settled(
     )
     refuse_large_group(settled.grouped, settled.edges, keys, config.split, describe)
     return settled
+
+
+def _reader(texts: StoredTexts, on: On, common: Hashes) -> Callable[[Rows], Sets]:
+    return lambda rows: row_sets(texts(rows), on, common)
 
 
 def _duplicate_counts(faults: dict[int, Fault], pairs: Sequence[Pair], near: dict[int, Pair]) -> dict[str, int]:

@@ -12,6 +12,8 @@ from tunelift.stages.curate.rows import Example, Fault
 
 def normalised(text: str) -> str:
     """Unicode NFC with each run of white space as one space. Case is kept: it can carry meaning, as in code."""
+    if text.isascii() and text.isprintable() and "  " not in text:  # So are most, but for their ends.
+        return text.strip()
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 

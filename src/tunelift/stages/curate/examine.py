@@ -27,7 +27,7 @@ from tunelift.stages.curate.pii import Pii
 from tunelift.stages.curate.read import parse
 from tunelift.stages.curate.replies import ReplyChecks
 from tunelift.stages.curate.rows import Example, Fault, Line, Quarantined, RawRow
-from tunelift.stages.curate.split import group_key, short_hash
+from tunelift.stages.curate.split import short_hash
 from tunelift.stages.curate.write import as_json
 
 
@@ -145,7 +145,8 @@ class Examiner:
     def _judged(self, example: Example, notes: _Notes) -> tuple[Example, Fault | None, tuple[tuple[int, int], ...]]:
         """The row mended and redacted, the first fault found, and its lengths where it can be rendered."""
         messages, notes.edits = mend(example.messages, self.config.clean)
-        example = replace(example, messages=messages)
+        if notes.edits:
+            example = replace(example, messages=messages)
         fault = structure_fault(example)
         if fault is None:
             fault, reported = self._replies.examine(example.messages)
@@ -155,10 +156,11 @@ class Examiner:
             notes.items = tuple((match.task, match.item) for match in found)
         redacted = self._pii.apply(example.messages)
         notes.pii = tuple(vars(finding) for finding in redacted.findings)
-        notes.edits += redacted.edits
-        example, fault = replace(example, messages=redacted.messages), fault or redacted.fault
+        if redacted.edits:
+            notes.edits += redacted.edits
+            example = replace(example, messages=redacted.messages)
         sized = measured(example, self._tokenizer, self.max_length, self.config.min_reply_tokens)
-        return example, fault or sized.fault, sized.lengths
+        return example, fault or redacted.fault or sized.fault, sized.lengths
 
     def _dropped(self, example: Example, fault: Fault, lengths: tuple[tuple[int, int], ...], notes: _Notes) -> Examined:
         return Examined(
@@ -177,11 +179,12 @@ class Examiner:
         conversation = example.conversation
         reply = as_json(conversation["messages"][-1]).decode()
         before = as_json([conversation["messages"][:-1], example.tools]).decode()
+        group = short_hash(example.group)
         entry = {
             "id": short_hash(as_json(conversation).decode()),
             **conversation,
             "source": example.place,
-            "group": short_hash(example.group),
+            "group": group,
             "tokens": sum(tokens for tokens, _ in lengths),
             "supervised_tokens": sum(learnt for _, learnt in lengths),
             "training_rows": len(lengths),
@@ -193,7 +196,7 @@ class Examiner:
             exact=int.from_bytes(conversation_key(example)[:8], "big"),
             prompt=hash64(normalised(before)),
             reply=hash64(normalised(reply)),
-            group=group_key(example.group),
+            group=int(group, 16),
             stratum=example.stratum,
         )
         return Examined(

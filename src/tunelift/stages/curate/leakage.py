@@ -9,7 +9,7 @@ MinHash has no part in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,8 +20,8 @@ from tunelift.config.curation import SplitConfig
 from tunelift.stages.curate.similarity import ROUNDING, Hashes, Rows, Sets, jaccard, reaches
 from tunelift.stages.curate.split import assign, groups
 
-SetsOf = Callable[[Rows], Sets]
-"""Answers row numbers with the rows' shingles."""
+SetsOf = Callable[[Iterable[Rows]], Iterable[Sets]]
+"""Answers blocks of row numbers with the rows' shingles, block after block."""
 
 BLOCK_ROWS = 4_096
 """Rows whose shingles are in memory at a time, beside those of the held-out rows."""
@@ -59,9 +59,7 @@ def prove(sets_of: SetsOf, splits: NDArray[np.uint8], threshold: float, only: ND
     known[held] = True
     found: list[tuple[int, int, float]] = []
     compared = 0
-    for start in range(0, len(rows), BLOCK_ROWS):
-        block = rows[start : start + BLOCK_ROWS]
-        sets = sets_of(block)
+    for block, sets in zip(_blocks(rows), sets_of(_blocks(rows)), strict=True):
         for one, other in index.candidates(sets):
             a, b = block[one], held[other]
             # Of two rows that are both held, only the lower asks.
@@ -183,8 +181,12 @@ class _Index:
         return keys[prefix], rows[prefix], places[prefix]
 
 
+def _blocks(rows: Rows) -> Iterator[Rows]:
+    return (rows[start : start + BLOCK_ROWS] for start in range(0, len(rows), BLOCK_ROWS))
+
+
 def _read(rows: Rows, sets_of: SetsOf) -> Sets:
-    parts = [sets_of(rows[start : start + BLOCK_ROWS]) for start in range(0, len(rows), BLOCK_ROWS)]
+    parts = list(sets_of(_blocks(rows)))
     sizes = np.concatenate([part.sizes for part in parts])
     offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
     return Sets(np.concatenate([part.flat for part in parts]), offsets)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from itertools import count, islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tunelift.errors import MachineError
@@ -24,64 +27,93 @@ WAITING = 3
 """Chunks under way for each process: enough that none waits, few enough that memory stays small."""
 
 
-def map_chunks(
-    prepare: Callable[..., Callable[[Chunk], Result]],
-    arguments: tuple[Any, ...],
-    chunks: Iterable[Chunk],
-    *,
-    processes: int,
-    chunks_here: int,
-) -> Iterator[Result]:
-    """What the function that `prepare(*arguments)` returns makes of each chunk, in order.
+class Processes:
+    """Processes that are started when the first of them is needed, and kept for all that is done after.
 
     Args:
-        prepare: Called once in each process; a module's function, so that a new process can import it.
-        arguments: Can be pickled, as chunks and results can.
-        processes: How many; with 1, everything happens here.
-        chunks_here: So many chunks are done here before other processes are started, which may take longer.
-
-    Raises:
-        MachineError: a process was killed, for memory as a rule.
+        number: How many; with 1, everything happens here.
     """
-    work, rest = prepare(*arguments), iter(chunks)
-    yield from map(work, islice(rest, chunks_here) if processes > 1 else rest)
-    first = next(rest, None)
-    if first is None:
-        return
-    context = multiprocessing.get_context("spawn")  # A fork would take over locks of threads that do not exist in it.
-    with ProcessPoolExecutor(processes, context, _begin, (prepare, arguments)) as pool:
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._pool: ProcessPoolExecutor | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="tunelift-")
+        self._tasks = (Path(self._folder.name, str(number)) for number in count())
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._folder.cleanup()
+
+    def map(
+        self,
+        prepare: Callable[..., Callable[[Chunk], Result]],
+        arguments: tuple[Any, ...],
+        chunks: Iterable[Chunk],
+        *,
+        chunks_here: int,
+    ) -> Iterator[Result]:
+        """What the function that `prepare(*arguments)` returns makes of each chunk, in order.
+
+        Args:
+            prepare: Called once in each process; a module's function, so that a new process can import it.
+            arguments: Can be pickled, as chunks and results can.
+            chunks_here: So many chunks are done here before processes are started, which may take longer.
+
+        Raises:
+            MachineError: a process was killed, for memory as a rule.
+        """
+        rest = iter(chunks)
+        if self._pool is None:
+            yield from map(prepare(*arguments), islice(rest, chunks_here) if self._number > 1 else rest)
+        first = next(rest, None)
+        if first is None:
+            return
+        if self._pool is None:
+            # A fork would take over locks of threads that do not exist in it.
+            self._pool = ProcessPoolExecutor(self._number, multiprocessing.get_context("spawn"), _begin)
+        task = next(self._tasks)
+        task.write_bytes(pickle.dumps((prepare, arguments)))  # Too much to be sent along with each chunk.
         try:
-            yield from _in_order(pool, first, rest, processes * WAITING)
+            yield from _in_order(self._pool, task, first, rest, self._number * WAITING)
         except BrokenProcessPool as error:
             raise MachineError(
                 "A process that looks at rows was killed; as a rule the machine has run out of memory.",
                 remedy="Set curate.processes to a smaller number, and run the same command again.",
             ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
-def _in_order(pool: ProcessPoolExecutor, first: Any, rest: Iterator[Any], at_once: int) -> Iterator[Any]:
-    waiting: deque[Future[Any]] = deque([pool.submit(_work, first)])
-    waiting.extend(pool.submit(_work, chunk) for chunk in islice(rest, at_once - 1))
-    while waiting:
-        raise_if_stopped()
-        result = waiting.popleft().result()
-        waiting.extend(pool.submit(_work, chunk) for chunk in islice(rest, 1))
-        yield result
+def _in_order(pool: ProcessPoolExecutor, task: Path, first: Any, rest: Iterator[Any], at_once: int) -> Iterator[Any]:
+    waiting: deque[Future[Any]] = deque([pool.submit(_work, task, first)])
+    try:
+        waiting.extend(pool.submit(_work, task, chunk) for chunk in islice(rest, at_once - 1))
+        while waiting:
+            raise_if_stopped()
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(_work, task, chunk) for chunk in islice(rest, 1))
+            yield result
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
-_prepared: Callable[[Any], Any] | None = None
+_prepared: tuple[Path, Callable[[Any], Any]] | None = None
+"""In one of the processes: the task at hand, and what does it."""
 
 
-def _begin(prepare: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]) -> None:
-    global _prepared
+def _begin() -> None:
     die_with_parent()
     leave_torch_out()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Each process has a core of its own.
-    _prepared = prepare(*arguments)
 
 
-def _work(chunk: Any) -> Any:
-    assert _prepared is not None, "the process has not begun"
-    return _prepared(chunk)
+def _work(task: Path, chunk: Any) -> Any:
+    global _prepared
+    if _prepared is None or _prepared[0] != task:
+        _prepared = None  # What the task before needed is let go first.
+        prepare, arguments = pickle.loads(task.read_bytes())
+        _prepared = task, prepare(*arguments)
+    return _prepared[1](chunk)

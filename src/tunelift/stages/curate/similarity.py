@@ -14,7 +14,7 @@ import numpy as np
 import rensa
 from numpy.typing import NDArray
 
-from tunelift.stages.curate.contamination import words
+from tunelift.stages.curate.contamination import SPLITTING, words
 
 Hashes = NDArray[np.uint64]
 Rows = NDArray[np.int64]
@@ -40,8 +40,6 @@ _REPLY = np.uint64(0x9E3779B97F4A7C15)
 """Keeps the shingles of replies apart from equal ones of prompts."""
 _NO_WORD = np.uint64(0xA0761D6478BD642F)
 _FACTORS = tuple(np.uint64(factor) for factor in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93))
-_SPLITTING = bytes(ord(chr(code).lower()) if code < 128 and chr(code).isalnum() else ord(" ") for code in range(256))
-"""Of ASCII text: capitals to small letters, and what is neither letter nor digit to spaces."""
 
 
 class Sets(NamedTuple):
@@ -69,7 +67,7 @@ def words_of(text: str) -> list[bytes]:
 def _spaced(text: str) -> bytes:
     """The text's words with spaces, and no other bytes up to 32, between them."""
     if text.isascii():
-        return text.encode().translate(_SPLITTING)
+        return text.encode().translate(SPLITTING)
     return " ".join(words(text).keys).encode("utf-8", "surrogatepass")
 
 

@@ -27,7 +27,7 @@ from tunelift.stages.curate.examine import Chunk, Examined, Rules, dropped_entry
 from tunelift.stages.curate.files import refuse_overlap
 from tunelift.stages.curate.page import write_curation_page
 from tunelift.stages.curate.passed import Passed
-from tunelift.stages.curate.processes import map_chunks
+from tunelift.stages.curate.processes import Processes
 from tunelift.stages.curate.read import read_source, source_fingerprint
 from tunelift.stages.curate.reasons import REMEDIES
 from tunelift.stages.curate.rows import Line, Quarantined, RawRow
@@ -77,10 +77,10 @@ def curate(
         CountError: the counts do not add up, which is a bug.
     """
     rules = Rules(config, tokenizer_folder, template, tuple(added_tokens), max_length, questions)
-    processes = detect_hardware().cores if config.processes == "auto" else config.processes
+    number = detect_hardware().cores if config.processes == "auto" else config.processes
     reading, account = Reading(config), Account(questions)
     with writing(out):
-        with Ledger(out) as ledger, Passed(out / "passed.work") as passed:
+        with Ledger(out) as ledger, Passed(out / "passed.work") as passed, Processes(number) as processes:
             examine(rules, reading, processes, passed, account, ledger)
             _check_readable(config, reading.read.total(), ledger)
             decided = decide(passed, account.places, config, seed, processes)
@@ -189,9 +189,11 @@ class Account:
         }
 
 
-def examine(rules: Rules, reading: Reading, processes: int, passed: Passed, account: Account, ledger: Ledger) -> None:
+def examine(
+    rules: Rules, reading: Reading, processes: Processes, passed: Passed, account: Account, ledger: Ledger
+) -> None:
     """Look at each row alone: it passes, or is written to `dropped` or `quarantine`."""
-    examined = map_chunks(examine_chunks, (rules,), reading.chunks(), processes=processes, chunks_here=CHUNKS_HERE)
+    examined = processes.map(examine_chunks, (rules,), reading.chunks(), chunks_here=CHUNKS_HERE)
     with console.progress("curate", unit="rows") as bar:
         for source, rows in examined:
             for row in rows:
