@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from tunelift.artifacts.store import write_durably
 from tunelift.config.evaluation import EvaluateConfig
 from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
 from tunelift.engines.protocol import Engine
+from tunelift.engines.transport import REFUSED
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime import chat, console, turns
 from tunelift.stages.evaluate.prompts import as_text
@@ -31,8 +31,6 @@ Keep = Callable[[Question, Sample], None]
 Put = Callable[[Client, Keep], None]
 """Puts the questions of one task."""
 
-REFUSED = re.compile(r"HTTP 4(?!08|09|29)\d\d")
-"""How the error of a request begins that is wrong in itself, whatever the engine's state."""
 SAVE_SECONDS = 2.0
 """At most so much of the time spent asking is forgotten by a kill."""
 
@@ -102,7 +100,7 @@ class Asker:
 
         Raises:
             UserError: the template or the engine refuses the questions of a task.
-            MachineError: the engine ended, nothing that was asked for a task succeeded, or a likelihood is missing.
+            MachineError: the engine ended, or requests failed through no fault of their own; what was answered is kept.
         """
         missing = [question for question in questions if question.key not in journal.samples]
         if not missing:
@@ -122,7 +120,7 @@ class Asker:
                 task = group[0].task.name
                 bar.note(task)
                 self._ask(client, put, task, journal, bar)
-                # With the answers of earlier parts: a single item left over may well be one that always fails.
+                # With the answers of earlier parts: a single item left over may well be one that is always refused.
                 whole = [journal.samples[question.key] for question in questions if question.task.name == task]
                 _check_failures(task, whole)
 
@@ -219,20 +217,28 @@ def _measure(questions: Sequence[Question], scorings: Sequence[Scoring], client:
 
 
 def _check_failures(task: str, samples: Sequence[Sample]) -> None:
+    """A refused request is an answer that the arm does not have; one that failed otherwise is asked again.
+
+    Were it kept, an arm would lose to the state of its endpoint, and the artifact would never be made anew.
+    """
     failures = [sample["error"] for sample in samples if sample["error"]]
-    if failures and len(failures) == len(samples):
-        first = f"the first with: {failures[0]}"
-        if all(map(REFUSED.match, failures)):
-            raise UserError(
-                f"The engine refused all {len(samples)} requests of task {task}, {first}",
-                remedy="If the prompts are too long, lower few_shot, or raise engine.max_model_len.",
-            )
+    if not failures:
+        return
+    passing = [error for error in failures if not REFUSED.match(error)]
+    if passing:
         raise MachineError(
-            f"None of {len(samples)} requests of task {task} succeeded; they failed, {first}",
-            remedy="If requests timed out, lower evaluate.concurrency or raise evaluate.request_timeout_seconds.",
+            f"{len(passing)} of {len(samples)} requests of task {task} failed, the first with: {passing[0]}",
+            remedy="Once the endpoint takes requests again (its state, the key, the account's limits), the same "
+            "command goes on: only those that failed are asked again. If requests timed out, lower "
+            "evaluate.concurrency or raise evaluate.request_timeout_seconds; an item that fails every time has to "
+            "leave the task.",
         )
-    if failures:
-        console.warn(
-            f"{len(failures)} of {len(samples)} requests of task {task} failed and score worst; "
-            f"the first with: {failures[0]}"
+    if len(failures) == len(samples):
+        raise UserError(
+            f"The engine refused all {len(samples)} requests of task {task}, the first with: {failures[0]}",
+            remedy="If the prompts are too long, lower few_shot, or raise engine.max_model_len.",
         )
+    console.warn(
+        f"{len(failures)} of {len(samples)} requests of task {task} were refused and score worst; "
+        f"the first with: {failures[0]}"
+    )

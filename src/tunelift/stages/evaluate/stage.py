@@ -48,7 +48,7 @@ def evaluate(
 
     Raises:
         UserError: tasks that the arm cannot be asked, or questions that the template or the engine refuses.
-        MachineError: the engine ended, nothing that was asked for a task succeeded, or a likelihood is missing.
+        MachineError: the engine ended, or requests failed through no fault of their own; what was answered is kept.
     """
     check_askable(arm, tasks, selection, has_tokenizer=tokenizer is not None)
     asked = [task.first(config.max_items) for task in distinct(tasks) if is_asked(arm, task)]
