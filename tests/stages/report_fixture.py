@@ -77,6 +77,8 @@ def _output(arm: str, right: bool, expected: dict[str, Any], rng: random.Random)
     return json.dumps(wrong, ensure_ascii=False), [0, 1, int(right_tool), int(right_tool), share]
 
 
+WEIGHTS = {"tuned": "tuned", "tuned_long": "tuned", "yardstick": "other"}
+"""Of the arms that do not ask the base model."""
 RATES = {"base": (0.0, 0.02), "prompted": (0.03, 0.08), "tuned": (0.62, 0.33), "yardstick": (0.41, 0.31)}
 """Share of right answers by arm: to requests in unseen phrasings, and to golden ones."""
 
@@ -327,6 +329,7 @@ def build(
         "name": "quickstart",
         "focus": "tuned" if "tuned" in evaluations else list(evaluations)[-1],
         "noise_arm": None,
+        "weights": {arm: WEIGHTS.get(arm, "base") for arm in evaluations},
         "gate": None,
         "judge": None,
         "training_seconds": None,

@@ -84,6 +84,15 @@ def test_a_lone_arm_cannot_be_better():
         check_declared(improved(), [target()], resolved)
 
 
+def test_two_prompts_of_the_tuned_model_have_no_untuned_arm_to_beat():
+    resolved = EvaluateConfig.model_validate({"arms": ["tuned", {"name": "long", "model": "tuned"}]}).resolved_arms()
+    with pytest.raises(UserError, match="against the best untuned arm, but all arms ask the tuned model"):
+        check_declared(improved(), [target()], resolved)
+    with pytest.raises(UserError, match="tuned and an untuned arm must both be asked it"):
+        check_declared(GateConfig(not_worse=("general",)), [guard()], resolved)
+    check_declared(improved(against="long"), [target()], resolved)
+
+
 # --- after it -------------------------------------------------------------------------------------------------------
 
 
@@ -95,8 +104,8 @@ def test_claims_that_hold_pass_the_gate(tmp_path):
     found = comparison["gate"]
     assert (found["declared"], found["passed"], found["reasons"]) == (True, True, [])
     assert [claim["text"] for claim in found["claims"]] == [
-        "tuned is better than the best untuned arm on tool_calls_golden (Exact match)",
-        "tuned is better than the best untuned arm on tool_calls_heldout (Field F1) by more than 20 points",
+        "tuned is better than the best arm on the base model on tool_calls_golden (Exact match)",
+        "tuned is better than the best arm on the base model on tool_calls_heldout (Field F1) by more than 20 points",
     ]
     assert all(claim["held"] for claim in found["claims"])
     text = (out / "gate.md").read_text()
@@ -110,7 +119,7 @@ def test_no_gain_fails_the_gate_with_the_reason(tmp_path):
     out, comparison = build(tmp_path, evaluations, gate=GateConfig(improved=("tool_calls_golden",)))
     assert comparison["gate"]["passed"] is False
     (reason,) = comparison["gate"]["reasons"]
-    text = "tuned is better than the best untuned arm on tool_calls_golden (Exact match)"
+    text = "tuned is better than the best arm on the base model on tool_calls_golden (Exact match)"
     assert reason.startswith(
         f"Not held: {text}. Too few items to tell, no more and no less than prompted: 95% interval"
     )
