@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -353,3 +354,23 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def rewrite(folder: Path, samples: list[dict[str, Any]]) -> None:
     (folder / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+
+
+Arm = Sequence[float | None]
+
+
+def measured(root: Path, arms: dict[str, Arm], **about: Any) -> dict[str, Path]:
+    """Evaluations of one task with one metric; a score of None is an item without an answer."""
+    metric = {key: about.pop(key) for key in ("kind", "lower_is_better", "bounded") if key in about}
+    task = {"version": 1, "role": "target", "primary": "exact_match", "digests": {}, "effect": 0.05} | about
+    task["metrics"] = {task["primary"]: {"kind": "binary"} | metric}
+    for arm, scores in arms.items():
+        (root / arm).mkdir(parents=True)
+        (root / arm / "summary.json").write_text(json.dumps({"arm": arm, "tasks": {"asked": task}}))
+        samples = [
+            {"id": str(item), "task": "asked", "prompt": [], "output": "", "scores": {task["primary"]: score}}
+            for item, score in enumerate(scores)
+            if score is not None
+        ]
+        rewrite(root / arm, samples)
+    return {arm: root / arm for arm in arms}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.stages.report_fixture import build, make_evaluations, make_whole_run, rewrite, rows
+from tests.stages.report_fixture import Arm, build, make_evaluations, make_whole_run, measured, rewrite, rows
 from tunelift.config.evaluation import GateConfig
 from tunelift.errors import UserError
 from tunelift.stages.report.wording import rounded
@@ -23,26 +22,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     arguments = make_whole_run(root)
     out, comparison = build(root, **arguments)
     return out, comparison, arguments
-
-
-Arm = Sequence[float | None]
-
-
-def measured(root: Path, arms: dict[str, Arm], **about: Any) -> dict[str, Path]:
-    """Evaluations of one task with one metric; a score of None is an item without an answer."""
-    metric = {key: about.pop(key) for key in ("kind", "lower_is_better", "bounded") if key in about}
-    task = {"version": 1, "role": "target", "primary": "exact_match", "digests": {}, "effect": 0.05} | about
-    task["metrics"] = {task["primary"]: {"kind": "binary"} | metric}
-    for arm, scores in arms.items():
-        (root / arm).mkdir(parents=True)
-        (root / arm / "summary.json").write_text(json.dumps({"arm": arm, "tasks": {"asked": task}}))
-        samples = [
-            {"id": str(item), "task": "asked", "prompt": [], "output": "", "scores": {task["primary"]: score}}
-            for item, score in enumerate(scores)
-            if score is not None
-        ]
-        rewrite(root / arm, samples)
-    return {arm: root / arm for arm in arms}
 
 
 # --- targets --------------------------------------------------------------------------------------------------------

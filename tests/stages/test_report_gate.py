@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.stages.report_fixture import build, make_evaluations, make_whole_run
+from tests.stages.report_fixture import build, make_evaluations, make_whole_run, measured
 from tunelift.config.evaluation import NOISE_ARM, EvaluateConfig, GateConfig, SplitTaskConfig
 from tunelift.errors import UserError
 from tunelift.stages.report import check_declared
@@ -144,6 +144,48 @@ def test_a_claim_may_name_its_rival(tmp_path):
     (claim,) = comparison["gate"]["claims"]
     assert claim["held"] and claim["text"] == "tuned is better than base on tool_calls_golden (Exact match)"
     assert "points more than base: 95% interval" in claim["reason"]
+
+
+HALF = [1] * 100 + [None] * 100
+"""Right wherever it answered, and every other item was refused."""
+
+
+def test_a_rival_that_was_not_heard_is_not_beaten(tmp_path):
+    arms = {"base": [0] * 200, "hosted": HALF, "tuned": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0] * 20}
+    gate = improved(against="hosted")
+    out, comparison = build(tmp_path, measured(tmp_path / "e", arms), gate=gate)
+    (claim,) = comparison["gate"]["claims"]
+    assert not claim["held"] and comparison["gate"]["passed"] is False
+    told = "hosted has no answer to 100 of 200 items of asked; the interval holds even had it got them all right."
+    assert "40.0 points more than hosted: 95% interval −14.9 to 47.7" in claim["reason"]
+    assert told in claim["reason"]
+    assert told in (out / "gate.md").read_text()
+    assert "intervals against it hold even had it got them all right." in (out / "report.html").read_text()
+    # It would be the best arm, had it been heard: so it is the one to beat, and the verdict says why it is not beaten.
+    assert comparison["verdicts"][0]["best_untuned"] == "hosted"
+    assert told in comparison["verdict"] and "a difference that is not shown to be real" in comparison["verdict"]
+
+
+def test_a_claim_holds_where_it_would_even_if_all_missing_answers_were_right(tmp_path):
+    arms = {"base": [1] * 10 + [None] * 5 + [0] * 185, "tuned": [1] * 160 + [None] * 40}
+    _, comparison = build(tmp_path, measured(tmp_path / "e", arms), gate=improved(at_least=0.6))
+    (claim,) = comparison["gate"]["claims"]
+    pair = comparison["tasks"]["asked"]["exact_match"]["pairs"][0]
+    assert pair["difference"] == pytest.approx(0.75) and pair["low"] > 0.6 and claim["held"]
+    assert "tuned has no answer to 40 of 200 items of asked, which count as failures." in claim["reason"]
+    assert "base has no answer to 5 of 200 items of asked;" in claim["reason"]
+
+
+@pytest.mark.parametrize(("missing", "held"), [(0, True), (60, False)])
+def test_a_guard_is_no_better_for_what_the_base_did_not_answer(tmp_path, missing, held):
+    arms = {"base": [1] * 340 + [None] * missing + [0] * (60 - missing), "tuned": [1] * 340 + [0] * 60}
+    evaluations = measured(tmp_path / "e", arms, role="guard", margin=0.05)
+    _, comparison = build(tmp_path, evaluations, gate=GateConfig(not_worse=("asked",)))
+    (claim,) = comparison["gate"]["claims"]
+    assert claim["held"] is held
+    told = "base has no answer to 60 of 400 items of asked"
+    assert all((told in text) is not held for text in (claim["reason"], comparison["verdict"]))
+    assert comparison["guards"][0]["verdict"] == ("non-inferior" if held else "inconclusive"), "nor is it harmed"
 
 
 def test_a_claimed_task_that_was_not_measured_does_not_hold(tmp_path):

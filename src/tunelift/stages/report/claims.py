@@ -9,7 +9,10 @@ from tunelift.stages.report.pairing import Pairing
 from tunelift.stages.report.wording import amount, change, label, listed, probability, rounded, score, span, unit
 from tunelift.tasks.statistics import MIN_CLUSTERS
 
-TOLD = ("difference", "low", "high", "p", "p_adjusted", "verdict", "mde", "needed_n", "clusters", "method")
+TOLD = (
+    *("difference", "low", "high", "p", "p_adjusted", "verdict", "mde", "needed_n", "clusters", "method"),
+    "reservations",
+)
 """What a claim repeats of its pair."""
 
 
@@ -72,7 +75,8 @@ def _sentence(claim: Json, effect: float) -> str:
         doubt = ", a difference that is not shown to be real"
     if claim["verdict"] == "underpowered":
         doubt += f"; {_lack(claim, effect)}"
-    return f"{does}, {than} {claim['best_untuned']}, {claim['best_of']}{doubt} ({proof_of(claim)})."
+    says = f"{does}, {than} {claim['best_untuned']}, {claim['best_of']}{doubt} ({proof_of(claim)})."
+    return " ".join((says, *claim["reservations"]))
 
 
 def _lack(claim: Json, effect: float) -> str:
@@ -94,6 +98,7 @@ def verdict_of(pairing: Pairing, evidence: Evidence, claims: Sequence[Json], gua
     said = [claim["sentence"] for claim in claims]
     gained = any(claim["verdict"] == "improved" for claim in claims)
     said += _on_guards("It" if claims else pairing.focus, guards, gained)
+    said += [sentence for guard in guards for sentence in guard["reservations"]]
     return " ".join(said) or nothing
 
 

@@ -133,7 +133,7 @@ def _held(claim: ClaimConfig, pairing: Pairing, evidence: Evidence, tasks: Json)
     return {
         "text": text,
         "held": pair["verdict"] == "improved" and surely > claim.at_least,
-        "reason": f"{OUTCOMES[pair['verdict']]}, {numbers}.",
+        "reason": " ".join((f"{OUTCOMES[pair['verdict']]}, {numbers}.", *pair["reservations"])),
     }
 
 
@@ -155,5 +155,5 @@ def _guarded(name: str, pairing: Pairing, guards: Sequence[Json]) -> Json:
     return {
         "text": f"{pairing.focus} is no worse than {guard['against']} on {name}, within {margin}",
         "held": guard["verdict"] == "non-inferior",
-        "reason": f"{outcome}: {guard_numbers(guard)}.",
+        "reason": " ".join((f"{outcome}: {guard_numbers(guard)}.", *guard["reservations"])),
     }

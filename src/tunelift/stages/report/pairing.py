@@ -8,7 +8,7 @@ from statistics import fmean
 
 from tunelift.config.evaluation import Weights
 from tunelift.stages.report.evidence import Asked
-from tunelift.tasks.statistics import PairedDifference, compare
+from tunelift.tasks.statistics import PairedDifference, compare, whichever
 
 BASE = "base"
 """The arm that the tuned one came from: what was known before must not be forgotten."""
@@ -44,9 +44,16 @@ class Pairing:
         return [arm for arm in self.rivals(task) if self.weights[arm] == weights]
 
     def best_untuned(self, task: Asked, metric: str) -> str | None:
-        """Of the arms that a claim must beat the one with the best mean; the first of equals."""
+        """Of the arms that a claim must beat the one with the best mean, the first of equals.
+
+        What an arm did not answer counts for it here: an arm is not passed over because its requests were refused.
+        """
         better, arms = task.metrics[metric].better, self.untuned(task)
-        return max(arms, key=lambda arm: better(fmean(task.scores(arm, metric))), default=None) if task.ids else None
+
+        def mean(arm: str) -> float:
+            return better(fmean(task.scores(arm, metric, missing="best")))
+
+        return max(arms, key=mean, default=None) if task.ids else None
 
     def best_of(self, task: Asked) -> str:
         """What the best untuned arm is the best of, in words."""
@@ -63,14 +70,23 @@ class Pairing:
     def pair(
         self, task: Asked, metric: str, rival: str, items: Sequence[str] | None = None, first: str | None = None
     ) -> PairedDifference:
-        """The focus arm (or `first`) less `rival`, on all items or on some."""
+        """The focus arm (or `first`) less `rival`, on all items or on some.
+
+        A missing answer counts against the claim, whosever it is. The focus arm's is a failure; the rival's may have
+        been anything, so the interval reaches from where it is a failure to where it is the best score.
+        """
         chosen, about = task.ids if items is None else items, task.metrics[metric]
-        return compare(
-            task.scores(first or self.focus, metric, chosen),
-            task.scores(rival, metric, chosen),
-            about.kind,
-            clusters=task.clusters_of(chosen),
-            samples=self.samples,
-            seed=self.seed,
-            bounded=about.bounded,
-        )
+        failed, best = (task.scores(rival, metric, chosen, missing) for missing in ("worst", "best"))
+
+        def against(scores: Sequence[float]) -> PairedDifference:
+            return compare(
+                task.scores(first or self.focus, metric, chosen),
+                scores,
+                about.kind,
+                clusters=task.clusters_of(chosen),
+                samples=self.samples,
+                seed=self.seed,
+                bounded=about.bounded,
+            )
+
+        return against(failed) if failed == best else whichever(against(failed), against(best))
