@@ -363,6 +363,7 @@ def measured(root: Path, arms: dict[str, Arm], **about: Any) -> dict[str, Path]:
     """Evaluations of one task with one metric; a score of None is an item without an answer."""
     metric = {key: about.pop(key) for key in ("kind", "lower_is_better", "bounded") if key in about}
     task = {"version": 1, "role": "target", "primary": "exact_match", "digests": {}, "effect": 0.05} | about
+    task["kind"] = task.pop("kind_of_task", "generate")
     task["metrics"] = {task["primary"]: {"kind": "binary"} | metric}
     for arm, scores in arms.items():
         (root / arm).mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -186,6 +187,43 @@ def test_a_guard_is_no_better_for_what_the_base_did_not_answer(tmp_path, missing
     told = "base has no answer to 60 of 400 items of asked"
     assert all((told in text) is not held for text in (claim["reason"], comparison["verdict"]))
     assert comparison["guards"][0]["verdict"] == ("non-inferior" if held else "inconclusive"), "nor is it harmed"
+
+
+def decoded(evaluation: Path, **decoding: Any) -> None:
+    """Write into an evaluation how it was decoded."""
+    path = evaluation / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["decoding"], summary["model"] = decoding, {"id": "m", "endpoint": "http://host/v1"}
+    path.write_text(json.dumps(summary))
+
+
+@pytest.mark.parametrize(
+    ("role", "gate"), [("target", improved(against="hosted")), ("guard", GateConfig(not_worse=("asked",)))]
+)
+def test_no_claim_rests_on_answers_that_were_decoded_otherwise(tmp_path, role, gate):
+    evaluations = measured(tmp_path / "e", {"hosted": [0] * 40, "tuned": [1] * 40}, role=role, margin=0.05)
+    for name, left, held in (("seed", ["seed", "top_p"], True), ("temperature", ["seed", "temperature"], False)):
+        decoded(evaluations["hosted"], left_to_the_endpoint=left)
+        out, comparison = build(tmp_path / name, evaluations, weights={"hosted": "other", "tuned": "tuned"}, gate=gate)
+        (claim,) = comparison["gate"]["claims"]
+        assert comparison["gate"]["passed"] is claim["held"] is held
+        told = "The decoding differs: hosted took no temperature and answered at the endpoint's default"
+        texts = (claim["reason"], comparison["verdict"], (out / "gate.md").read_text())
+        assert all((told in text) is not held for text in texts)
+        page = (out / "report.html").read_text()
+        assert f"<dt>Left to the endpoint</dt><dd>{', '.join(left)}</dd>" in page
+        for text in (page, (out / "report.md").read_text()):
+            assert ("(m at http://host/v1), not greedily" in text) is not held
+
+
+def test_two_prompts_of_one_endpoint_are_decoded_alike_and_likelihoods_are_not_sampled(tmp_path):
+    weights = {"hosted": "other", "mine": "other"}
+    for kind, left in (("generate", ("hosted", "mine")), ("choice", ("hosted",))):
+        evaluations = measured(tmp_path / kind, {"hosted": [0] * 40, "mine": [1] * 40}, kind_of_task=kind)
+        for arm in left:
+            decoded(evaluations[arm], left_to_the_endpoint=["temperature"])
+        _, comparison = build(tmp_path / f"{kind}-report", evaluations, weights=weights, gate=improved())
+        assert comparison["gate"]["passed"] and "decoding differs" not in comparison["verdict"]
 
 
 def test_a_claimed_task_that_was_not_measured_does_not_hold(tmp_path):

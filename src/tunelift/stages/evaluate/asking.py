@@ -80,6 +80,31 @@ class Stopwatch:
             save()
 
 
+class Substitutions:
+    """dialect.json: the parameters that the engine did not take as they are, over all restarts.
+
+    What an engine is known not to take is forgotten with the process; the answers that it gave without them stay.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self.names: set[str] = set(json.loads(path.read_bytes())["substituted"])
+        except (FileNotFoundError, ValueError):
+            self.names = set()
+
+    def note(self, engine: Engine) -> None:
+        """Keep what is known of the engine by now."""
+        known = set(engine.description.get("substituted", ()))
+        if not known <= self.names:
+            self.names |= known
+            write_durably(self._path, json.dumps(self.to_json()) + "\n")
+
+    def to_json(self) -> dict[str, list[str]]:
+        """For the engine's description; empty where all was taken."""
+        return {"substituted": sorted(self.names)} if self.names else {}
+
+
 class Asker:
     """Puts one arm's questions to its engine, which starts only if there is something to ask."""
 
@@ -90,10 +115,11 @@ class Asker:
         tokenizer: Path | None,
         seed: int,
         stopwatch: Stopwatch,
+        substitutions: Substitutions,
         template: str | None = None,
     ) -> None:
         self._config, self._engine, self._folder, self._seed = config, engine, tokenizer, seed
-        self._stopwatch, self._template = stopwatch, template
+        self._stopwatch, self._substitutions, self._template = stopwatch, substitutions, template
 
     def ask(self, questions: Sequence[Question], journal: Journal, label: str) -> None:
         """Ask what has no answer in the journal, in the order given; a task's questions stand together.
@@ -128,6 +154,7 @@ class Asker:
         with self._stopwatch.running(journal.name, task) as count:
 
             def keep(question: Question, sample: Sample) -> None:
+                self._substitutions.note(self._engine)  # First: no answer is on disk without how it was asked.
                 journal.add(question, sample)
                 if sample["error"] is None:
                     count()

@@ -11,7 +11,7 @@ from tunelift.tasks.statistics import MIN_CLUSTERS
 
 TOLD = (
     *("difference", "low", "high", "p", "p_adjusted", "verdict", "mde", "needed_n", "clusters", "method"),
-    "reservations",
+    *("decoding_differs", "reservations"),
 )
 """What a claim repeats of its pair."""
 

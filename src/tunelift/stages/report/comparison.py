@@ -13,7 +13,7 @@ from tunelift.stages.report.gate import hold_to
 from tunelift.stages.report.guards import guards_of
 from tunelift.stages.report.judged import judged
 from tunelift.stages.report.pairing import Pairing
-from tunelift.stages.report.reservations import reservations
+from tunelift.stages.report.reservations import decoding_differs, reservations
 from tunelift.stages.report.slices import compare_slices, noise_floor
 from tunelift.tasks.statistics import (
     PairedDifference,
@@ -152,5 +152,6 @@ def _pair(pairing: Pairing, task: Asked, key: Key, pair: PairedDifference, p_adj
         ),
         "mde": mde,
         "needed_n": needed_items(task.effect, pair.spread),
+        "decoding_differs": decoding_differs(task, pairing.focus, key[2]),
         "reservations": reservations(task, pairing.focus, key[2]),
     }

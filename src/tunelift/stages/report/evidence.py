@@ -54,6 +54,9 @@ class Asked:
     samples: dict[str, dict[str, Json]]
     """By arm and item id; an item without an answer is missing here, and so is an arm that was not asked."""
 
+    sampled_by: dict[str, str]
+    """By arm, whose own default its answers were sampled by; empty where they were decoded greedily."""
+
     def scores(
         self, arm: str, metric: str, items: Sequence[str] | None = None, missing: Missing = "worst"
     ) -> list[float]:
@@ -196,13 +199,13 @@ def asked(task: str, summaries: Mapping[str, Json], samples: Mapping[str, list[J
     about = {arm: summary["tasks"][task] for arm, summary in summaries.items() if task in summary["tasks"]}
     answers = {arm: {str(row["id"]): row for row in samples[arm] if row["task"] == task} for arm in about}
     first = next(iter(about.values()))
-    primary = str(first["primary"])
+    primary, kind = str(first["primary"]), str(first.get("kind", "generate"))
     names = dict.fromkeys([primary, *(metric for one in about.values() for metric in one["metrics"])])
     return Asked(
         name=task,
         version=first["version"],
         role=str(first.get("role", "target")),
-        kind=str(first.get("kind", "generate")),
+        kind=kind,
         margin=float(first.get("margin") or 0),
         effect=float(first.get("effect") or 0.05),
         primary=primary,
@@ -211,7 +214,19 @@ def asked(task: str, summaries: Mapping[str, Json], samples: Mapping[str, list[J
         },
         ids=tuple(dict.fromkeys(item for by_item in answers.values() for item in by_item)),
         samples=answers,
+        sampled_by={arm: sampled_by(summaries[arm]) if kind == "generate" else "" for arm in about},
     )
+
+
+def sampled_by(summary: Json) -> str:
+    """Whose own default an arm was sampled by: an endpoint that takes no temperature. Empty for greedy decoding.
+
+    One that takes no seed or top_p decodes greedily all the same.
+    """
+    if "temperature" not in summary.get("decoding", {}).get("left_to_the_endpoint", ()):
+        return ""
+    model = summary.get("model", {})
+    return f"{model.get('id')} at {model.get('endpoint')}"
 
 
 def _metric(name: str, declared: list[Json], answers: dict[str, dict[str, Json]]) -> Metric:

@@ -132,7 +132,7 @@ def _held(claim: ClaimConfig, pairing: Pairing, evidence: Evidence, tasks: Json)
     numbers = f"{difference_of(pair)} {rival}: {proof_of(pair)}"
     return {
         "text": text,
-        "held": pair["verdict"] == "improved" and surely > claim.at_least,
+        "held": pair["verdict"] == "improved" and surely > claim.at_least and not pair["decoding_differs"],
         "reason": " ".join((f"{OUTCOMES[pair['verdict']]}, {numbers}.", *pair["reservations"])),
     }
 
@@ -154,6 +154,6 @@ def _guarded(name: str, pairing: Pairing, guards: Sequence[Json]) -> Json:
     outcome = {"non-inferior": "Shown", "inferior": "It got worse"}.get(guard["verdict"], "Not shown")
     return {
         "text": f"{pairing.focus} is no worse than {guard['against']} on {name}, within {margin}",
-        "held": guard["verdict"] == "non-inferior",
+        "held": guard["verdict"] == "non-inferior" and not guard["decoding_differs"],
         "reason": " ".join((f"{outcome}: {guard_numbers(guard)}.", *guard["reservations"])),
     }

@@ -30,7 +30,7 @@ def _guard(pairing: Pairing, task: Asked, rival: str, shown: Json) -> Json:
         "margin": task.margin,
         **{
             key: pair_with(shown, rival)[key]
-            for key in ("difference", "low", "high", "clusters", "method", "reservations")
+            for key in ("difference", "low", "high", "clusters", "method", "decoding_differs", "reservations")
         },
         "verdict": non_inferiority(pair, task.margin, metric.lower_is_better),
         "needed_n": needed_items(task.margin, pair.spread) if task.margin else None,
