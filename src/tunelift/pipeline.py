@@ -404,6 +404,7 @@ class Pipeline(Run):
                 name=self.config.name,
                 focus=self.config.evaluate.focus,
                 noise_arm=NOISE_ARM if self.config.evaluate.noise_floor else None,
+                weights={arm.name: arm.weights for arm in self.arms},
                 evaluations={arm: evaluation.path for arm, evaluation in evaluations.items()},
                 gate=self.config.gate,
                 judge=judgements.path if judgements else None,

@@ -75,6 +75,20 @@ def test_an_arm_that_contradicts_itself_is_refused(arm) -> None:
         ArmConfig(**arm)
 
 
+def test_an_arm_knows_whose_weights_it_asks() -> None:
+    arms = EvaluateConfig(
+        arms=(
+            "base",
+            {"name": "prompted", "few_shot": 3},
+            "tuned",
+            {"name": "long", "model": "tuned", "instruction": "Think."},
+            {"name": "big", "model": {"id": "Qwen/Qwen3-8B"}},
+            {"name": "hosted", "endpoint": {"url": "http://127.0.0.1:1/v1", "model": "m"}},
+        )
+    ).arms
+    assert [arm.weights for arm in arms] == ["base", "base", "tuned", "tuned", "other", "other"]
+
+
 def test_price_key_and_rate_are_no_part_of_an_arms_identity() -> None:
     plain = {"name": "x", "endpoint": {"url": "http://127.0.0.1:1/v1", "model": "m"}}
     priced = {**plain["endpoint"], "usd_per_million_input": 1, "requests_per_minute": 9, "api_key_env": "KEY"}

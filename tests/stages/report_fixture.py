@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ def _output(arm: str, right: bool, expected: dict[str, Any], rng: random.Random)
     return json.dumps(wrong, ensure_ascii=False), [0, 1, int(right_tool), int(right_tool), share]
 
 
+WEIGHTS = {"tuned": "tuned", "tuned_long": "tuned", "yardstick": "other"}
+"""Of the arms that do not ask the base model."""
 RATES = {"base": (0.0, 0.02), "prompted": (0.03, 0.08), "tuned": (0.62, 0.33), "yardstick": (0.41, 0.31)}
 """Share of right answers by arm: to requests in unseen phrasings, and to golden ones."""
 
@@ -327,6 +330,7 @@ def build(
         "name": "quickstart",
         "focus": "tuned" if "tuned" in evaluations else list(evaluations)[-1],
         "noise_arm": None,
+        "weights": {arm: WEIGHTS.get(arm, "base") for arm in evaluations},
         "gate": None,
         "judge": None,
         "training_seconds": None,
@@ -350,3 +354,24 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def rewrite(folder: Path, samples: list[dict[str, Any]]) -> None:
     (folder / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+
+
+Arm = Sequence[float | None]
+
+
+def measured(root: Path, arms: dict[str, Arm], **about: Any) -> dict[str, Path]:
+    """Evaluations of one task with one metric; a score of None is an item without an answer."""
+    metric = {key: about.pop(key) for key in ("kind", "lower_is_better", "bounded") if key in about}
+    task = {"version": 1, "role": "target", "primary": "exact_match", "digests": {}, "effect": 0.05} | about
+    task["kind"] = task.pop("kind_of_task", "generate")
+    task["metrics"] = {task["primary"]: {"kind": "binary"} | metric}
+    for arm, scores in arms.items():
+        (root / arm).mkdir(parents=True)
+        (root / arm / "summary.json").write_text(json.dumps({"arm": arm, "tasks": {"asked": task}}))
+        samples = [
+            {"id": str(item), "task": "asked", "prompt": [], "output": "", "scores": {task["primary"]: score}}
+            for item, score in enumerate(scores)
+            if score is not None
+        ]
+        rewrite(root / arm, samples)
+    return {arm: root / arm for arm in arms}

@@ -99,7 +99,7 @@ def test_the_verdict_names_value_difference_interval_and_p(built):
     claim = comparison["verdicts"][1]
     assert claim["sentence"] == (
         f"tuned answers {percent(claim['value'])} of tool_calls_golden exactly, "
-        f"{points(claim['difference'])[1:]} points more than {claim['best_untuned']}, the best untuned arm "
+        f"{points(claim['difference'])[1:]} points more than {claim['best_untuned']}, the best arm on the base model "
         f"(95% interval {interval(claim['low'], claim['high'])}, p < 0.001)."
     )
     assert comparison["verdict"] == " ".join(claim["sentence"] for claim in comparison["verdicts"])
@@ -126,7 +126,7 @@ def test_no_gain_is_published_as_such(tmp_path):
     shutil.copy(evaluations["prompted"] / "samples.jsonl", evaluations["tuned"] / "samples.jsonl")
     _, comparison = build(tmp_path, evaluations)
     assert {claim["verdict"] for claim in comparison["verdicts"]} <= {"not shown", "underpowered"}
-    assert "no more and no less than prompted, the best untuned arm" in comparison["verdict"]
+    assert "no more and no less than prompted, the best arm on the base model" in comparison["verdict"]
     assert "p = 1.00" in comparison["verdict"]
 
 

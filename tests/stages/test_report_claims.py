@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.stages.report_fixture import build, make_evaluations, make_whole_run, rewrite, rows
+from tests.stages.report_fixture import Arm, build, make_evaluations, make_whole_run, measured, rewrite, rows
 from tunelift.config.evaluation import GateConfig
 from tunelift.errors import UserError
 from tunelift.stages.report.wording import rounded
@@ -23,26 +22,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     arguments = make_whole_run(root)
     out, comparison = build(root, **arguments)
     return out, comparison, arguments
-
-
-Arm = Sequence[float | None]
-
-
-def measured(root: Path, arms: dict[str, Arm], **about: Any) -> dict[str, Path]:
-    """Evaluations of one task with one metric; a score of None is an item without an answer."""
-    metric = {key: about.pop(key) for key in ("kind", "lower_is_better", "bounded") if key in about}
-    task = {"version": 1, "role": "target", "primary": "exact_match", "digests": {}, "effect": 0.05} | about
-    task["metrics"] = {task["primary"]: {"kind": "binary"} | metric}
-    for arm, scores in arms.items():
-        (root / arm).mkdir(parents=True)
-        (root / arm / "summary.json").write_text(json.dumps({"arm": arm, "tasks": {"asked": task}}))
-        samples = [
-            {"id": str(item), "task": "asked", "prompt": [], "output": "", "scores": {task["primary"]: score}}
-            for item, score in enumerate(scores)
-            if score is not None
-        ]
-        rewrite(root / arm, samples)
-    return {arm: root / arm for arm in arms}
 
 
 # --- targets --------------------------------------------------------------------------------------------------------
@@ -94,8 +73,46 @@ def test_best_is_least_where_lower_is_better(tmp_path):
     assert (claim["best_untuned"], claim["verdict"]) == ("prompted", "improved")
     assert claim["sentence"].startswith(
         "tuned reaches 0.700 on asked (Bits per byte, where lower is better), "
-        "0.150 bits per byte less than prompted, the best untuned arm (95% interval of the difference −0."
+        "0.150 bits per byte less than prompted, the best arm on the base model (95% interval of the difference −0."
     )
+
+
+def test_another_prompt_of_the_tuned_model_and_a_yardstick_are_no_arm_to_beat(tmp_path):
+    shares = {"base": 0, "prompted": 4, "tuned": 24, "tuned_long": 25, "hosted": 36}
+    arms: dict[str, Arm] = {arm: [1] * right + [0] * (40 - right) for arm, right in shares.items()}
+    weights = dict.fromkeys(arms, "base") | {"tuned": "tuned", "tuned_long": "tuned", "hosted": "other"}
+    gate = GateConfig.model_validate({"improved": ["asked", {"task": "asked", "against": "tuned_long"}]})
+    evaluations = measured(tmp_path / "e", arms, asking={"requests": 40, "seconds": 40})
+    _, comparison = build(tmp_path, evaluations, weights=weights, gate=gate, training_seconds=60.0)
+    (claim,) = comparison["verdicts"]
+    assert claim["best_untuned"] == "prompted"
+    assert "50.0 points more than prompted, the best arm on the base model" in comparison["verdict"]
+    assert comparison["break_even"]["against"] == "prompted"
+    bare, named = comparison["gate"]["claims"]
+    assert bare["held"] and bare["text"].startswith("tuned is better than the best arm on the base model on asked")
+    assert not named["held"] and "2.5 points less than tuned_long" in named["reason"]
+    assert [pair["b"] for pair in comparison["tasks"]["asked"]["exact_match"]["pairs"]] == [
+        "base", "prompted", "tuned_long", "hosted",
+    ]  # fmt: skip
+
+
+def test_without_an_arm_on_the_base_model_the_best_of_the_other_untuned_ones_is_to_beat(tmp_path):
+    arms: dict[str, Arm] = {"tuned": [1] * 20, "tuned_long": [1] * 20, "small": [0] * 20, "big": [1] * 5 + [0] * 15}
+    weights = {"tuned": "tuned", "tuned_long": "tuned", "small": "other", "big": "other"}
+    evaluations = measured(tmp_path / "e", arms)
+    _, comparison = build(tmp_path, evaluations, weights=weights, gate=GateConfig(improved=("asked",)))
+    assert "more than big, the best untuned arm (" in comparison["verdict"]
+    assert comparison["gate"]["claims"][0]["text"].startswith("tuned is better than the best untuned arm on asked")
+    _, comparison = build(tmp_path / "two", {arm: evaluations[arm] for arm in ("tuned", "tuned_long")})
+    assert comparison["verdicts"] == [] and comparison["verdict"].startswith("No claim is made")
+
+
+def test_a_guard_protects_what_was_there_before_and_not_another_prompt_of_the_tuned_model(tmp_path):
+    arms: dict[str, Arm] = {"tuned": [1] * 40, "tuned_long": [1] * 40, "plain": [1, 0] * 20}
+    weights = {"tuned": "tuned", "tuned_long": "tuned", "plain": "base"}
+    evaluations = measured(tmp_path / "e", arms, role="guard", margin=0.05)
+    _, comparison = build(tmp_path, evaluations, weights=weights)
+    assert [guard["against"] for guard in comparison["guards"]] == ["plain"]
 
 
 @pytest.mark.parametrize(

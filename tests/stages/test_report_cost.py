@@ -78,7 +78,7 @@ def test_throughput_that_was_not_measured_is_not_made_up(tmp_path):
 def test_tuning_pays_once_the_savings_reach_what_training_took(tmp_path, config, unit, training, saving):
     _, comparison = build(tmp_path, make_evaluations(tmp_path / "e", items=40), config, training_seconds=360.0)
     found = comparison["break_even"]
-    # The tasks disagree about the best untuned arm: base costs less.
+    # The tasks disagree about the best arm on the base model: base costs less.
     assert {claim["best_untuned"] for claim in comparison["verdicts"]} == {"prompted", "base"}
     assert (found["against"], found["unit"]) == ("base", unit)
     assert found["training_cost"] == pytest.approx(training)
@@ -103,9 +103,11 @@ def test_tuning_never_pays_without_a_saving(tmp_path):
 
 def test_money_and_machine_hours_are_not_mixed(tmp_path):
     arguments = make_whole_run(tmp_path / "whole", items=40)
+    arguments |= {"evaluations": {arm: arguments["evaluations"][arm] for arm in ("tuned", "yardstick")}}
+    arguments |= {"noise_arm": None, "judge": None}
     unpriced = ReportConfig(bootstrap_samples=200)
     _, comparison = build(tmp_path, config=unpriced, **arguments)
-    # The best untuned arm is an endpoint, the tuned one ran on a machine without a price.
+    # The only other arm is an endpoint, the tuned one ran on a machine without a price.
     assert {claim["best_untuned"] for claim in comparison["verdicts"]} == {"yardstick"}
     assert comparison["break_even"] is None
 

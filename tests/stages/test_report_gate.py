@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.stages.report_fixture import build, make_evaluations, make_whole_run
+from tests.stages.report_fixture import build, make_evaluations, make_whole_run, measured
 from tunelift.config.evaluation import NOISE_ARM, EvaluateConfig, GateConfig, SplitTaskConfig
 from tunelift.errors import UserError
 from tunelift.stages.report import check_declared
@@ -84,6 +85,15 @@ def test_a_lone_arm_cannot_be_better():
         check_declared(improved(), [target()], resolved)
 
 
+def test_two_prompts_of_the_tuned_model_have_no_untuned_arm_to_beat():
+    resolved = EvaluateConfig.model_validate({"arms": ["tuned", {"name": "long", "model": "tuned"}]}).resolved_arms()
+    with pytest.raises(UserError, match="against the best untuned arm, but all arms ask the tuned model"):
+        check_declared(improved(), [target()], resolved)
+    with pytest.raises(UserError, match="tuned and an untuned arm must both be asked it"):
+        check_declared(GateConfig(not_worse=("general",)), [guard()], resolved)
+    check_declared(improved(against="long"), [target()], resolved)
+
+
 # --- after it -------------------------------------------------------------------------------------------------------
 
 
@@ -95,8 +105,8 @@ def test_claims_that_hold_pass_the_gate(tmp_path):
     found = comparison["gate"]
     assert (found["declared"], found["passed"], found["reasons"]) == (True, True, [])
     assert [claim["text"] for claim in found["claims"]] == [
-        "tuned is better than the best untuned arm on tool_calls_golden (Exact match)",
-        "tuned is better than the best untuned arm on tool_calls_heldout (Field F1) by more than 20 points",
+        "tuned is better than the best arm on the base model on tool_calls_golden (Exact match)",
+        "tuned is better than the best arm on the base model on tool_calls_heldout (Field F1) by more than 20 points",
     ]
     assert all(claim["held"] for claim in found["claims"])
     text = (out / "gate.md").read_text()
@@ -110,7 +120,7 @@ def test_no_gain_fails_the_gate_with_the_reason(tmp_path):
     out, comparison = build(tmp_path, evaluations, gate=GateConfig(improved=("tool_calls_golden",)))
     assert comparison["gate"]["passed"] is False
     (reason,) = comparison["gate"]["reasons"]
-    text = "tuned is better than the best untuned arm on tool_calls_golden (Exact match)"
+    text = "tuned is better than the best arm on the base model on tool_calls_golden (Exact match)"
     assert reason.startswith(
         f"Not held: {text}. Too few items to tell, no more and no less than prompted: 95% interval"
     )
@@ -135,6 +145,85 @@ def test_a_claim_may_name_its_rival(tmp_path):
     (claim,) = comparison["gate"]["claims"]
     assert claim["held"] and claim["text"] == "tuned is better than base on tool_calls_golden (Exact match)"
     assert "points more than base: 95% interval" in claim["reason"]
+
+
+HALF = [1] * 100 + [None] * 100
+"""Right wherever it answered, and every other item was refused."""
+
+
+def test_a_rival_that_was_not_heard_is_not_beaten(tmp_path):
+    arms = {"base": [0] * 200, "hosted": HALF, "tuned": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0] * 20}
+    gate = improved(against="hosted")
+    out, comparison = build(tmp_path, measured(tmp_path / "e", arms), gate=gate)
+    (claim,) = comparison["gate"]["claims"]
+    assert not claim["held"] and comparison["gate"]["passed"] is False
+    told = "hosted has no answer to 100 of 200 items of asked; the interval holds even had it got them all right."
+    assert "40.0 points more than hosted: 95% interval −14.9 to 47.7" in claim["reason"]
+    assert told in claim["reason"]
+    assert told in (out / "gate.md").read_text()
+    assert "intervals against it hold even had it got them all right." in (out / "report.html").read_text()
+    # It would be the best arm, had it been heard: so it is the one to beat, and the verdict says why it is not beaten.
+    assert comparison["verdicts"][0]["best_untuned"] == "hosted"
+    assert told in comparison["verdict"] and "a difference that is not shown to be real" in comparison["verdict"]
+
+
+def test_a_claim_holds_where_it_would_even_if_all_missing_answers_were_right(tmp_path):
+    arms = {"base": [1] * 10 + [None] * 5 + [0] * 185, "tuned": [1] * 160 + [None] * 40}
+    _, comparison = build(tmp_path, measured(tmp_path / "e", arms), gate=improved(at_least=0.6))
+    (claim,) = comparison["gate"]["claims"]
+    pair = comparison["tasks"]["asked"]["exact_match"]["pairs"][0]
+    assert pair["difference"] == pytest.approx(0.75) and pair["low"] > 0.6 and claim["held"]
+    assert "tuned has no answer to 40 of 200 items of asked, which count as failures." in claim["reason"]
+    assert "base has no answer to 5 of 200 items of asked;" in claim["reason"]
+
+
+@pytest.mark.parametrize(("missing", "held"), [(0, True), (60, False)])
+def test_a_guard_is_no_better_for_what_the_base_did_not_answer(tmp_path, missing, held):
+    arms = {"base": [1] * 340 + [None] * missing + [0] * (60 - missing), "tuned": [1] * 340 + [0] * 60}
+    evaluations = measured(tmp_path / "e", arms, role="guard", margin=0.05)
+    _, comparison = build(tmp_path, evaluations, gate=GateConfig(not_worse=("asked",)))
+    (claim,) = comparison["gate"]["claims"]
+    assert claim["held"] is held
+    told = "base has no answer to 60 of 400 items of asked"
+    assert all((told in text) is not held for text in (claim["reason"], comparison["verdict"]))
+    assert comparison["guards"][0]["verdict"] == ("non-inferior" if held else "inconclusive"), "nor is it harmed"
+
+
+def decoded(evaluation: Path, **decoding: Any) -> None:
+    """Write into an evaluation how it was decoded."""
+    path = evaluation / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["decoding"], summary["model"] = decoding, {"id": "m", "endpoint": "http://host/v1"}
+    path.write_text(json.dumps(summary))
+
+
+@pytest.mark.parametrize(
+    ("role", "gate"), [("target", improved(against="hosted")), ("guard", GateConfig(not_worse=("asked",)))]
+)
+def test_no_claim_rests_on_answers_that_were_decoded_otherwise(tmp_path, role, gate):
+    evaluations = measured(tmp_path / "e", {"hosted": [0] * 40, "tuned": [1] * 40}, role=role, margin=0.05)
+    for name, left, held in (("seed", ["seed", "top_p"], True), ("temperature", ["seed", "temperature"], False)):
+        decoded(evaluations["hosted"], left_to_the_endpoint=left)
+        out, comparison = build(tmp_path / name, evaluations, weights={"hosted": "other", "tuned": "tuned"}, gate=gate)
+        (claim,) = comparison["gate"]["claims"]
+        assert comparison["gate"]["passed"] is claim["held"] is held
+        told = "The decoding differs: hosted took no temperature and answered at the endpoint's default"
+        texts = (claim["reason"], comparison["verdict"], (out / "gate.md").read_text())
+        assert all((told in text) is not held for text in texts)
+        page = (out / "report.html").read_text()
+        assert f"<dt>Left to the endpoint</dt><dd>{', '.join(left)}</dd>" in page
+        for text in (page, (out / "report.md").read_text()):
+            assert ("(m at http://host/v1), not greedily" in text) is not held
+
+
+def test_two_prompts_of_one_endpoint_are_decoded_alike_and_likelihoods_are_not_sampled(tmp_path):
+    weights = {"hosted": "other", "mine": "other"}
+    for kind, left in (("generate", ("hosted", "mine")), ("choice", ("hosted",))):
+        evaluations = measured(tmp_path / kind, {"hosted": [0] * 40, "mine": [1] * 40}, kind_of_task=kind)
+        for arm in left:
+            decoded(evaluations[arm], left_to_the_endpoint=["temperature"])
+        _, comparison = build(tmp_path / f"{kind}-report", evaluations, weights=weights, gate=improved())
+        assert comparison["gate"]["passed"] and "decoding differs" not in comparison["verdict"]
 
 
 def test_a_claimed_task_that_was_not_measured_does_not_hold(tmp_path):

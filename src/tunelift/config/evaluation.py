@@ -10,6 +10,8 @@ from tunelift.config.section import RUNTIME, ModelConfig, Section
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=40)]
 BEST_UNTUNED = "best_untuned"
+Weights = Literal["base", "tuned", "other"]
+"""Whose weights an arm asks: the run's base model, what the run made of it, or anything else."""
 NOISE_ARM = "base-again"
 """The second asking of the base, for the noise floor."""
 
@@ -71,6 +73,11 @@ class ArmConfig(Section):
         if self.search and (self.instruction or self.few_shot is not None):
             raise ValueError("search chooses instruction and few_shot; remove them, or list them under search")
         return self
+
+    @property
+    def weights(self) -> Weights:
+        """Whose weights answer; what an endpoint serves is not known to be the run's own."""
+        return "other" if self.endpoint or isinstance(self.model, ModelConfig) else self.model
 
     @property
     def has_own_prompt(self) -> bool:
@@ -235,7 +242,8 @@ class ClaimConfig(Section):
     metric: str | None = None
     """The metric; by default the task's primary one."""
     against: str = BEST_UNTUNED
-    """The arm that the tuned one must beat; `best_untuned`: the untuned arm with the highest mean."""
+    """The arm that the tuned one must beat; `best_untuned`: the best of the arms that ask the run's base model, or
+    where there is none, of the other untuned ones."""
     at_least: float = Field(0.0, ge=0, lt=1)
     """The difference's interval must lie above this."""
 

@@ -10,6 +10,7 @@ import ipaddress
 import json
 import math
 import random
+import re
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
@@ -30,6 +31,9 @@ BUSY_TRIES = 8
 MAX_WAIT_SECONDS = 60.0
 """Longest wait before a try, whatever the endpoint asks for."""
 MAX_ERROR_TEXT = 500
+
+REFUSED = re.compile(r"HTTP 4(00|13|22)\b")
+"""How the error of a request begins that is at fault itself; any other says nothing about the question asked."""
 
 _BUSY = {429, 529}
 _PASSING = {408, 409, 425}

@@ -21,7 +21,7 @@ from tunelift.tasks.scorers import NotJsonError, Scorer, build_scorers, parse_js
 __all__ = ["DECODING", "Item", "Message", "Task", "distinct", "load_task", "task_from_split"]
 
 DECODING: dict[str, Any] = {"temperature": 0.0, "top_p": 1.0}
-"""How every arm answers: greedily."""
+"""How every arm is asked to answer: greedily. What an endpoint does not take of it, the evaluation's summary says."""
 
 
 @dataclass(frozen=True)

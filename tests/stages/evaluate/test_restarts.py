@@ -14,6 +14,8 @@ from typing import Any
 
 from tests.endpoint import Stub
 from tests.stages.evaluate.making import BASE, CONFIG, TUNED, StubEngine, item, right, run, samples, summary, task
+from tunelift.config.evaluation import EndpointConfig
+from tunelift.engines.endpoint import Endpoint
 
 ROOT = Path(__file__).parents[3]
 ITEMS, KILLS, CONCURRENCY = 150, 5, 4
@@ -133,6 +135,47 @@ def test_answers_to_another_prompt_or_of_another_arm_are_not_taken_over(engine: 
     changed = task(items=tuple(item(n, prompt=({"role": "user", "content": f"new question {n}"},)) for n in range(6)))
     run(engine, tmp_path, arm=TUNED, tasks=[changed])
     assert len(engine.stub.bodies) == 18
+
+
+def test_what_an_endpoint_did_not_take_is_known_after_a_kill(tmp_path: Path) -> None:
+    def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        for name in ("temperature", "seed"):
+            if name in body:
+                return 400, {"error": {"message": f"Unsupported value: '{name}' does not support 0 with this model."}}
+        return right(body)
+
+    stub = Stub(respond)
+    named = EndpointConfig(url=stub.url, model="m")
+    try:
+        run(Endpoint(named), tmp_path)  # type: ignore[arg-type]
+        whole, lines = summary(tmp_path), (tmp_path / "samples.jsonl").read_text().splitlines(keepends=True)
+        assert whole["decoding"] == {"top_p": 1.0, "left_to_the_endpoint": ["seed", "temperature"]}
+        assert whole["engine"]["substituted"] == ["seed", "temperature"]
+        # Killed with all or some of the answers on disk; another process takes up, and asks for little or nothing.
+        for kept in (6, 4):
+            (tmp_path / "summary.json").unlink()
+            (tmp_path / "samples.jsonl").write_text("".join(lines[:kept]))
+            run(Endpoint(named), tmp_path)  # type: ignore[arg-type]
+            assert {key: summary(tmp_path)[key] for key in ("decoding", "engine")} == {
+                key: whole[key] for key in ("decoding", "engine")
+            }
+    finally:
+        stub.close()
+
+
+def test_an_answer_is_not_on_disk_before_how_it_was_asked(tmp_path: Path) -> None:
+    asked = StubEngine(right)
+    asked.description = {"kind": "stub", "substituted": ["temperature"]}
+    seen: list[bool] = []
+
+    def respond(body: dict[str, Any]) -> tuple[int, Any]:
+        seen.append((tmp_path / "dialect.json").exists() == bool(journalled(tmp_path)))
+        return right(body)
+
+    asked.respond = respond
+    run(asked, tmp_path, config=CONFIG.model_copy(update={"concurrency": 1}))
+    asked.stop()
+    assert seen == [True] * 6
 
 
 def test_the_time_of_asking_survives_a_kill_in_step_with_its_count(tmp_path: Path, monkeypatch: Any) -> None:

@@ -184,7 +184,7 @@ def test_too_few_rows_for_the_examples_are_told(engine: StubEngine, tmp_path: Pa
     )
 
 
-def test_a_failed_request_scores_worst_and_is_asked_again_by_the_next_run(
+def test_a_refused_request_scores_worst_and_is_asked_again_by_the_next_run(
     engine: StubEngine, tmp_path: Path, capsys: Any
 ) -> None:
     engine.respond = lambda body: (400, {"why": "no"}) if body["messages"][-1]["content"].endswith("2") else right(body)
@@ -193,7 +193,7 @@ def test_a_failed_request_scores_worst_and_is_asked_again_by_the_next_run(
     assert failed["scores"] == {"exact_match": 0.0, "length": 1.0}
     assert failed["error"] == 'HTTP 400: {"why": "no"}'
     assert details["failed_requests"] == 1
-    assert "1 of 6 requests of task one failed" in capsys.readouterr().err
+    assert "1 of 6 requests of task one were refused" in capsys.readouterr().err
     assert summary(tmp_path)["tasks"]["one"]["metrics"]["exact_match"]["mean"] == 4 / 6
     assert summary(tmp_path)["tasks"]["one"]["asking"]["requests"] == 5
     assert run(engine, tmp_path) == details, "the one that always fails stays a failure of one"
@@ -207,7 +207,7 @@ def test_a_failed_request_scores_worst_and_is_asked_again_by_the_next_run(
     ("status", "kind", "message"),
     [
         (400, UserError, r"refused all 3 requests of task two.*maximum context length is 512"),
-        (503, MachineError, r"None of 3 requests of task two succeeded.*maximum context length is 512"),
+        (503, MachineError, r"3 of 3 requests of task two failed.*maximum context length is 512"),
     ],
 )
 def test_when_a_task_gets_no_answer_it_is_not_put_down_to_the_model(
@@ -222,6 +222,40 @@ def test_when_a_task_gets_no_answer_it_is_not_put_down_to_the_model(
     with pytest.raises(kind, match=message):
         run(engine, tmp_path, tasks=tasks)
     assert not (tmp_path / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (429, {"error": {"code": "insufficient_quota", "message": "You exceeded your current quota."}}),
+        (401, {"error": {"message": "The key was revoked."}}),
+        (404, {"error": {"message": "The model does not exist."}}),
+        (503, {"error": {"message": "overloaded"}}),
+        (200, {"choices": []}),
+    ],
+)
+def test_what_failed_through_no_fault_of_its_own_is_no_answer_and_only_that_is_asked_again(
+    engine: StubEngine, tmp_path: Path, status: int, said: Any
+) -> None:
+    answered: list[str] = []
+
+    def respond(body: dict[str, Any]) -> tuple[int, Any]:
+        question = body["messages"][-1]["content"]
+        if question not in answered and len(answered) == 3:
+            return status, said
+        answered.append(question)
+        return right(body)
+
+    engine.respond = respond
+    alone = CONFIG.model_copy(update={"concurrency": 1})
+    with pytest.raises(MachineError, match=r"^3 of 6 requests of task one failed, the first with: ") as caught:
+        run(engine, tmp_path, config=alone)
+    assert "only those that failed are asked again" in caught.value.remedy
+    assert not (tmp_path / "summary.json").exists()
+    engine.respond = right
+    engine.stub.tries.clear()
+    assert run(engine, tmp_path, config=alone)["failed_requests"] == 0
+    assert dict(engine.stub.tries) == {f"question {number}": 1 for number in (3, 4, 5)}
 
 
 def test_an_engine_that_ended_says_why(engine: StubEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,10 +163,16 @@ def verdict(error: str | None, *, unreadable: bool = False) -> Verdict:
 
 def test_requests_without_a_reply_are_the_users_or_the_machines_fault() -> None:
     refused, busy, fine = verdict("HTTP 400: too long"), verdict("HTTP 503: busy"), verdict(None)
-    with pytest.raises(UserError, match="2 of 2 requests for x got no reply; the first: HTTP 400"):
+    spent, locked = verdict("HTTP 429: insufficient_quota"), verdict("HTTP 401: no")
+    with pytest.raises(UserError, match="2 of 2 requests for x were refused; the first: HTTP 400"):
         check_requests([refused, refused], "x", all_needed=False)
     with pytest.raises(MachineError, match="1 of 2"):
         check_requests([busy, fine], "x", all_needed=True)
-    check_requests([busy, fine, refused], "x", all_needed=False)
+    for passing in (busy, spent, locked):
+        with pytest.raises(MachineError, match="1 of 3 requests for x got no reply; the first: HTTP"):
+            check_requests([passing, fine, refused], "x", all_needed=False)
+    with pytest.raises(UserError, match="1 of 2 requests for x were refused"):
+        check_requests([fine, refused], "x", all_needed=True)
+    check_requests([fine, refused], "x", all_needed=False)
     check_requests([verdict("no JSON", unreadable=True)], "x", all_needed=True)
     check_requests([], "x", all_needed=True)

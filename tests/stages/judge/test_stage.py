@@ -22,7 +22,7 @@ from tests.stages.judge.bench import (
     write_lines,
 )
 from tunelift.config.evaluation import EndpointConfig
-from tunelift.errors import UserError
+from tunelift.errors import MachineError, UserError
 from tunelift.stages import judge as stage
 from tunelift.tasks.judgements import count_wins
 from tunelift.tasks.task import Item, Task
@@ -241,6 +241,25 @@ def test_a_verdict_that_cannot_be_read_is_missing_and_no_loss(
     assert summary["missing"] == 3
     assert summary["flip_rate"]["n"] == 5
     assert "no verdict on 3 of 18; they are left out, not lost" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("labelled")
+@pytest.mark.parametrize("mode", ["absolute", "pairwise"])
+def test_judgements_that_failed_through_no_fault_of_their_own_are_asked_again_and_not_missing(
+    bench: StubJudge, tmp_path: Path, mode: str
+) -> None:
+    def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        if "question 3" in str(body):
+            return 429, {"error": {"code": "insufficient_quota"}}
+        return bench.give_opinion(body, number)
+
+    bench.respond = respond
+    with pytest.raises(MachineError, match=r"2 of 1\d requests for .* to be judged got no reply; .*insufficient_quota"):
+        run(bench, tmp_path, modes=(mode,))
+    assert not (tmp_path / "made/judgements.jsonl").exists()
+    asked, bench.respond = len(bench.asked), bench.give_opinion
+    assert run(bench, tmp_path, modes=(mode,))[2]["missing"] == 0
+    assert len(bench.asked) == asked + 2
 
 
 @pytest.mark.usefixtures("labelled")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tunelift.tasks.statistics import compare, mcnemar_midp, newcombe_paired, paired_bootstrap, wilson
+from tunelift.tasks.statistics import compare, mcnemar_midp, newcombe_paired, paired_bootstrap, whichever, wilson
 
 counts = st.integers(0, 80)
 pairs = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30)
@@ -144,6 +144,17 @@ def test_bits_per_byte_may_lie_above_one():
     second = first + generator.normal(0.1, 0.1, 200)
     found = compare(first, second, "graded", bounded=False, samples=1000, seed=0)
     assert -0.12 < found.low < -0.1 < found.high < -0.08 and found.p < 0.002
+
+
+@pytest.mark.parametrize("right", [0, 10, 30])
+def test_of_two_possible_differences_only_what_both_show_is_known(right):
+    first = [1.0] * 20 + [0.0] * 20
+    lost = compare(first, [0.0] * 40, "binary", samples=200, seed=1)
+    won = compare(first, [0.0] * (40 - right) + [1.0] * right, "binary", samples=200, seed=1)
+    found = whichever(lost, won)
+    assert (found.low, found.high) == (min(lost.low, won.low), max(lost.high, won.high))
+    assert (found.difference, found.n) == (lost.difference, 40)
+    assert found.p == (1.0 if right == 30 else max(lost.p, won.p)), "between opposite differences lies none"
 
 
 def test_scores_that_are_no_scores_are_refused():

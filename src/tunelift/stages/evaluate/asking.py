@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from tunelift.artifacts.store import write_durably
 from tunelift.config.evaluation import EvaluateConfig
 from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
 from tunelift.engines.protocol import Engine
+from tunelift.engines.transport import REFUSED
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime import chat, console, turns
 from tunelift.stages.evaluate.prompts import as_text
@@ -31,8 +31,6 @@ Keep = Callable[[Question, Sample], None]
 Put = Callable[[Client, Keep], None]
 """Puts the questions of one task."""
 
-REFUSED = re.compile(r"HTTP 4(?!08|09|29)\d\d")
-"""How the error of a request begins that is wrong in itself, whatever the engine's state."""
 SAVE_SECONDS = 2.0
 """At most so much of the time spent asking is forgotten by a kill."""
 
@@ -82,6 +80,31 @@ class Stopwatch:
             save()
 
 
+class Substitutions:
+    """dialect.json: the parameters that the engine did not take as they are, over all restarts.
+
+    What an engine is known not to take is forgotten with the process; the answers that it gave without them stay.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self.names: set[str] = set(json.loads(path.read_bytes())["substituted"])
+        except (FileNotFoundError, ValueError):
+            self.names = set()
+
+    def note(self, engine: Engine) -> None:
+        """Keep what is known of the engine by now."""
+        known = set(engine.description.get("substituted", ()))
+        if not known <= self.names:
+            self.names |= known
+            write_durably(self._path, json.dumps(self.to_json()) + "\n")
+
+    def to_json(self) -> dict[str, list[str]]:
+        """For the engine's description; empty where all was taken."""
+        return {"substituted": sorted(self.names)} if self.names else {}
+
+
 class Asker:
     """Puts one arm's questions to its engine, which starts only if there is something to ask."""
 
@@ -92,17 +115,18 @@ class Asker:
         tokenizer: Path | None,
         seed: int,
         stopwatch: Stopwatch,
+        substitutions: Substitutions,
         template: str | None = None,
     ) -> None:
         self._config, self._engine, self._folder, self._seed = config, engine, tokenizer, seed
-        self._stopwatch, self._template = stopwatch, template
+        self._stopwatch, self._substitutions, self._template = stopwatch, substitutions, template
 
     def ask(self, questions: Sequence[Question], journal: Journal, label: str) -> None:
         """Ask what has no answer in the journal, in the order given; a task's questions stand together.
 
         Raises:
             UserError: the template or the engine refuses the questions of a task.
-            MachineError: the engine ended, nothing that was asked for a task succeeded, or a likelihood is missing.
+            MachineError: the engine ended, or requests failed through no fault of their own; what was answered is kept.
         """
         missing = [question for question in questions if question.key not in journal.samples]
         if not missing:
@@ -122,7 +146,7 @@ class Asker:
                 task = group[0].task.name
                 bar.note(task)
                 self._ask(client, put, task, journal, bar)
-                # With the answers of earlier parts: a single item left over may well be one that always fails.
+                # With the answers of earlier parts: a single item left over may well be one that is always refused.
                 whole = [journal.samples[question.key] for question in questions if question.task.name == task]
                 _check_failures(task, whole)
 
@@ -130,6 +154,7 @@ class Asker:
         with self._stopwatch.running(journal.name, task) as count:
 
             def keep(question: Question, sample: Sample) -> None:
+                self._substitutions.note(self._engine)  # First: no answer is on disk without how it was asked.
                 journal.add(question, sample)
                 if sample["error"] is None:
                     count()
@@ -219,20 +244,28 @@ def _measure(questions: Sequence[Question], scorings: Sequence[Scoring], client:
 
 
 def _check_failures(task: str, samples: Sequence[Sample]) -> None:
+    """A refused request is an answer that the arm does not have; one that failed otherwise is asked again.
+
+    Were it kept, an arm would lose to the state of its endpoint, and the artifact would never be made anew.
+    """
     failures = [sample["error"] for sample in samples if sample["error"]]
-    if failures and len(failures) == len(samples):
-        first = f"the first with: {failures[0]}"
-        if all(map(REFUSED.match, failures)):
-            raise UserError(
-                f"The engine refused all {len(samples)} requests of task {task}, {first}",
-                remedy="If the prompts are too long, lower few_shot, or raise engine.max_model_len.",
-            )
+    if not failures:
+        return
+    passing = [error for error in failures if not REFUSED.match(error)]
+    if passing:
         raise MachineError(
-            f"None of {len(samples)} requests of task {task} succeeded; they failed, {first}",
-            remedy="If requests timed out, lower evaluate.concurrency or raise evaluate.request_timeout_seconds.",
+            f"{len(passing)} of {len(samples)} requests of task {task} failed, the first with: {passing[0]}",
+            remedy="Once the endpoint takes requests again (its state, the key, the account's limits), the same "
+            "command goes on: only those that failed are asked again. If requests timed out, lower "
+            "evaluate.concurrency or raise evaluate.request_timeout_seconds; an item that fails every time has to "
+            "leave the task.",
         )
-    if failures:
-        console.warn(
-            f"{len(failures)} of {len(samples)} requests of task {task} failed and score worst; "
-            f"the first with: {failures[0]}"
+    if len(failures) == len(samples):
+        raise UserError(
+            f"The engine refused all {len(samples)} requests of task {task}, the first with: {failures[0]}",
+            remedy="If the prompts are too long, lower few_shot, or raise engine.max_model_len.",
         )
+    console.warn(
+        f"{len(failures)} of {len(samples)} requests of task {task} were refused and score worst; "
+        f"the first with: {failures[0]}"
+    )

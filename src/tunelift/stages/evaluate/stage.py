@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from tunelift.config.evaluation import NOISE_ARM, ArmConfig, EvaluateConfig
 from tunelift.engines.protocol import Engine
 from tunelift.errors import UserError
 from tunelift.runtime import console
-from tunelift.stages.evaluate.asking import Asker, Stopwatch
+from tunelift.stages.evaluate.asking import Asker, Stopwatch, Substitutions
 from tunelift.stages.evaluate.prompts import Prompting, Row, choose_examples, shortened
 from tunelift.stages.evaluate.samples import Journal, Question
 from tunelift.stages.evaluate.search import choose_prompt
@@ -48,12 +48,12 @@ def evaluate(
 
     Raises:
         UserError: tasks that the arm cannot be asked, or questions that the template or the engine refuses.
-        MachineError: the engine ended, nothing that was asked for a task succeeded, or a likelihood is missing.
+        MachineError: the engine ended, or requests failed through no fault of their own; what was answered is kept.
     """
     check_askable(arm, tasks, selection, has_tokenizer=tokenizer is not None)
     asked = [task.first(config.max_items) for task in distinct(tasks) if is_asked(arm, task)]
-    stopwatch = Stopwatch(out / "asking.json")
-    asker = Asker(config, engine, tokenizer, seed, stopwatch, template)
+    stopwatch, substitutions = Stopwatch(out / "asking.json"), Substitutions(out / "dialect.json")
+    asker = Asker(config, engine, tokenizer, seed, stopwatch, substitutions, template)
     prompting, search = _prompting(arm, tasks, examples, selection, asker, seed, out)
     questions = [Question(arm.name, task, item, prompting.build(task, item)) for task in asked for item in task.items]
     with Journal(out / "samples.jsonl", questions) as journal:
@@ -80,8 +80,8 @@ def evaluate(
         "prompt_search": search,
         "template": template_sha256(tokenizer, template),
         "tasks": results,
-        "decoding": DECODING | {"seed": seed},
-        "engine": dict(engine.description),
+        "decoding": _decoding(seed, substitutions.names),
+        "engine": dict(engine.description) | substitutions.to_json(),
     }
     write_durably(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return {
@@ -168,6 +168,14 @@ def _order(questions: Sequence[Question], arm: ArmConfig, seed: int) -> list[Que
     shuffled = random.Random(seed).sample(list(questions), len(questions))
     places = {question.task.name: place for place, question in reversed(list(enumerate(questions)))}
     return sorted(shuffled, key=lambda question: places[question.task.name])  # Stable: shuffled within a task.
+
+
+def _decoding(seed: int, substituted: Set[str]) -> dict[str, Any]:
+    """How the arm was asked to answer, and which of the parameters its endpoint set as it pleased."""
+    wanted = DECODING | {"seed": seed}
+    left = sorted(wanted.keys() & substituted)
+    sent = {name: value for name, value in wanted.items() if name not in left}
+    return sent | ({"left_to_the_endpoint": left} if left else {})
 
 
 def _example(questions: Sequence[Question]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from tunelift.artifacts.store import write_durably
 from tunelift.config.evaluation import JudgeConfig
 from tunelift.engines.client import Client, Reply, Request
 from tunelift.engines.protocol import Engine
+from tunelift.engines.transport import REFUSED
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime import console
 from tunelift.stages.judge.questions import NoVerdictError, Question
@@ -22,8 +23,6 @@ from tunelift.tasks.task import DECODING
 SHOWN_REPLY = 500
 AGAIN = "That is not the one JSON object that was asked for. Reply with it, and with nothing before or after it."
 
-REFUSED = re.compile(r"HTTP 4(?!08|09|29)\d\d")
-"""How the error of a request begins that the endpoint will never answer."""
 REFUSES_SCHEMA = re.compile(r"HTTP (4(?!01|03|08|09|29)\d\d|50[01])")
 """How it may begin when the endpoint cannot hold a reply to a schema."""
 
@@ -181,24 +180,23 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def check_requests(verdicts: Sequence[Verdict], what: str, *, all_needed: bool) -> None:
-    """Requests got a reply: all of them, or at least one.
+    """Requests got a reply: all of them; or, unless all are needed, all but some that the endpoint refused.
 
     Raises:
         UserError: the endpoint refuses them.
-        MachineError: they failed.
+        MachineError: requests failed through no fault of their own; the replies so far are kept.
     """
     failed = [verdict.error for verdict in verdicts if verdict.error is not None and not verdict.unreadable]
-    if not failed or (not all_needed and len(failed) < len(verdicts)):
-        return
-    message = f"{len(failed)} of {len(verdicts)} requests for {what} got no reply; the first: {failed[0]}"
-    if all(REFUSED.match(error) for error in failed):
-        raise UserError(
-            message,
-            remedy="If they are too long for the judge, shorten the items or take another judge.endpoint; "
-            "if it refuses the key, set the variable that judge.endpoint.api_key_env names.",
+    passing = [error for error in failed if not REFUSED.match(error)]
+    if passing:
+        raise MachineError(
+            f"{len(passing)} of {len(verdicts)} requests for {what} got no reply; the first: {passing[0]}",
+            remedy="Once the endpoint takes requests again (its state, the key in the variable that "
+            "judge.endpoint.api_key_env names, the account's limits), the same command asks for what is missing only. "
+            "If requests timed out, lower judge.concurrency or raise judge.request_timeout_seconds.",
         )
-    raise MachineError(
-        message,
-        remedy="The same command asks again for what is missing; if requests timed out, lower judge.concurrency or "
-        "raise judge.request_timeout_seconds.",
-    )
+    if failed and (all_needed or len(failed) == len(verdicts)):
+        raise UserError(
+            f"{len(failed)} of {len(verdicts)} requests for {what} were refused; the first: {failed[0]}",
+            remedy="If they are too long for the judge, shorten the items or take another judge.endpoint.",
+        )

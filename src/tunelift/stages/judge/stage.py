@@ -50,7 +50,7 @@ def judge(
 
     Raises:
         UserError: the judge failed its calibration, or there is nothing that it could judge.
-        MachineError: the endpoint answers no more.
+        MachineError: requests failed through no fault of their own; the replies so far are kept.
     """
     labels = read_labels(Path(config.calibration.items))
     check_labels(config, labels)

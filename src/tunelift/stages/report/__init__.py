@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tunelift.config.evaluation import EndpointConfig, GateConfig, ReportConfig
+from tunelift.config.evaluation import EndpointConfig, GateConfig, ReportConfig, Weights
 from tunelift.stages.report.comparison import compare_arms
 from tunelift.stages.report.evidence import read_evidence
 from tunelift.stages.report.gate import check_declared
@@ -24,6 +24,7 @@ def report(
     name: str,
     focus: str,
     noise_arm: str | None,
+    weights: Mapping[str, Weights],
     evaluations: Mapping[str, Path],
     gate: GateConfig | None,
     judge: Path | None,
@@ -46,6 +47,7 @@ def report(
         name: The run's.
         focus: The arm that claims are about.
         noise_arm: The arm that is the base asked again, if there is one; it is no rival.
+        weights: By arm, whose weights answered: claims are against the base model's arms if there are any.
         evaluations: By arm, the folder with samples.jsonl and summary.json.
         gate: The claims that must hold; without any nothing can fail.
         judge: The folder with judge.json and judgements.jsonl, if a model judged the answers.
@@ -73,6 +75,7 @@ def report(
         evidence,
         focus=focus,
         noise_arm=noise_arm,
+        weights=weights,
         gate=gate,
         prices=prices,
         training_seconds=training_seconds,

@@ -7,7 +7,7 @@ from typing import Any
 
 from tunelift.config.evaluation import NOISE_ARM
 from tunelift.stages.report import figures
-from tunelift.stages.report.evidence import Evidence, Json
+from tunelift.stages.report.evidence import Evidence, Json, sampled_by
 from tunelift.stages.report.wording import fact, number
 
 TRAIN_FACTS = (
@@ -91,6 +91,7 @@ def arm_section(arm: str, evidence: Evidence, comparison: Json) -> Json:
         "example": _example(summary, arm, evidence),
         "search": _search(summary.get("prompt_search")),
         "decoding": scalars(summary.get("decoding", {})),
+        "sampled_by": sampled_by(summary),
         "engine": scalars(summary.get("engine", {})),
         "cost": comparison["cost"].get(arm, {}),
     }

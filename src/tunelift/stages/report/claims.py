@@ -9,12 +9,15 @@ from tunelift.stages.report.pairing import Pairing
 from tunelift.stages.report.wording import amount, change, label, listed, probability, rounded, score, span, unit
 from tunelift.tasks.statistics import MIN_CLUSTERS
 
-TOLD = ("difference", "low", "high", "p", "p_adjusted", "verdict", "mde", "needed_n", "clusters", "method")
+TOLD = (
+    *("difference", "low", "high", "p", "p_adjusted", "verdict", "mde", "needed_n", "clusters", "method"),
+    *("decoding_differs", "reservations"),
+)
 """What a claim repeats of its pair."""
 
 
 def claims_of(pairing: Pairing, evidence: Evidence, tasks: Json) -> list[Json]:
-    """On each target task the focus arm against the best untuned arm, by the primary metric."""
+    """On each target task the focus arm against the best of those it must beat, by the primary metric."""
     targets = [task for task in evidence.tasks if task.role != "guard"]
     found = [(task, pairing.best_untuned(task, task.primary)) for task in targets]
     return [_claim(pairing, task, rival, tasks[task.name][task.primary]) for task, rival in found if rival]
@@ -28,6 +31,7 @@ def _claim(pairing: Pairing, task: Asked, rival: str, shown: Json) -> Json:
         "arm": pairing.focus,
         "value": shown["arms"][pairing.focus]["mean"],
         "best_untuned": rival,
+        "best_of": pairing.best_of(task),
         "lower_is_better": shown["lower_is_better"],
         "bounded": shown["bounded"],
         **{key: pair[key] for key in TOLD},
@@ -71,7 +75,8 @@ def _sentence(claim: Json, effect: float) -> str:
         doubt = ", a difference that is not shown to be real"
     if claim["verdict"] == "underpowered":
         doubt += f"; {_lack(claim, effect)}"
-    return f"{does}, {than} {claim['best_untuned']}, the best untuned arm{doubt} ({proof_of(claim)})."
+    says = f"{does}, {than} {claim['best_untuned']}, {claim['best_of']}{doubt} ({proof_of(claim)})."
+    return " ".join((says, *claim["reservations"]))
 
 
 def _lack(claim: Json, effect: float) -> str:
@@ -93,6 +98,7 @@ def verdict_of(pairing: Pairing, evidence: Evidence, claims: Sequence[Json], gua
     said = [claim["sentence"] for claim in claims]
     gained = any(claim["verdict"] == "improved" for claim in claims)
     said += _on_guards("It" if claims else pairing.focus, guards, gained)
+    said += [sentence for guard in guards for sentence in guard["reservations"]]
     return " ".join(said) or nothing
 
 

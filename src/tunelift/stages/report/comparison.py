@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import fmean
 
-from tunelift.config.evaluation import BEST_UNTUNED, EndpointConfig, GateConfig, ReportConfig
+from tunelift.config.evaluation import BEST_UNTUNED, EndpointConfig, GateConfig, ReportConfig, Weights
 from tunelift.stages.report.claims import claims_of, verdict_of
 from tunelift.stages.report.cost import break_even, cost_of
 from tunelift.stages.report.evidence import Asked, Evidence, Json
@@ -13,6 +13,7 @@ from tunelift.stages.report.gate import hold_to
 from tunelift.stages.report.guards import guards_of
 from tunelift.stages.report.judged import judged
 from tunelift.stages.report.pairing import Pairing
+from tunelift.stages.report.reservations import decoding_differs, reservations
 from tunelift.stages.report.slices import compare_slices, noise_floor
 from tunelift.tasks.statistics import (
     PairedDifference,
@@ -33,6 +34,7 @@ def compare_arms(
     *,
     focus: str,
     noise_arm: str | None,
+    weights: Mapping[str, Weights],
     gate: GateConfig | None,
     prices: Mapping[str, EndpointConfig],
     training_seconds: float | None,
@@ -43,12 +45,13 @@ def compare_arms(
     Args:
         focus: The arm that claims are about.
         noise_arm: The base asked again, which is no rival.
+        weights: By arm, whose weights answered.
         gate: What must hold; without it nothing can fail.
         prices: The arms that endpoints answer, with what their tokens cost.
         training_seconds: What making the focus arm took.
         seed: Of the bootstrap.
     """
-    pairing = Pairing(focus, noise_arm, config.bootstrap_samples, seed)
+    pairing = Pairing(focus, noise_arm, weights, config.bootstrap_samples, seed)
     pairs = {
         (task.name, metric, rival): pairing.pair(task, metric, rival)
         for task in evidence.tasks
@@ -82,7 +85,7 @@ def compare_arms(
 def _confirmatory(pairing: Pairing, evidence: Evidence, gate: GateConfig | None) -> list[Key]:
     """What was named before the numbers were seen, and is therefore tested with Holm's correction.
 
-    Each target task's primary metric against the best untuned arm, and what else the gate claims.
+    Each target task's primary metric against the best of those to beat, and what else the gate claims.
     """
     tasks = {task.name: task for task in evidence.tasks}
     named = [(task.name, task.primary, BEST_UNTUNED) for task in evidence.tasks if task.role != "guard"]
@@ -149,4 +152,6 @@ def _pair(pairing: Pairing, task: Asked, key: Key, pair: PairedDifference, p_adj
         ),
         "mde": mde,
         "needed_n": needed_items(task.effect, pair.spread),
+        "decoding_differs": decoding_differs(task, pairing.focus, key[2]),
+        "reservations": reservations(task, pairing.focus, key[2]),
     }

@@ -62,7 +62,7 @@ def break_even(
 ) -> Json | None:
     """From how many requests on the saving per request has paid for training; none if that cannot be told.
 
-    The rival is the arm that one would use instead: the best untuned one, the cheapest if tasks disagree which it is.
+    The rival is the arm that one would use instead: the one to beat, the cheapest if tasks disagree which it is.
     """
     if training_seconds is None or not claims:
         return None

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tunelift.errors import UserError
 from tunelift.tasks.statistics import Kind
 
 Json = dict[str, Any]
+Missing = Literal["worst", "best"]
+"""The score that stands in for one that is missing."""
 COMPARED = ("items", "scorers", "decoding")
 """Digests that must be equal before two evaluations are compared."""
 
@@ -52,10 +54,16 @@ class Asked:
     samples: dict[str, dict[str, Json]]
     """By arm and item id; an item without an answer is missing here, and so is an arm that was not asked."""
 
-    def scores(self, arm: str, metric: str, items: Sequence[str] | None = None) -> list[float]:
-        """One score per item, in the order of `ids`; a missing answer or score is a failure, the worst score."""
+    sampled_by: dict[str, str]
+    """By arm, whose own default its answers were sampled by; empty where they were decoded greedily."""
+
+    def scores(
+        self, arm: str, metric: str, items: Sequence[str] | None = None, missing: Missing = "worst"
+    ) -> list[float]:
+        """One score per item, in the order of `ids`; a missing answer or score is a failure, unless told otherwise."""
         found = [self._score(arm, metric, item) for item in items or self.ids]
-        return [self.worst[metric] if score is None else score for score in found]
+        filled = self.worst[metric] if missing == "worst" else self._extreme(metric, "best")
+        return [filled if score is None else score for score in found]
 
     def _score(self, arm: str, metric: str, item: str) -> float | None:
         row = self.samples[arm].get(item, {})
@@ -65,15 +73,17 @@ class Asked:
     @cached_property
     def worst(self) -> dict[str, float]:
         """By metric, what a failure scores: the bound, or without one the worst score that any arm has."""
-        return {name: self._worst(name, metric) for name, metric in self.metrics.items()}
+        return {name: self._extreme(name, "worst") for name in self.metrics}
 
-    def _worst(self, name: str, metric: Metric) -> float:
+    def _extreme(self, name: str, which: Missing) -> float:
+        metric = self.metrics[name]
+        high = metric.lower_is_better == (which == "worst")
         if metric.bounded:
-            return float(metric.lower_is_better)
+            return float(high)
         known = [
             score for arm in self.samples for item in self.ids if (score := self._score(arm, name, item)) is not None
         ]
-        return (max if metric.lower_is_better else min)(known, default=0.0)
+        return (max if high else min)(known, default=0.0)
 
     def failed(self, arm: str) -> int:
         """Items without an answer: never asked, or the request failed."""
@@ -189,13 +199,13 @@ def asked(task: str, summaries: Mapping[str, Json], samples: Mapping[str, list[J
     about = {arm: summary["tasks"][task] for arm, summary in summaries.items() if task in summary["tasks"]}
     answers = {arm: {str(row["id"]): row for row in samples[arm] if row["task"] == task} for arm in about}
     first = next(iter(about.values()))
-    primary = str(first["primary"])
+    primary, kind = str(first["primary"]), str(first.get("kind", "generate"))
     names = dict.fromkeys([primary, *(metric for one in about.values() for metric in one["metrics"])])
     return Asked(
         name=task,
         version=first["version"],
         role=str(first.get("role", "target")),
-        kind=str(first.get("kind", "generate")),
+        kind=kind,
         margin=float(first.get("margin") or 0),
         effect=float(first.get("effect") or 0.05),
         primary=primary,
@@ -204,7 +214,19 @@ def asked(task: str, summaries: Mapping[str, Json], samples: Mapping[str, list[J
         },
         ids=tuple(dict.fromkeys(item for by_item in answers.values() for item in by_item)),
         samples=answers,
+        sampled_by={arm: sampled_by(summaries[arm]) if kind == "generate" else "" for arm in about},
     )
+
+
+def sampled_by(summary: Json) -> str:
+    """Whose own default an arm was sampled by: an endpoint that takes no temperature. Empty for greedy decoding.
+
+    One that takes no seed or top_p decodes greedily all the same.
+    """
+    if "temperature" not in summary.get("decoding", {}).get("left_to_the_endpoint", ()):
+        return ""
+    model = summary.get("model", {})
+    return f"{model.get('id')} at {model.get('endpoint')}"
 
 
 def _metric(name: str, declared: list[Json], answers: dict[str, dict[str, Json]]) -> Metric:

@@ -66,6 +66,11 @@ def _check_claim(claim: ClaimConfig, task: Task, focus: ArmConfig, rivals: Seque
             f"gate.improved claims {task.name}, but {focus.name} is the only arm.",
             remedy="Add `base` to evaluate.arms.",
         )
+    if claim.against == BEST_UNTUNED and all(arm.weights == "tuned" for arm in rivals):
+        raise UserError(
+            f"gate.improved claims {task.name} against the best untuned arm, but all arms ask the tuned model.",
+            remedy="Add `base` to evaluate.arms; or name the arm to beat with `against`.",
+        )
     if claim.against not in {BEST_UNTUNED, *names}:
         raise UserError(
             f"gate.improved compares {focus.name} with {claim.against!r} on {task.name}, which is no other arm.",
@@ -84,9 +89,9 @@ def _check_guard(task: Task, focus: ArmConfig, rivals: Sequence[ArmConfig]) -> N
             f"gate.not_worse claims {task.name}, which has no margin: how much worse would still be no harm?",
             remedy=f"Write `margin: 0.02`, say, in the task.yaml of {task.name}.",
         )
-    if focus.has_own_prompt or all(arm.has_own_prompt for arm in rivals):
+    if focus.has_own_prompt or all(arm.has_own_prompt or arm.weights == "tuned" for arm in rivals):
         raise UserError(
-            f"gate.not_worse claims {task.name}, but {focus.name} and another arm must both be asked it, and an arm "
+            f"gate.not_worse claims {task.name}, but {focus.name} and an untuned arm must both be asked it, and an arm "
             "with few_shot, instruction or search is not asked guard tasks.",
             remedy="Add `base` to evaluate.arms; or remove the claim.",
         )
@@ -105,7 +110,9 @@ def hold_to(gate: GateConfig | None, pairing: Pairing, evidence: Evidence, tasks
 def _held(claim: ClaimConfig, pairing: Pairing, evidence: Evidence, tasks: Json) -> Json:
     task = next((task for task in evidence.tasks if task.name == claim.task), None)
     metric = claim.metric or (task.primary if task else "")
-    against = "the best untuned arm" if claim.against == BEST_UNTUNED else claim.against
+    against = claim.against
+    if against == BEST_UNTUNED:
+        against = pairing.best_of(task) if task else "the best untuned arm"
     text = f"{pairing.focus} is better than {against} on {claim.task}"
     if task is None or metric not in task.metrics:
         return {"text": text, "held": False, "reason": "It was not measured."}
@@ -125,8 +132,8 @@ def _held(claim: ClaimConfig, pairing: Pairing, evidence: Evidence, tasks: Json)
     numbers = f"{difference_of(pair)} {rival}: {proof_of(pair)}"
     return {
         "text": text,
-        "held": pair["verdict"] == "improved" and surely > claim.at_least,
-        "reason": f"{OUTCOMES[pair['verdict']]}, {numbers}.",
+        "held": pair["verdict"] == "improved" and surely > claim.at_least and not pair["decoding_differs"],
+        "reason": " ".join((f"{OUTCOMES[pair['verdict']]}, {numbers}.", *pair["reservations"])),
     }
 
 
@@ -147,6 +154,6 @@ def _guarded(name: str, pairing: Pairing, guards: Sequence[Json]) -> Json:
     outcome = {"non-inferior": "Shown", "inferior": "It got worse"}.get(guard["verdict"], "Not shown")
     return {
         "text": f"{pairing.focus} is no worse than {guard['against']} on {name}, within {margin}",
-        "held": guard["verdict"] == "non-inferior",
-        "reason": f"{outcome}: {guard_numbers(guard)}.",
+        "held": guard["verdict"] == "non-inferior" and not guard["decoding_differs"],
+        "reason": " ".join((f"{outcome}: {guard_numbers(guard)}.", *guard["reservations"])),
     }

@@ -28,7 +28,10 @@ def _guard(pairing: Pairing, task: Asked, rival: str, shown: Json) -> Json:
         "arm": pairing.focus,
         "against": rival,
         "margin": task.margin,
-        **{key: pair_with(shown, rival)[key] for key in ("difference", "low", "high", "clusters", "method")},
+        **{
+            key: pair_with(shown, rival)[key]
+            for key in ("difference", "low", "high", "clusters", "method", "decoding_differs", "reservations")
+        },
         "verdict": non_inferiority(pair, task.margin, metric.lower_is_better),
         "needed_n": needed_items(task.margin, pair.spread) if task.margin else None,
         "lower_is_better": metric.lower_is_better,
@@ -36,7 +39,7 @@ def _guard(pairing: Pairing, task: Asked, rival: str, shown: Json) -> Json:
         "n": len(task.ids),
         "means": {arm: values["mean"] for arm, values in means.items()},
     }
-    return guard | {"sentence": _sentence(guard)}
+    return guard | {"sentence": " ".join((_sentence(guard), *guard["reservations"]))}
 
 
 def _sentence(guard: Json) -> str:

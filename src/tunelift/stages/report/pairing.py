@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from tunelift.config.evaluation import Weights
 from tunelift.stages.report.evidence import Asked
-from tunelift.tasks.statistics import PairedDifference, compare
+from tunelift.tasks.statistics import PairedDifference, compare, whichever
 
 BASE = "base"
 """The arm that the tuned one came from: what was known before must not be forgotten."""
@@ -20,23 +21,47 @@ class Pairing:
     focus: str
     noise_arm: str | None
     """The base asked again: it measures noise, and is no rival."""
+    weights: Mapping[str, Weights]
+    """By arm, whose weights answered."""
     samples: int
     seed: int
 
     def rivals(self, task: Asked) -> list[str]:
-        """The untuned arms that were asked the task; none if the focus arm was not."""
+        """The arms that were asked the task, to be set against the focus arm; none if that was not."""
         if self.focus not in task.samples:
             return []
         return [arm for arm in task.samples if arm not in {self.focus, self.noise_arm}]
 
+    def untuned(self, task: Asked) -> list[str]:
+        """Whom a claim must beat: the rivals that ask the run's base model, with any prompt.
+
+        Where there are none, the other untuned rivals. Another prompt of the tuned model is not what was there
+        before, and a yardstick may be beyond what any tuning of this model can reach.
+        """
+        return self._rivals_on("base", task) or self._rivals_on("other", task)
+
+    def _rivals_on(self, weights: Weights, task: Asked) -> list[str]:
+        return [arm for arm in self.rivals(task) if self.weights[arm] == weights]
+
     def best_untuned(self, task: Asked, metric: str) -> str | None:
-        """The rival with the best mean; the first of equals."""
-        better, rivals = task.metrics[metric].better, self.rivals(task)
-        return max(rivals, key=lambda arm: better(fmean(task.scores(arm, metric))), default=None) if task.ids else None
+        """Of the arms that a claim must beat the one with the best mean, the first of equals.
+
+        What an arm did not answer counts for it here: an arm is not passed over because its requests were refused.
+        """
+        better, arms = task.metrics[metric].better, self.untuned(task)
+
+        def mean(arm: str) -> float:
+            return better(fmean(task.scores(arm, metric, missing="best")))
+
+        return max(arms, key=mean, default=None) if task.ids else None
+
+    def best_of(self, task: Asked) -> str:
+        """What the best untuned arm is the best of, in words."""
+        return "the best arm on the base model" if self._rivals_on("base", task) else "the best untuned arm"
 
     def harmed(self, task: Asked) -> str | None:
         """Whom a guard task protects: the base if it was asked, else the best untuned arm."""
-        return BASE if BASE in self.rivals(task) else self.best_untuned(task, task.primary)
+        return BASE if BASE in self.untuned(task) else self.best_untuned(task, task.primary)
 
     def set_against(self, task: Asked) -> str | None:
         """The rival that matters: on a guard task the one that was there before, elsewhere the best untuned arm."""
@@ -45,14 +70,23 @@ class Pairing:
     def pair(
         self, task: Asked, metric: str, rival: str, items: Sequence[str] | None = None, first: str | None = None
     ) -> PairedDifference:
-        """The focus arm (or `first`) less `rival`, on all items or on some."""
+        """The focus arm (or `first`) less `rival`, on all items or on some.
+
+        A missing answer counts against the claim, whosever it is. The focus arm's is a failure; the rival's may have
+        been anything, so the interval reaches from where it is a failure to where it is the best score.
+        """
         chosen, about = task.ids if items is None else items, task.metrics[metric]
-        return compare(
-            task.scores(first or self.focus, metric, chosen),
-            task.scores(rival, metric, chosen),
-            about.kind,
-            clusters=task.clusters_of(chosen),
-            samples=self.samples,
-            seed=self.seed,
-            bounded=about.bounded,
-        )
+        failed, best = (task.scores(rival, metric, chosen, missing) for missing in ("worst", "best"))
+
+        def against(scores: Sequence[float]) -> PairedDifference:
+            return compare(
+                task.scores(first or self.focus, metric, chosen),
+                scores,
+                about.kind,
+                clusters=task.clusters_of(chosen),
+                samples=self.samples,
+                seed=self.seed,
+                bounded=about.bounded,
+            )
+
+        return against(failed) if failed == best else whichever(against(failed), against(best))

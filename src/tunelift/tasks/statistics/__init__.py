@@ -21,6 +21,7 @@ from tunelift.tasks.statistics.paired import (
     compare,
     newcombe_paired,
     paired_bootstrap,
+    whichever,
 )
 from tunelift.tasks.statistics.power import Spread, minimum_detectable_effect, needed_items
 from tunelift.tasks.statistics.significance import mcnemar_midp, sign_flip
@@ -53,5 +54,6 @@ __all__ = [
     "paired_bootstrap",
     "sign_flip",
     "verdict",
+    "whichever",
     "wilson",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tunelift.tasks.statistics.clustered import cluster_index, effective_items, jackknife, t_quantile
@@ -41,6 +41,17 @@ class PairedDifference:
     """Standard error of the difference, by cluster if there are any; 0 where it could not be measured."""
     spread: Spread
     """How much the differences vary, for `minimum_detectable_effect` and `needed_items`."""
+
+
+def whichever(one: PairedDifference, other: PairedDifference) -> PairedDifference:
+    """What is known where it is not known which of the two holds, as when scores are missing.
+
+    The interval spans both, and p is the larger; it is 1 where they point in different directions, since between them
+    lies no difference at all. Everything else is `one`'s.
+    """
+    apart = one.difference * other.difference < 0
+    p = 1.0 if apart else max(one.p, other.p)
+    return replace(one, low=min(one.low, other.low), high=max(one.high, other.high), p=p)
 
 
 @dataclass(frozen=True)
