@@ -198,10 +198,34 @@ def _records(path: Path) -> list:
     return records
 
 
+class FakeRun:
+    """Keeps what a W&B run is sent."""
+
+    def __init__(self) -> None:
+        self.summary: dict = {}
+        self.logged: list[dict] = []
+        self.artifacts: list[str] = []
+        self.finished = 0
+
+    def log(self, values: dict) -> None:
+        self.logged.append(values)
+
+    def log_artifact(self, artifact) -> None:
+        self.artifacts.append(artifact.name)
+
+    def finish(self, exit_code: int) -> None:
+        self.finished += 1
+
+
+@pytest.fixture
+def wandb_run(monkeypatch) -> FakeRun:
+    run = FakeRun()
+    monkeypatch.setattr(Tracker, "_begin", lambda self: run)
+    return run
+
+
 @pytest.mark.parametrize("log_samples", [True, False])
-def test_answers_while_training_are_sent_only_if_asked(tmp_path: Path, monkeypatch, log_samples: bool) -> None:
-    sent: list = []
-    monkeypatch.setattr(Tracker, "_to_wandb", lambda self, send: sent.append(send))
+def test_answers_while_training_are_sent_only_if_asked(tmp_path: Path, wandb_run: FakeRun, log_samples: bool) -> None:
     source = tmp_path / "samples.jsonl"
     tracker = Tracker(TrackingConfig(wandb="offline", log_samples=log_samples), tmp_path, {})
     forward = tracker.follow_samples("train", source)
@@ -209,4 +233,35 @@ def test_answers_while_training_are_sent_only_if_asked(tmp_path: Path, monkeypat
     source.write_text('{"step": 1, "id": "a", "output": "secret"}\n{"step": 1, "id"')
     forward()
     forward()
-    assert len(sent) == (1 if log_samples else 0)
+    tables = [values["train/samples"] for values in wandb_run.logged]
+    assert [table.data for table in tables] == ([[["1", "a", "secret"]]] if log_samples else [])
+
+
+LINE_BREAKS = "one\u2028two\u2029three\u0085four"
+"""Characters that end a line for `str.splitlines`, and for nothing else."""
+
+
+def test_line_separators_in_an_answer_do_not_tear_its_line(tmp_path: Path, wandb_run: FakeRun) -> None:
+    finished_run(tmp_path)
+    sample = {"task": "lights", "id": "1", "prompt": [], "expected": [], "scores": {}, "output": LINE_BREAKS}
+    (tmp_path / "tuned/samples.jsonl").write_text(json.dumps(sample, ensure_ascii=False) + "\n", encoding="utf-8")
+    tracker = Tracker(TrackingConfig(wandb="offline", log_samples=True), tmp_path, {})
+    tracker.results(tmp_path / "report", {"base": tmp_path / "base", "tuned": tmp_path / "tuned"}, [])
+    forward = tracker.follow_samples("train", tmp_path / "tuned/samples.jsonl")
+    forward()
+    results, training = wandb_run.logged
+    assert results["samples"].data[0][results["samples"].columns.index("tuned output")] == LINE_BREAKS
+    assert training["train/samples"].data[0][-1] == LINE_BREAKS
+
+
+@pytest.mark.parametrize("torn", ["report/comparison.json", "tuned/samples.jsonl", "training.jsonl"])
+def test_a_file_that_cannot_be_read_switches_the_tracker_off_and_ends_nothing(
+    tmp_path: Path, wandb_run: FakeRun, capsys, torn: str
+) -> None:
+    finished_run(tmp_path)
+    (tmp_path / "training.jsonl").write_text('{"step": 1}\n')
+    (tmp_path / torn).write_text("{torn\n")
+    tracker = Tracker(TrackingConfig(wandb="offline", log_samples=True), tmp_path, {})
+    tracker.follow_samples("train", tmp_path / "training.jsonl")()
+    tracker.results(tmp_path / "report", {"tuned": tmp_path / "tuned"}, [])
+    assert capsys.readouterr().err.count("W&B is switched off") == 1
