@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tracked import FakeRun
 from tunelift.config.schema import TrackingConfig
 from tunelift.runtime.tracking import METRICS, Tracker
 
@@ -198,25 +199,6 @@ def _records(path: Path) -> list:
     return records
 
 
-class FakeRun:
-    """Keeps what a W&B run is sent."""
-
-    def __init__(self) -> None:
-        self.summary: dict = {}
-        self.logged: list[dict] = []
-        self.artifacts: list[str] = []
-        self.finished = 0
-
-    def log(self, values: dict) -> None:
-        self.logged.append(values)
-
-    def log_artifact(self, artifact) -> None:
-        self.artifacts.append(artifact.name)
-
-    def finish(self, exit_code: int) -> None:
-        self.finished += 1
-
-
 @pytest.fixture
 def wandb_run(monkeypatch) -> FakeRun:
     run = FakeRun()
@@ -252,6 +234,28 @@ def test_line_separators_in_an_answer_do_not_tear_its_line(tmp_path: Path, wandb
     results, training = wandb_run.logged
     assert results["samples"].data[0][results["samples"].columns.index("tuned output")] == LINE_BREAKS
     assert training["train/samples"].data[0][-1] == LINE_BREAKS
+
+
+def test_results_are_sent_until_they_have_arrived_and_then_no_more(tmp_path: Path, wandb_run: FakeRun, capsys) -> None:
+    finished_run(tmp_path)
+
+    def send(made: str, *, arrives: bool = True, **settings) -> bool:
+        """Whether a process of its own sent them."""
+        wandb_run.summary.clear()
+        tracker = Tracker(TrackingConfig(**({"wandb": "offline"} | settings)), tmp_path, {})
+        lineage = [{"stage": "report", "fingerprint": made, "content": "c0" * 32, "inputs": {}}]
+        tracker.results(tmp_path / "report", {"tuned": tmp_path / "tuned"}, lineage)
+        if arrives:
+            tracker.close()
+        return "verdict" in wandb_run.summary
+
+    assert send("one", arrives=False)
+    assert send("one")
+    assert not send("one")
+    assert send("two")
+    assert send("two", log_samples=True), "what was left out before"
+    assert not send("two", wandb="off", log_samples=True)
+    assert not send("two", log_samples=True)
 
 
 @pytest.mark.parametrize("torn", ["report/comparison.json", "tuned/samples.jsonl", "training.jsonl"])

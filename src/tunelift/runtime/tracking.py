@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from tunelift.artifacts.jsonl import read_lines
+from tunelift.artifacts.records import digest
+from tunelift.artifacts.store import write_durably
 from tunelift.config.schema import TrackingConfig
 from tunelift.runtime import console
 
 METRICS = "metrics.jsonl"
+SENT = "wandb_sent.txt"
+"""A digest of the results that W&B has."""
 
 
 class Tracker:
@@ -34,6 +38,8 @@ class Tracker:
         self._description = dict(description)
         self._wandb_run: Any = None
         self._off = config.wandb == "off"
+        self._results = ""
+        """A digest of the results sent to the W&B run that is not finished yet."""
 
     def log(self, stage: str, values: Mapping[str, Any]) -> None:
         """One record of numbers; `step` in it is the x-axis of its curves."""
@@ -83,22 +89,37 @@ class Tracker:
     def results(self, report: Path, evaluations: Mapping[str, Path], lineage: Sequence[Mapping[str, Any]]) -> None:
         """What a finished run showed: numbers with intervals, verdict, artifacts by digest; samples only if asked for.
 
+        What W&B has already is not sent again, whichever command made it.
+
         Args:
             report: The folder with comparison.json and report.html.
             evaluations: By arm, the folder with samples.jsonl.
             lineage: One object an artifact: stage, fingerprint, content, inputs.
         """
+        results = digest([[made["fingerprint"] for made in lineage], self._config.model_dump(mode="json")])
+        if self._off or results == self._sent():
+            return
         self._to_wandb(lambda run: run.summary.update(_numbers(report)))
         for made in lineage:
             self._to_wandb(partial(_log_reference, self._folder.name, made))
         if self._config.log_samples:
             self._to_wandb(lambda run: run.log({"samples": _side_by_side(evaluations), "report": _page(report)}))
+        self._results = results
 
     def close(self, exit_code: int = 0) -> None:
         """Finish the W&B run, if one was begun."""
         if self._wandb_run is not None:
-            self._to_wandb(lambda run: run.finish(exit_code=exit_code))
+            self._to_wandb(partial(self._finish, exit_code))
             self._wandb_run = None
+
+    def _finish(self, exit_code: int, run: Any) -> None:
+        run.finish(exit_code=exit_code)
+        if self._results:  # Only now has everything arrived.
+            write_durably(self._folder / SENT, self._results)
+
+    def _sent(self) -> str:
+        path = self._folder / SENT
+        return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def _to_wandb(self, send: Callable[[Any], None]) -> None:
         if self._off:
