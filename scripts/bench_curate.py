@@ -27,6 +27,7 @@ from pathlib import Path
 
 import psutil
 
+from tunelift.artifacts.jsonl import read_lines
 from tunelift.config.curation import CurateConfig
 from tunelift.errors import TuneliftError
 from tunelift.runtime.hardware import detect
@@ -149,7 +150,7 @@ def high_water(pid: int) -> int:
 
 def vocabulary() -> tuple[list[str], list[float]]:
     """The words of the Wikipedia passages in evals/, and how often each occurs there, summed up."""
-    lines = (REPOSITORY / "evals" / "general_text" / "items.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = read_lines(REPOSITORY / "evals" / "general_text" / "items.jsonl")
     counts = Counter(word for line in lines for word in re.findall(r"[a-z]+", json.loads(line)["text"].lower()))
     return list(counts), list(itertools.accumulate(counts.values()))
 

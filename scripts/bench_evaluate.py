@@ -30,6 +30,7 @@ from typing import Any, Literal
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from benchmarks.side import lm_eval
+from tunelift.artifacts.jsonl import read_lines
 from tunelift.config.evaluation import ArmConfig, EvaluateConfig
 from tunelift.config.schema import EngineConfig
 from tunelift.engines.vllm import VllmEngine
@@ -115,7 +116,7 @@ def main() -> int:
 
 def write_task(folder: Path, count: int, prompt: str) -> Path:
     """A task of `count` prompts: half of them held out, the rest from the training rows."""
-    held_out = [json.loads(line) for line in (HELDOUT / "items.jsonl").read_text(encoding="utf-8").splitlines()]
+    held_out = [json.loads(line) for line in read_lines(HELDOUT / "items.jsonl")]
     items = [
         {"id": item["id"], "text": f"Today is {item['today']}.\n{item['request']}", "accepted": item["accepted"]}
         for item in held_out[: (count + 1) // 2]
@@ -138,7 +139,7 @@ def write_task(folder: Path, count: int, prompt: str) -> Path:
 def training_items(text: str) -> list[dict[str, Any]]:
     """The well-formed rows of a raw file, each request once; its flawed ones have no answer to go by."""
     items: dict[str, dict[str, Any]] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         try:
             system, user, reply = json.loads(line)["messages"]
             accepted = json.loads(reply["content"])
@@ -172,7 +173,7 @@ def ours(task: Task, model: Path, out: Path) -> tuple[list[dict[str, Any]], Timi
         )
         seconds = time.perf_counter() - started
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    samples = [json.loads(line) for line in (out / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    samples = [json.loads(line) for line in read_lines(out / "samples.jsonl")]
     return samples, Timing(seconds, summary["tasks"][task.name]["asking"]["seconds"])
 
 

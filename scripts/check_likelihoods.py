@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from benchmarks.side import lm_eval
 from fetch_benchmarks import ITEMS, chosen, make
 from fetch_benchmarks import SEED as FETCH_SEED
+from tunelift.artifacts.jsonl import read_lines
 from tunelift.config.evaluation import ArmConfig, EvaluateConfig
 from tunelift.config.schema import EngineConfig
 from tunelift.engines.vllm import VllmEngine
@@ -139,8 +140,7 @@ def ours(task: Task, model: Path, dtype: str, out: Path) -> list[list[float]]:
             seed=SEED,
             out=out,
         )
-    lines = (out / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["logprobs"] for line in lines]
+    return [json.loads(line)["logprobs"] for line in read_lines(out / "samples.jsonl")]
 
 
 def theirs(task: Task, model: Path, dtype: str, folder: Path) -> list[list[float]]:

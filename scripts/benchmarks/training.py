@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.side import LLAMA_FACTORY, environment
+from tunelift.artifacts.jsonl import read_lines
 from tunelift.config.schema import TrainConfig
 from tunelift.errors import MachineError
 from tunelift.runtime.chat import load_tokenizer
@@ -99,7 +100,7 @@ def tunelift(job: Job) -> Measured:
     metrics, started = out / "metrics.jsonl", time.monotonic()
     with Lines(metrics) as seen:
         run_isolated("tunelift.stages.train:train", arguments, out / "log.txt")
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in read_lines(metrics)]
     steps = [line for line in lines if "loss" in line]
     assert [line["supervised_tokens"] for line in steps] == tokens(job), "the train stage saw other rows"
     # Its own clock, which starts when its process has imported what it needs, is finer than watching the file.

@@ -424,8 +424,7 @@ class Pipeline(Run):
         artifact = self.record("report", plan, build, force=True)
         for name in REPORT_FILES:
             (self.folder / name).write_bytes((artifact.path / name).read_bytes())
-        if not all(made.found for name, made in self.made.items() if name != "report"):
-            self.tracker.results(artifact.path, {arm: made.path for arm, made in evaluations.items()}, self.lineage())
+        self.tracker.results(artifact.path, {arm: made.path for arm, made in evaluations.items()}, self.lineage())
         return artifact
 
     def _training_seconds(self) -> float | None:

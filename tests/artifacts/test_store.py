@@ -64,6 +64,11 @@ def test_a_failed_build_leaves_no_artifact_and_its_work_for_the_next(store: Stor
     assert not store.partial(PLAN).exists()
 
 
+def test_a_build_that_went_on_after_a_kill_took_as_long_as_all_of_it(store: Store) -> None:
+    assert store.make(PLAN, lambda out: {"seconds": 900.5}).manifest.seconds == 900.5
+    assert store.make(PLAN, build(), force=True).manifest.seconds < 900
+
+
 def test_a_changed_file_is_not_taken_for_the_artifact(store: Store) -> None:
     made = store.make(PLAN, build())
     (made.path / "data.txt").write_text("tampered")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tracked import FakeRun
 from tunelift.config.schema import TrackingConfig
 from tunelift.runtime.tracking import METRICS, Tracker
 
@@ -198,10 +199,15 @@ def _records(path: Path) -> list:
     return records
 
 
+@pytest.fixture
+def wandb_run(monkeypatch) -> FakeRun:
+    run = FakeRun()
+    monkeypatch.setattr(Tracker, "_begin", lambda self: run)
+    return run
+
+
 @pytest.mark.parametrize("log_samples", [True, False])
-def test_answers_while_training_are_sent_only_if_asked(tmp_path: Path, monkeypatch, log_samples: bool) -> None:
-    sent: list = []
-    monkeypatch.setattr(Tracker, "_to_wandb", lambda self, send: sent.append(send))
+def test_answers_while_training_are_sent_only_if_asked(tmp_path: Path, wandb_run: FakeRun, log_samples: bool) -> None:
     source = tmp_path / "samples.jsonl"
     tracker = Tracker(TrackingConfig(wandb="offline", log_samples=log_samples), tmp_path, {})
     forward = tracker.follow_samples("train", source)
@@ -209,4 +215,57 @@ def test_answers_while_training_are_sent_only_if_asked(tmp_path: Path, monkeypat
     source.write_text('{"step": 1, "id": "a", "output": "secret"}\n{"step": 1, "id"')
     forward()
     forward()
-    assert len(sent) == (1 if log_samples else 0)
+    tables = [values["train/samples"] for values in wandb_run.logged]
+    assert [table.data for table in tables] == ([[["1", "a", "secret"]]] if log_samples else [])
+
+
+LINE_BREAKS = "one\u2028two\u2029three\u0085four"
+"""Characters that end a line for `str.splitlines`, and for nothing else."""
+
+
+def test_line_separators_in_an_answer_do_not_tear_its_line(tmp_path: Path, wandb_run: FakeRun) -> None:
+    finished_run(tmp_path)
+    sample = {"task": "lights", "id": "1", "prompt": [], "expected": [], "scores": {}, "output": LINE_BREAKS}
+    (tmp_path / "tuned/samples.jsonl").write_text(json.dumps(sample, ensure_ascii=False) + "\n", encoding="utf-8")
+    tracker = Tracker(TrackingConfig(wandb="offline", log_samples=True), tmp_path, {})
+    tracker.results(tmp_path / "report", {"base": tmp_path / "base", "tuned": tmp_path / "tuned"}, [])
+    forward = tracker.follow_samples("train", tmp_path / "tuned/samples.jsonl")
+    forward()
+    results, training = wandb_run.logged
+    assert results["samples"].data[0][results["samples"].columns.index("tuned output")] == LINE_BREAKS
+    assert training["train/samples"].data[0][-1] == LINE_BREAKS
+
+
+def test_results_are_sent_until_they_have_arrived_and_then_no_more(tmp_path: Path, wandb_run: FakeRun, capsys) -> None:
+    finished_run(tmp_path)
+
+    def send(made: str, *, arrives: bool = True, **settings) -> bool:
+        """Whether a process of its own sent them."""
+        wandb_run.summary.clear()
+        tracker = Tracker(TrackingConfig(**({"wandb": "offline"} | settings)), tmp_path, {})
+        lineage = [{"stage": "report", "fingerprint": made, "content": "c0" * 32, "inputs": {}}]
+        tracker.results(tmp_path / "report", {"tuned": tmp_path / "tuned"}, lineage)
+        if arrives:
+            tracker.close()
+        return "verdict" in wandb_run.summary
+
+    assert send("one", arrives=False)
+    assert send("one")
+    assert not send("one")
+    assert send("two")
+    assert send("two", log_samples=True), "what was left out before"
+    assert not send("two", wandb="off", log_samples=True)
+    assert not send("two", log_samples=True)
+
+
+@pytest.mark.parametrize("torn", ["report/comparison.json", "tuned/samples.jsonl", "training.jsonl"])
+def test_a_file_that_cannot_be_read_switches_the_tracker_off_and_ends_nothing(
+    tmp_path: Path, wandb_run: FakeRun, capsys, torn: str
+) -> None:
+    finished_run(tmp_path)
+    (tmp_path / "training.jsonl").write_text('{"step": 1}\n')
+    (tmp_path / torn).write_text("{torn\n")
+    tracker = Tracker(TrackingConfig(wandb="offline", log_samples=True), tmp_path, {})
+    tracker.follow_samples("train", tmp_path / "training.jsonl")()
+    tracker.results(tmp_path / "report", {"tuned": tmp_path / "tuned"}, [])
+    assert capsys.readouterr().err.count("W&B is switched off") == 1

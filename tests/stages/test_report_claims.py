@@ -12,6 +12,8 @@ import pytest
 from tests.stages.report_fixture import Arm, build, make_evaluations, make_whole_run, measured, rewrite, rows
 from tunelift.config.evaluation import GateConfig
 from tunelift.errors import UserError
+from tunelift.stages.report.browser import embedded_items
+from tunelift.stages.report.evidence import read_evidence
 from tunelift.stages.report.wording import rounded
 from tunelift.tasks.statistics import benjamini_hochberg, holm
 
@@ -135,6 +137,17 @@ def test_a_failed_request_is_the_worst_score_whatever_was_written(tmp_path):
     _, comparison = build(tmp_path, evaluations)
     tuned = comparison["tasks"]["asked"]["exact_match"]["arms"]["tuned"]
     assert (tuned["failed"], tuned["mean"]) == (1, 0.9)
+
+
+def test_the_browser_shows_a_failed_request_with_the_worst_score(tmp_path):
+    evaluations = measured(
+        tmp_path, {"base": [2, 3], "tuned": [0, 4]}, kind="graded", lower_is_better=True, bounded=False
+    )
+    samples = rows(evaluations["tuned"])
+    samples[0]["error"] = "timed out"
+    rewrite(evaluations["tuned"], samples)
+    text, _, _ = embedded_items(read_evidence(evaluations, None, None, None), "tuned")
+    assert [answer["scores"] for answer in json.loads(text)["items"][0]["answers"]] == [[2], [4]]
 
 
 def test_a_test_that_would_rather_miss_the_effect_is_called_underpowered(tmp_path):

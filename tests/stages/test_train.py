@@ -19,6 +19,7 @@ from tunelift.runtime.chat import load_tokenizer, supervise
 from tunelift.runtime.encoded import IGNORED, collate, read_encoded
 from tunelift.runtime.weights import load_base, supervised_logits
 from tunelift.stages.train import checkpoints, lora_config, preflight, quantization, sft_config, train
+from tunelift.stages.train.answers import ask
 from tunelift.stages.train.order import RandomOrder
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,18 @@ def test_a_finished_run_does_not_train_again(trained: tuple[Path, dict], tiny_mo
     before = (trained[0] / "metrics.jsonl").read_bytes()
     assert run(tiny_model, dataset, trained[0]) == trained[1]
     assert (trained[0] / "metrics.jsonl").read_bytes() == before
+
+
+def test_line_separators_in_a_row_do_not_tear_its_line(tiny_model: Path, tmp_path: Path) -> None:
+    row = conversation(0)
+    row["messages"][-1]["content"] = "one\u2028two\u2029three\u0085four"
+    for split in ("train", "validation"):  # As curation writes them, which escapes only what JSON makes it escape.
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    tokenizer = load_tokenizer(tiny_model)
+    (encoded,) = read_encoded(tokenizer, tmp_path, "train")
+    assert "one\u2028two\u2029three\u0085four" in tokenizer.decode(encoded.rendered.input_ids)
+    asked = ask(tokenizer, tmp_path, rows=1, max_tokens=5, scorer=None, seed=1, stops=[2])
+    assert [item.id for item in asked.task.items] == [row["id"]]
 
 
 def test_a_data_set_without_validation_rows_trains(tiny_model: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.stages.conversations import write_dataset
 from tests.stages.forked import Runs, kill_after, running, steps_taken
-from tunelift.stages.train import checkpoints
+from tunelift.stages.train import checkpoints, journal
 
 EVERYTHING = {
     "adapter": {"kind": "qlora", "rank": 4, "alpha": 8, "dropout": 0.1},
@@ -103,6 +103,9 @@ def test_sigterm_writes_a_checkpoint_of_the_step_it_came_in(
     assert newest is not None and checkpoints.step_of(newest) == reached < 16
     assert runs.run(tmp_path, tiny_model, dataset, EVERYTHING) == 0
     assert_alike(tmp_path, undisturbed)
+    clock = [line["seconds"] for line in journal.read(tmp_path / "metrics.jsonl")]
+    assert clock == sorted(clock), "the clock goes on from where the kill stopped it"
+    assert json.loads((tmp_path / "training.json").read_text())["seconds"] == clock[-1]
 
 
 @pytest.fixture(scope="module")

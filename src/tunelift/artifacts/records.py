@@ -24,6 +24,7 @@ class Manifest:
     environment: dict[str, Any]
     started: str
     seconds: float
+    """What making it took, over all restarts where the stage can tell."""
     details: dict[str, Any] = field(default_factory=dict)
     """What the stage measured or chose, such as a content hash."""
 

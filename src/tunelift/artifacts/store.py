@@ -21,7 +21,10 @@ from tunelift.artifacts.records import MANIFEST, Artifact, Manifest, digest
 from tunelift.errors import MachineError, UserError
 
 Build = Callable[[Path], dict[str, Any]]
-"""Fills the folder it is given and returns what it measured or chose."""
+"""Fills the folder it is given and returns what it measured or chose.
+
+One that goes on where a kill stopped it returns `seconds` over all restarts, if it knows them.
+"""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ class Store:
                     files={name: sha for name, sha in self.hashes.of_folder(partial).items() if name != MANIFEST},
                     environment=self._environment(),
                     started=started,
-                    seconds=round(time.monotonic() - clock, 3),
+                    # A build that went on after a kill says itself what all of it took.
+                    seconds=round(max(time.monotonic() - clock, details.get("seconds", 0.0)), 3),
                     details=details,
                 )
                 write_durably(partial / MANIFEST, manifest.to_json())

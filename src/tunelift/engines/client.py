@@ -40,7 +40,8 @@ class Reply:
 
     id: str
     text: str
-    """What the model wrote; a native tool call as JSON with `name` and `arguments`, several as a list of them."""
+    """What the model wrote; a native tool call as JSON with `name` and `arguments`, several as a list of them, without
+    what was said beside it."""
     tokens_in: int
     tokens_out: int
     seconds: float
@@ -267,7 +268,8 @@ def _unless_stopped(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
 def _read_reply(identity: str, answer: Mapping[str, Any], seconds: float) -> Reply:
     choice, usage = answer["choices"][0], answer.get("usage") or {}
     message = choice["message"]
-    text = message.get("content") or _calls(message.get("tool_calls") or ())
+    # Calls first: many endpoints send white space or a sentence beside them.
+    text = _calls(message.get("tool_calls") or ()) or message.get("content") or ""
     return Reply(
         identity,
         # A lone surrogate, which JSON can carry, could not be written to a file.

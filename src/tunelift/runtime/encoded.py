@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunelift.artifacts.jsonl import read_lines
 from tunelift.errors import UserError
 from tunelift.runtime import console
 from tunelift.runtime.chat import Supervised, supervise
@@ -46,7 +47,7 @@ def read_encoded(tokenizer: PreTrainedTokenizerFast, dataset: Path, split: str, 
     """
     path = dataset / f"{split}.jsonl"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_lines(path)
     except FileNotFoundError:
         raise UserError("The data set has no such split.", where=str(path), remedy="Run curate again.") from None
     rows: list[Row] = []

@@ -12,10 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tunelift.artifacts.jsonl import read_lines
+from tunelift.artifacts.records import digest
+from tunelift.artifacts.store import write_durably
 from tunelift.config.schema import TrackingConfig
 from tunelift.runtime import console
 
 METRICS = "metrics.jsonl"
+SENT = "wandb_sent.txt"
+"""A digest of the results that W&B has."""
 
 
 class Tracker:
@@ -33,6 +38,8 @@ class Tracker:
         self._description = dict(description)
         self._wandb_run: Any = None
         self._off = config.wandb == "off"
+        self._results = ""
+        """A digest of the results sent to the W&B run that is not finished yet."""
 
     def log(self, stage: str, values: Mapping[str, Any]) -> None:
         """One record of numbers; `step` in it is the x-axis of its curves."""
@@ -75,40 +82,44 @@ class Tracker:
             if not self._config.log_samples or not source.exists() or source.stat().st_size == size:
                 return
             size = source.stat().st_size
-            answers = [
-                json.loads(line)
-                for line in source.read_text(encoding="utf-8").splitlines(keepends=True)
-                if line.endswith("\n")
-            ]
-            rows = [[_text(value) for value in one.values()] for one in answers]
-            if rows:
-                self._to_wandb(lambda run: run.log({f"{stage}/samples": _table([*answers[0]], rows)}))
+            self._to_wandb(partial(_log_answers, f"{stage}/samples", source))
 
         return forward
 
     def results(self, report: Path, evaluations: Mapping[str, Path], lineage: Sequence[Mapping[str, Any]]) -> None:
         """What a finished run showed: numbers with intervals, verdict, artifacts by digest; samples only if asked for.
 
+        What W&B has already is not sent again, whichever command made it.
+
         Args:
             report: The folder with comparison.json and report.html.
             evaluations: By arm, the folder with samples.jsonl.
             lineage: One object an artifact: stage, fingerprint, content, inputs.
         """
-        if self._off:
+        results = digest([[made["fingerprint"] for made in lineage], self._config.model_dump(mode="json")])
+        if self._off or results == self._sent():
             return
-        comparison = json.loads((report / "comparison.json").read_text(encoding="utf-8"))
-        self._to_wandb(lambda run: run.summary.update(_numbers(comparison)))
+        self._to_wandb(lambda run: run.summary.update(_numbers(report)))
         for made in lineage:
             self._to_wandb(partial(_log_reference, self._folder.name, made))
         if self._config.log_samples:
-            columns, rows = _side_by_side(evaluations)
-            self._to_wandb(lambda run: run.log({"samples": _table(columns, rows), "report": _page(report)}))
+            self._to_wandb(lambda run: run.log({"samples": _side_by_side(evaluations), "report": _page(report)}))
+        self._results = results
 
     def close(self, exit_code: int = 0) -> None:
         """Finish the W&B run, if one was begun."""
         if self._wandb_run is not None:
-            self._to_wandb(lambda run: run.finish(exit_code=exit_code))
+            self._to_wandb(partial(self._finish, exit_code))
             self._wandb_run = None
+
+    def _finish(self, exit_code: int, run: Any) -> None:
+        run.finish(exit_code=exit_code)
+        if self._results:  # Only now has everything arrived.
+            write_durably(self._folder / SENT, self._results)
+
+    def _sent(self) -> str:
+        path = self._folder / SENT
+        return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def _to_wandb(self, send: Callable[[Any], None]) -> None:
         if self._off:
@@ -149,8 +160,9 @@ TYPES = {"curate": "dataset", "train": "adapter", "merge": "model", "evaluate": 
 """W&B's type of what a stage makes; any other has the stage's own name."""
 
 
-def _numbers(comparison: Mapping[str, Any]) -> dict[str, Any]:
+def _numbers(report: Path) -> dict[str, Any]:
     """W&B's summary: means and paired differences with their intervals, the verdict, the gate."""
+    comparison = json.loads((report / "comparison.json").read_text(encoding="utf-8"))
     numbers: dict[str, Any] = {"verdict": comparison["verdict"], "gate/passed": comparison["gate"]["passed"]}
     for task, metrics in comparison["tasks"].items():
         for metric, shown in metrics.items():
@@ -182,11 +194,19 @@ def _log_reference(name: str, made: Mapping[str, Any], run: Any) -> None:
     run.log_artifact(artifact)
 
 
-def _side_by_side(evaluations: Mapping[str, Path]) -> tuple[list[str], list[list[Any]]]:
-    """One row an item: what was asked and is right, then each arm's output and scores."""
+def _log_answers(name: str, source: Path, run: Any) -> None:
+    """A table of what was answered while training; the line that is still being written is left out."""
+    *written, _ = source.read_text(encoding="utf-8").split("\n")
+    answers = [json.loads(line) for line in written]
+    if answers:
+        run.log({name: _table([*answers[0]], [[_text(value) for value in one.values()] for one in answers])})
+
+
+def _side_by_side(evaluations: Mapping[str, Path]) -> Any:
+    """A table with one row an item: what was asked and is right, then each arm's output and scores."""
     answers: dict[tuple[str, str], dict[str, Any]] = {}
     for arm, folder in evaluations.items():
-        for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines():
+        for line in read_lines(folder / "samples.jsonl"):
             sample = json.loads(line)
             answers.setdefault((sample["task"], sample["id"]), {})[arm] = sample
     columns = ["task", "id", "prompt", "expected"]
@@ -199,7 +219,7 @@ def _side_by_side(evaluations: Mapping[str, Path]) -> tuple[list[str], list[list
             sample = by_arm.get(arm, {"output": "", "scores": {}})
             row += [sample["output"], _text(sample["scores"])]
         rows.append(row)
-    return columns, rows
+    return _table(columns, rows)
 
 
 def _text(value: Any) -> str:
@@ -222,7 +242,7 @@ def _last_step(path: Path, stage: str) -> tuple[int, bool]:
     """The last (step, is an evaluation) that was forwarded; a torn last line is ignored."""
     seen = (-1, False)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_lines(path)
     except OSError:
         return seen
     for line in lines:

@@ -28,8 +28,14 @@ def _length(output: str, item: Item, task: Task) -> float:
     return min(1.0, len(output) / 10)
 
 
+def _words(output: str, item: Item, task: Task) -> float:
+    return float(len(output.split()))
+
+
 SAME = Scorer("exact_match", "binary", _same, {"scorer": "same"})
 SHORT = Scorer("length", "graded", _length, {"scorer": "length"}, lower_is_better=True)
+
+WORDS = Scorer("words", "graded", _words, {"scorer": "words"}, lower_is_better=True, bounded=False)
 
 
 def item(number: int, **changes: Any) -> Item:

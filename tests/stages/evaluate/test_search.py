@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.endpoint import answer
-from tests.stages.evaluate.making import CONFIG, SHORT, StubEngine, item, right, row, run, samples, summary, task
+from tests.stages.evaluate.making import CONFIG, SHORT, WORDS, StubEngine, item, right, row, run, samples, summary, task
 from tunelift.config.evaluation import ArmConfig, PromptSearchConfig
 from tunelift.errors import UserError
 from tunelift.stages.evaluate import check_askable
@@ -81,6 +82,34 @@ def test_where_less_is_better_the_least_wins(engine: StubEngine, tmp_path: Path)
         arm=searching(few_shot=(0,)),
         selection=selection(scorers=(SHORT,), primary="length"),
     )
+    assert summary(tmp_path)["prompt_search"]["chosen"] == 2
+
+
+@pytest.mark.parametrize("fewer_words_win", [True, False])
+def test_a_prompt_that_fails_is_not_taken_for_the_best(
+    engine: StubEngine, tmp_path: Path, fewer_words_win: bool
+) -> None:
+    def respond(body: dict[str, Any]) -> tuple[int, Any]:
+        instruction = body["messages"][0]["content"]
+        said = "three words only" if instruction == "think hard" else "as many as four"
+        return (400, "no") if instruction == "be brief" else (200, answer(said))
+
+    engine.respond = respond
+    words = replace(WORDS, lower_is_better=fewer_words_win)
+    run(engine, tmp_path, arm=searching(few_shot=(0,)), selection=selection(scorers=(words,), primary="words"))
+    search = summary(tmp_path)["prompt_search"]
+    assert search["chosen"] == (1 if fewer_words_win else 0)
+    assert [one["mean"] for one in search["candidates"]] == [4, 3, 4 if fewer_words_win else 3], "worst, if it fails"
+    assert [one["failed_requests"] for one in search["candidates"]] == [0, 0, 8]
+
+
+def test_among_equals_the_prompt_that_fails_less_wins(engine: StubEngine, tmp_path: Path) -> None:
+    def respond(body: dict[str, Any]) -> tuple[int, Any]:
+        fails = body["messages"][0]["content"] != "be brief" and body["messages"][-1]["content"].endswith("00")
+        return (400, "no") if fails else (200, answer("?"))
+
+    engine.respond = respond
+    run(engine, tmp_path, arm=searching(few_shot=(0,)), selection=selection())
     assert summary(tmp_path)["prompt_search"]["chosen"] == 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.stages.evaluate.making import (
     CONFIG,
     PROMPTED,
     TUNED,
+    WORDS,
     StubEngine,
     item,
     right,
@@ -201,6 +203,24 @@ def test_a_refused_request_scores_worst_and_is_asked_again_by_the_next_run(
     assert run(engine, tmp_path)["failed_requests"] == 0
     assert engine.stub.tries["question 2"] == 3
     assert engine.stub.tries["question 1"] == 1
+
+
+@pytest.mark.parametrize(
+    ("lower_is_better", "worst"),
+    [(True, 5.0), (False, 1.0)],
+)
+def test_without_a_bound_a_failed_request_has_no_score_and_counts_as_the_worst_there_is(
+    engine: StubEngine, tmp_path: Path, lower_is_better: bool, worst: float
+) -> None:
+    def respond(body: dict[str, Any]) -> tuple[int, Any]:
+        number = int(body["messages"][-1]["content"].split()[-1])
+        return (400, "no") if number == 5 else (200, answer("word " * (number + 1)))
+
+    engine.respond = respond
+    words = replace(WORDS, lower_is_better=lower_is_better)
+    run(engine, tmp_path, tasks=[task(scorers=(words,), primary="words")])
+    assert [sample["scores"]["words"] for sample in samples(tmp_path)] == [1, 2, 3, 4, 5, None]
+    assert summary(tmp_path)["tasks"]["one"]["metrics"]["words"]["mean"] == (15 + worst) / 6
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.endpoint import Stub, answer
+from tunelift.artifacts import jsonl
 from tunelift.config.evaluation import CalibrationConfig, EndpointConfig, JudgeConfig
 from tunelift.engines.client import Client
 
@@ -125,7 +126,7 @@ def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in jsonl.read_lines(path)]
 
 
 def config(items: Path, **changes: Any) -> JudgeConfig:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.endpoint import answer
 from tests.stages.judge.bench import StubJudge, config, read_lines
+from tunelift.engines.client import Client, Request
 from tunelift.errors import MachineError, UserError
 from tunelift.stages.judge.asking import AGAIN, Judge, Verdict, check_requests
 from tunelift.stages.judge.questions import Question, absolute
@@ -142,6 +143,49 @@ def test_a_killed_run_goes_on_with_what_is_missing(bench: StubJudge, tmp_path: P
     assert [verdict.value for verdict in verdicts] == [1, 2, 3, 4]
     assert len(bench.asked) - asked == 2
     assert len(read_lines(path)) == 4
+
+
+@pytest.mark.parametrize("takes_a_schema", [True, False])
+def test_a_run_killed_between_the_two_tries_pays_for_neither_twice(
+    bench: StubJudge, tmp_path: Path, takes_a_schema: bool
+) -> None:
+    def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        if "response_format" in body and not takes_a_schema:
+            return 400, {"error": {"message": "no grammar backend"}}
+        if len(body["messages"]) == 2:
+            return 200, answer("I would say 5/5!\u2028")
+        return bench.give_opinion(body, number)
+
+    def dying(**options: Any) -> Client:
+        """Ends when the first question is to be asked a second time."""
+        client = client_of(**options)
+        generate = client.generate
+
+        def until_asked_again(requests: list[Request], on_reply: Any) -> None:
+            if any(len(request.messages) > 2 for request in requests):
+                raise KeyboardInterrupt
+            generate(requests, on_reply)
+
+        client.generate = until_asked_again  # type: ignore[method-assign]
+        return client
+
+    bench.respond, client_of = respond, bench.client
+    bench.client = dying  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        judge(bench, tmp_path).ask(questions(6), "judge")
+    bench.client = client_of  # type: ignore[method-assign]
+
+    def paid() -> list[int]:
+        """The messages of each request that was answered."""
+        return [len(body["messages"]) for body in bench.asked if takes_a_schema or "response_format" not in body]
+
+    assert paid() == [2] * 6
+    assert len(read_lines(tmp_path / "replies.jsonl")) == 6
+    verdicts = judge(bench, tmp_path).ask(questions(6), "judge")
+    assert [verdict.value for verdict in verdicts] == [1, 2, 3, 4, 5, 1]
+    assert {(verdict.tokens_in, verdict.tokens_out) for verdict in verdicts} == {(14, 4)}, "both replies cost"
+    assert paid() == [2] * 6 + [4] * 6, "asked once more, not from the beginning"
+    assert judge(bench, tmp_path).ask(questions(6), "judge") == verdicts, "all is on disk"
 
 
 def test_a_request_that_failed_is_asked_again_by_the_next_run(bench: StubJudge, tmp_path: Path) -> None:

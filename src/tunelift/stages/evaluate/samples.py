@@ -12,7 +12,7 @@ from typing import Any
 from tunelift.artifacts.store import write_durably
 from tunelift.engines.client import Likelihood, Reply
 from tunelift.tasks.likelihood import likeliest, score_likelihood
-from tunelift.tasks.scorers import score
+from tunelift.tasks.scorers import Scorer, score
 from tunelift.tasks.task import Item, Task
 
 Sample = dict[str, Any]
@@ -35,8 +35,8 @@ class Question:
         return self.arm, self.task.name, self.item.id
 
     def answered(self, reply: Reply) -> Sample:
-        """The answer with its scores; a failed request scores worst everywhere."""
-        worst = {scorer.name: float(scorer.lower_is_better) for scorer in self.task.scorers}
+        """The answer with its scores; a failed request scores worst, which without a bound is not known here."""
+        worst = {scorer.name: float(scorer.lower_is_better) if scorer.bounded else None for scorer in self.task.scorers}
         return self._sample(
             output=reply.text,
             scores=worst if reply.error else score(reply.text, self.item, self.task),
@@ -81,6 +81,14 @@ class Question:
             "tags": list(self.item.tags),
             "error": error,
         }
+
+
+def scores_of(scorer: Scorer, samples: Iterable[Sample], among: Iterable[Sample]) -> list[float]:
+    """One score a sample; where a failed request has none, the worst that any sample of `among` has."""
+    known = [score for sample in among if (score := sample["scores"][scorer.name]) is not None]
+    worst = (max if scorer.lower_is_better else min)(known, default=0.0)
+    scores = [sample["scores"][scorer.name] for sample in samples]
+    return [worst if score is None else score for score in scores]
 
 
 class Journal:

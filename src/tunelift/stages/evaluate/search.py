@@ -13,7 +13,7 @@ from tunelift.errors import UserError
 from tunelift.runtime import console
 from tunelift.stages.evaluate.asking import Asker
 from tunelift.stages.evaluate.prompts import Prompting, Row, choose_examples
-from tunelift.stages.evaluate.samples import Journal, Question, Sample
+from tunelift.stages.evaluate.samples import Journal, Question, Sample, scores_of
 from tunelift.tasks.task import Item, Task
 
 MIN_ITEMS = 8
@@ -54,7 +54,7 @@ def choose_prompt(
 ) -> tuple[Prompting, dict[str, Any]]:
     """Ask every candidate the same items of `selection`, in selection.jsonl, and take the one with the best mean.
 
-    Among equals the one with fewer examples wins, then the one declared first.
+    Among equals the one with fewer failed requests wins, then fewer examples, then the one declared first.
 
     Returns:
         The chosen prompt; and for the summary `candidates`, and `chosen`, the place of the chosen one among them.
@@ -74,14 +74,16 @@ def choose_prompt(
         asker.ask(questions, journal, f"choose the prompt of {arm}")
         samples = journal.finish(questions)
     candidates = [
-        _judge(task, prompting, [sample for sample in samples if sample["arm"] == name])
+        _judge(task, prompting, [sample for sample in samples if sample["arm"] == name], among=samples)
         for name, prompting in zip(names, promptings, strict=True)
     ]
     sign = 1 if task.scorer(task.primary).lower_is_better else -1
-    chosen = min(
-        range(len(candidates)),
-        key=lambda place: (sign * round(candidates[place].mean, 9), len(candidates[place].prompting.shots), place),
-    )
+
+    def rank(place: int) -> tuple[float, int, int, int]:
+        one = candidates[place]
+        return sign * round(one.mean, 9), one.failed, len(one.prompting.shots), place
+
+    chosen = min(range(len(candidates)), key=rank)
     _tell(arm, task, candidates, chosen)
     return candidates[chosen].prompting, {
         "on": task.name,
@@ -128,8 +130,9 @@ def _spoken(item: Item) -> str:
     return canonical([message for message in item.prompt if message["role"] != "system"])
 
 
-def _judge(task: Task, prompting: Prompting, samples: Sequence[Sample]) -> Candidate:
-    scores = [sample["scores"][task.primary] for sample in samples]
+def _judge(task: Task, prompting: Prompting, samples: Sequence[Sample], among: Sequence[Sample]) -> Candidate:
+    """A request that failed counts as the worst answer to any candidate, so that failing is never of use."""
+    scores = scores_of(task.scorer(task.primary), samples, among)
     failed = sum(1 for sample in samples if sample["error"])
     return Candidate(prompting, sum(scores) / len(scores), len(scores), failed)
 

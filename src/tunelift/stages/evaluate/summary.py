@@ -9,7 +9,7 @@ from typing import Any
 
 from tunelift.artifacts.records import canonical
 from tunelift.runtime.template import read_template
-from tunelift.stages.evaluate.samples import Sample
+from tunelift.stages.evaluate.samples import Sample, scores_of
 from tunelift.tasks.scorers import Scorer
 from tunelift.tasks.statistics import mean_interval
 from tunelift.tasks.task import Task
@@ -44,7 +44,7 @@ def summarise(task: Task, samples: Sequence[Sample], asking: dict[str, float], s
 
 
 def _metric(scorer: Scorer, samples: Sequence[Sample], seed: int) -> dict[str, Any]:
-    scores = [sample["scores"][scorer.name] for sample in samples]
+    scores = scores_of(scorer, samples, among=samples)
     low, high = mean_interval(
         scores,
         scorer.kind,

@@ -40,23 +40,39 @@ class Verdict:
     tokens_out: int
 
 
-class Judge:
-    """The endpoint, and replies.jsonl: every verdict, on disk as soon as it came.
+@dataclass(frozen=True)
+class FirstTry:
+    """A reply that could not be read, until the question is asked once more."""
 
-    Verdicts of a killed run are read back; requests that failed are asked again.
+    said: str
+    """Its beginning, which the judge is shown again."""
+    verdict: Verdict
+
+
+class Judge:
+    """The endpoint, and replies.jsonl: every verdict and every first try, on disk as soon as it came.
+
+    What a killed run was told is read back; requests that failed are asked again.
     """
 
     def __init__(self, config: JudgeConfig, endpoint: Engine, seed: int, path: Path) -> None:
         self.verdicts: dict[str, Verdict] = {}
+        self._first_tries: dict[str, FirstTry] = {}
+        """Of the questions that have no verdict yet."""
         self._config, self._endpoint, self._seed, self._path = config, endpoint, seed, path
         self._structured: bool | None = None
         """Whether the endpoint takes the schema of a reply, once it is known."""
         for line in _lines(path):
-            verdict = Verdict(**line["verdict"])
-            if verdict.error is None or verdict.unreadable:
-                self.verdicts[line["question"]] = verdict
+            key, verdict = line["question"], Verdict(**line["verdict"])
+            if "first_try" in line:
+                self._first_tries[key] = FirstTry(line["first_try"], verdict)
+            elif verdict.error is None or verdict.unreadable:
+                self.verdicts[key] = verdict
+                self._first_tries.pop(key, None)
         # Written anew: a line that a kill has torn must not run into the next one.
-        write_durably(path, "".join(_line(key, verdict) for key, verdict in self.verdicts.items()))
+        kept = [_line(key, verdict) for key, verdict in self.verdicts.items()]
+        kept += [_first_line(key, first) for key, first in self._first_tries.items()]
+        write_durably(path, "".join(kept))
 
     def ask(self, questions: Sequence[Question], label: str) -> list[Verdict]:
         """A verdict for each question, in their order.
@@ -68,52 +84,48 @@ class Judge:
         missing = {key: question for key, question in distinct.items() if key not in self.verdicts}
         if missing:
             self._endpoint.start()
+            client = self._endpoint.client(
+                concurrency=self._config.concurrency,
+                timeout_seconds=self._config.request_timeout_seconds,
+                decoding=DECODING,
+                seed=self._seed,
+            )
             done = len(distinct) - len(missing)
             with (
                 console.progress(label, total=len(distinct), unit="judgements", done=done) as bar,
                 self._path.open("a", encoding="utf-8") as file,
             ):
 
-                def keep(key: str, verdict: Verdict) -> None:
-                    self.verdicts[key] = verdict
-                    file.write(_line(key, verdict))
+                def on_reply(reply: Reply) -> None:
+                    file.write(self._noted(missing[reply.id], reply))
                     file.flush()
-                    bar.advance()
+                    if reply.id in self.verdicts:
+                        bar.advance()
 
                 with self._telling_why():
-                    self._ask(missing, keep)
+                    self._ask(client, {key: missing[key] for key in missing if key not in self._first_tries}, on_reply)
+                    self._ask(client, {key: missing[key] for key in missing if key in self._first_tries}, on_reply)
         return [self.verdicts[question.digest] for question in questions]
 
     def forget(self) -> None:
         """Remove what was said: the same command asks anew."""
         self._path.unlink()
 
-    def _ask(self, missing: Mapping[str, Question], keep: Callable[[str, Verdict], None]) -> None:
-        client = self._endpoint.client(
-            concurrency=self._config.concurrency,
-            timeout_seconds=self._config.request_timeout_seconds,
-            decoding=DECODING,
-            seed=self._seed,
-        )
-        unreadable: dict[str, tuple[Reply, Verdict]] = {}
+    def _noted(self, question: Question, reply: Reply) -> str:
+        """Take in a reply; returns its line for the file."""
+        key, verdict, first = reply.id, _verdict(question, reply), self._first_tries.pop(reply.id, None)
+        if verdict.unreadable and first is None:
+            self._first_tries[key] = FirstTry(reply.text[:SHOWN_REPLY], verdict)
+            return _first_line(key, self._first_tries[key])
+        self.verdicts[key] = _both(first.verdict, verdict) if first else verdict
+        return _line(key, self.verdicts[key])
 
-        def on_reply(reply: Reply) -> None:
-            verdict = _verdict(missing[reply.id], reply)
-            if verdict.unreadable:
-                unreadable[reply.id] = reply, verdict
-            else:
-                keep(reply.id, verdict)
-
-        def on_second_reply(reply: Reply) -> None:
-            keep(reply.id, _both(unreadable[reply.id][1], _verdict(missing[reply.id], reply)))
-
-        keys = list(missing)
-        if self._structured is None:
-            on_reply(self._first(client, keys[0], missing[keys[0]]))
+    def _ask(self, client: Client, questions: Mapping[str, Question], on_reply: Callable[[Reply], None]) -> None:
+        keys = list(questions)
+        if keys and self._structured is None:
+            on_reply(self._first(client, keys[0], questions[keys[0]]))
             keys = keys[1:]
-        client.generate([self._request(key, missing[key]) for key in keys], on_reply)
-        again = [self._request(key, missing[key], said=reply.text) for key, (reply, _) in unreadable.items()]
-        client.generate(again, on_second_reply)
+        client.generate([self._request(key, questions[key]) for key in keys], on_reply)
 
     def _first(self, client: Client, key: str, question: Question) -> Reply:
         """Ask one question, without the schema if the endpoint refuses it; the others are then asked alike.
@@ -128,10 +140,10 @@ class Judge:
         self._structured = None  # Refused either way: something else is wrong with this question.
         return replies[-1]
 
-    def _request(self, key: str, question: Question, said: str | None = None) -> Request:
+    def _request(self, key: str, question: Question) -> Request:
         messages = list(question.messages)
-        if said is not None:
-            messages += [{"role": "assistant", "content": said[:SHOWN_REPLY]}, {"role": "user", "content": AGAIN}]
+        if first := self._first_tries.get(key):
+            messages += [{"role": "assistant", "content": first.said}, {"role": "user", "content": AGAIN}]
         schema = None if self._structured is False else question.schema(self._config.max_tokens)
         return Request(key, messages, self._config.max_tokens, schema=schema)
 
@@ -163,8 +175,12 @@ def _both(first: Verdict, second: Verdict) -> Verdict:
     return Verdict(spoken.value, spoken.reason, spoken.error, spoken.unreadable, tokens_in, tokens_out)
 
 
-def _line(key: str, verdict: Verdict) -> str:
-    return json.dumps({"question": key, "verdict": asdict(verdict)}, ensure_ascii=False) + "\n"
+def _line(key: str, verdict: Verdict, **more: str) -> str:
+    return json.dumps({"question": key, "verdict": asdict(verdict), **more}, ensure_ascii=False) + "\n"
+
+
+def _first_line(key: str, first: FirstTry) -> str:
+    return _line(key, first.verdict, first_try=first.said)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -125,7 +125,7 @@ def _choices(samples: Sequence[Json]) -> list[Any]:
 def _answer(task: Asked, sample: Json | None, longest: int) -> Json | None:
     if sample is None:
         return None
-    seconds, scores = sample.get("seconds"), sample.get("scores") or {}
+    seconds, scores = sample.get("seconds"), {} if sample.get("error") else sample.get("scores") or {}
     answer: Json = {
         "output": _cut(str(sample.get("output") or ""), longest),
         "scores": [

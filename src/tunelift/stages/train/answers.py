@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunelift.artifacts.jsonl import read_lines
 from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.config.schema import TrainConfig
 from tunelift.errors import UserError
@@ -75,7 +76,7 @@ def ask(
         UserError: there is no validation row, or no such scorer.
     """
     path = dataset / "validation.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = read_lines(path) if path.exists() else []
     found = sorted((json.loads(line) for line in lines), key=lambda row: _draw(seed, str(row["id"])))[:rows]
     config = SplitTaskConfig(
         from_split="validation", scorers=(scorer,) if scorer else "auto", primary=scorer, max_tokens=max_tokens

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+from tunelift.artifacts.jsonl import read_lines
 from tunelift.config.schema import TrainConfig
 from tunelift.runtime import console
 from tunelift.runtime.console import Bar
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 def read(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics file; none if it is not there. A torn last line is left out."""
     lines: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in read_lines(path) if path.exists() else []:
         try:
             lines.append(json.loads(line))
         except ValueError:
