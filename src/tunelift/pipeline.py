@@ -144,7 +144,14 @@ class Pipeline(Run):
             "template": self.template,
         }
         plan, target = self.train_plan(dataset), "tunelift.stages.train:train"
-        return self.isolated(plan, target, arguments, follow="metrics.jsonl", samples="samples.jsonl")
+        return self.isolated(
+            plan,
+            target,
+            arguments,
+            follow="metrics.jsonl",
+            samples="samples.jsonl",
+            saves_within_seconds=train.STEP_SECONDS,
+        )
 
     # --- merge: adapter -> model --------------------------------------------------------------------------------
 

@@ -129,20 +129,25 @@ def test_a_scorer_on_generated_answers_chooses_the_step(
 
 
 @pytest.mark.parametrize(
-    ("best", "validation", "message"),
+    ("changes", "validation", "message"),
     [
-        ({"by": "exact_mach"}, 10, "train.best.by=exact_mach: There is no scorer `exact_mach`"),
-        ({"by": "eval_loss"}, 0, "chooses by the validation split, and that is empty"),
-        ({"by": "exact_match"}, 0, "validation split is empty"),
+        ({"best": {"by": "exact_mach"}}, 10, "train.best.by=exact_mach: There is no scorer `exact_mach`"),
+        (
+            {"best": {"by": "eval_loss"}},
+            0,
+            "train.best.by=eval_loss chooses by the validation split, and that is empty",
+        ),
+        ({"best": {"by": "exact_match"}}, 0, "train.best.by=exact_match chooses by the validation split, and that is"),
+        ({"samples": {"every": 5}}, 0, "train.samples.every=5 answers the validation split, and that is empty"),
     ],
 )
-def test_what_cannot_choose_is_refused_before_training(
-    best: dict, validation: int, message: str, tiny_model: Path, tmp_path: Path
+def test_what_cannot_choose_or_be_answered_is_refused_before_training(
+    changes: dict, validation: int, message: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     data = write_dataset(tmp_path / "data", validation=validation)
     with pytest.raises(UserError, match=message) as caught:
-        run(tiny_model, data, tmp_path / "out", best=best)
-    assert caught.value.remedy
+        run(tiny_model, data, tmp_path / "out", **changes)
+    assert "curate.split.validation" in caught.value.remedy or validation
 
 
 def test_patience_without_a_measure_is_refused_at_load() -> None:
@@ -261,6 +266,15 @@ def test_samples_stand_beside_the_bases_own_answer(chosen: tuple[Path, dict], ti
     said = greedy(base, tokenizer, prompts, max_tokens=6, stops=stops, rows_at_once=4, bf16=False)
     assert [line["base_output"] for line in found] == said * 2
     assert [line["output"] for line in found[2:]] != said
+
+
+def test_a_run_that_stops_early_answers_at_its_end(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
+    best = {"by": "eval_loss", "patience": 1, "min_delta": 5.0}
+    details = run(
+        tiny_model, dataset, tmp_path, best=best, eval_steps=2, samples={"every": 30, "rows": 2, "max_tokens": 3}
+    )
+    assert details["steps"] == 4
+    assert [line["step"] for line in lines(tmp_path / "samples.jsonl")] == [4, 4]
 
 
 def test_a_sample_cannot_move_the_terminals_cursor() -> None:

@@ -105,6 +105,23 @@ def test_sigterm_writes_a_checkpoint_of_the_step_it_came_in(
     assert_alike(tmp_path, undisturbed)
 
 
+@pytest.mark.parametrize(
+    ("what", "step"), [("evaluation", 6), ("scorer", 9), ("samples", 5), ("evaluation", 16), ("samples", 16)]
+)
+def test_what_sigterm_cuts_short_between_steps_is_made_up_for(
+    what: str, step: int, runs: Runs, undisturbed: Path, tiny_model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    ended = runs.run(tmp_path, tiny_model, dataset, EVERYTHING, stopped_in=(what, step))
+    assert ended == -signal.SIGTERM and not (tmp_path / "training.json").exists()
+    newest = checkpoints.newest(tmp_path / "checkpoints")
+    assert newest is not None and checkpoints.step_of(newest) == step, "no later step was taken"
+    cut = "samples.jsonl" if what == "samples" else "metrics.jsonl"
+    lines = [json.loads(line) for line in (tmp_path / cut).read_text().splitlines()]
+    assert not any(line["step"] == step and "loss" not in line for line in lines), "it did not go on to its end"
+    assert runs.run(tmp_path, tiny_model, dataset, EVERYTHING) == 0
+    assert_alike(tmp_path, undisturbed)
+
+
 @pytest.fixture(scope="module")
 def killed(runs: Runs, tiny_model: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("killed")

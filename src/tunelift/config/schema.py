@@ -73,7 +73,7 @@ class TrainConfig(Section):
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
     """Learning rate after warm-up."""
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
-    """Share of the steps over which the learning rate rises."""
+    """Share of the steps over which the learning rate rises; of less than one step, it starts at its peak."""
     weight_decay: float = Field(0.0, ge=0)
     """AdamW's decoupled weight decay."""
     max_grad_norm: float = Field(1.0, gt=0)
