@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from tests.stages.conversations import conversation, train_config, write_dataset
 from tunelift.config.schema import BestConfig, TrainConfig
 from tunelift.errors import UserError
+from tunelift.runtime import peak
 from tunelift.runtime.chat import load_tokenizer, render
 from tunelift.runtime.console import Bar
 from tunelift.runtime.encoded import collate, read_encoded
@@ -90,9 +91,11 @@ def test_the_adapter_is_that_of_the_step_with_the_least_validation_loss(chosen: 
     assert json.loads((out / "training.json").read_text())["kept"]["step"] == 4
 
 
-def test_the_newest_checkpoint_and_the_best_are_all_that_stay(chosen: tuple[Path, dict]) -> None:
+def test_the_newest_checkpoint_the_last_known_to_be_sound_and_the_best_are_all_that_stay(
+    chosen: tuple[Path, dict],
+) -> None:
     left = sorted(path.name for path in (chosen[0] / "checkpoints-at-the-end").iterdir())
-    assert left == ["checkpoint-4", "checkpoint-8"]
+    assert left == ["checkpoint-4", "checkpoint-6", "checkpoint-8"]
 
 
 def test_by_default_the_last_step_is_kept(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
@@ -306,6 +309,13 @@ def test_the_live_line_fits_100_columns() -> None:
     assert len(bar.line()) <= 100, bar.line()
     for shown in ("999/1200", "left", "12.35", "(11.23)", "1.5e-5", "0.012", "12.3k tok/s", "MFU 43%", "72 GiB"):
         assert shown in bar.line()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_peak_is_that_of_the_faster_precision(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    emulated = {torch.bfloat16: 1e12, torch.float32: 7e12}
+    monkeypatch.setattr(peak, "_fastest", lambda _, dtype: emulated[dtype])
+    assert matmul_flops_per_second(device) == 7e12
 
 
 def test_the_peak_is_measured_in_less_than_a_second_and_moves_no_random_state() -> None:

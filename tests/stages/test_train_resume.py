@@ -206,10 +206,18 @@ def make_checkpoints(folder: Path, steps: range) -> None:
 
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     make_checkpoints(tmp_path, range(1, 12))
-    checkpoints.rotate(tmp_path, keep=2, best=9)
+    checkpoints.rotate(tmp_path, keep=2, best=9, sound_step=11)
     assert sorted(map(checkpoints.step_of, checkpoints.whole(tmp_path))) == [9, 10, 11]
-    checkpoints.rotate(tmp_path, keep=1, best=None)
+    checkpoints.rotate(tmp_path, keep=1, best=None, sound_step=11)
     assert sorted(map(checkpoints.step_of, checkpoints.whole(tmp_path))) == [11]
+
+
+def test_the_newest_from_before_the_loss_rose_is_kept(tmp_path: Path) -> None:
+    make_checkpoints(tmp_path, range(2, 12, 2))
+    checkpoints.rotate(tmp_path, keep=1, best=None, sound_step=5)
+    assert sorted(map(checkpoints.step_of, checkpoints.whole(tmp_path))) == [4, 10]
+    found = checkpoints.newest(tmp_path, up_to=5)
+    assert found is not None and checkpoints.step_of(found) == 4
 
 
 def test_a_lost_best_checkpoint_is_made_again_from_one_before_it(tmp_path: Path) -> None:

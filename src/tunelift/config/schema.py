@@ -113,7 +113,8 @@ class TrainConfig(Section):
     save_steps: int = Field(50, ge=1, json_schema_extra=RUNTIME)
     """Write a checkpoint this often; a killed run goes on from the last."""
     keep_checkpoints: int = Field(2, ge=1, json_schema_extra=RUNTIME)
-    """Whole checkpoints that are kept while training, beside the best one."""
+    """Whole checkpoints that are kept while training, beside the best one and the last whose loss is known to be
+    sound."""
     best: BestConfig = BestConfig()
     """Which step's weights become the adapter."""
     memory_probe: bool | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)

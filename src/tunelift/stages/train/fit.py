@@ -110,7 +110,7 @@ def _train(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except health.BadStep as bad:
         told = bad
-        failed, cause = (lambda: health.tell(trainer, told, out, lines, _kept(out))), bad
+        failed, cause = (lambda: health.tell(trainer, told, out, lines, _kept(out, told.sound_step))), bad
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -121,8 +121,8 @@ def _train(
         raise failed() from cause
 
 
-def _kept(out: Path) -> int | None:
-    newest = checkpoints.newest(out / "checkpoints")
+def _kept(out: Path, up_to: int | None = None) -> int | None:
+    newest = checkpoints.newest(out / "checkpoints", up_to)
     return checkpoints.step_of(newest) if newest else None
 
 

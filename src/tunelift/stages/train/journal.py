@@ -150,6 +150,7 @@ class Journal(TrainerCallback):
                 f"The loss has exploded: smoothed, it is {self.watch.smoothed:.3g} at step {state.global_step}, was "
                 f"{self.watch.lowest:.3g} at its lowest and above {self.watch.limit:.3g} for {PATIENCE_STEPS} steps.",
                 remedy="Lower train.learning_rate, or raise train.warmup_ratio; train.max_loss_ratio sets the limit.",
+                sound_step=self.watch.sound_step,
                 step=state.global_step,
                 loss=logs["loss"],
                 grad_norm=logs["grad_norm"],
@@ -193,7 +194,9 @@ class Journal(TrainerCallback):
         with self.path.open("rb") as file:
             os.fsync(file.fileno())  # The checkpoint goes with the metrics up to it.
         checkpoints.mark_complete(checkpoints.at(folder, state.global_step))
-        checkpoints.rotate(folder, self.config.keep_checkpoints, self.best().step)
+        checkpoints.rotate(
+            folder, self.config.keep_checkpoints, best=self.best().step, sound_step=self.watch.sound_step
+        )
 
     def _write(self, state: TrainerState, values: dict[str, float]) -> None:
         line = {"step": state.global_step, "epoch": round(state.epoch or 0, 4), **values}
