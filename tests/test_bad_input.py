@@ -94,6 +94,11 @@ def pickled(folder: Path) -> None:
     (folder / "model/model.safetensors").rename(folder / "model/pytorch_model.bin")
 
 
+def sees(folder: Path) -> None:
+    path = folder / "model/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"vision_config": {"hidden_size": 32}}))
+
+
 def runs_is_a_file(folder: Path) -> None:
     shutil.rmtree(folder / "runs")
     (folder / "runs").write_text("a note")
@@ -176,6 +181,7 @@ MODEL_FAULTS = [
         cut("model/config.json", 40),
         ("model/config.json: The file is damaged", "download it again"),
     ),
+    Fault("a model for images", sees, ("model.id=model reads more than text", "gemma-3-1b-it")),
     Fault("pickled weights", pickled, ("only pickled ones, which can run code", "save_pretrained()")),
     Fault("no weights", gone("model/model.safetensors"), ("model: The folder holds no *.safetensors weights.",)),
     Fault(

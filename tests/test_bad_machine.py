@@ -9,11 +9,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.command import CURATE, DONE, MACHINE, STOPPED, USER, copied, good_rows, is_told, lines, started, tunelift
 from tests.project import write_lines
+from tunelift import cli
+from tunelift.errors import MachineError
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -150,6 +153,20 @@ def test_ctrl_c_in_curate_leaves_no_process_and_the_same_command_works(project: 
     shutil.rmtree(project / "runs/store/curate")
     stop_with_ctrl_c(project, STOP_WHEN["curate"][1], *CURATE)
     assert tunelift(project, *CURATE).returncode == DONE
+
+
+def test_a_training_that_is_stopped_gets_minutes_to_save(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, float | None] = {}
+
+    def noted(target: str, *arguments: object, **options: Any) -> None:
+        asked[target] = options["saves_within_seconds"]
+        raise MachineError("enough")
+
+    monkeypatch.setattr("tunelift.runs.run_isolated", noted)
+    monkeypatch.setattr(cli, "heed_signals", lambda: None)  # This process is the tests' own.
+    monkeypatch.chdir(project)
+    assert cli.main(["train", "config.yaml"]) == MACHINE
+    assert asked["tunelift.stages.train:train"] >= 300
 
 
 @pytest.fixture(scope="module")

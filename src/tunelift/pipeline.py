@@ -31,7 +31,7 @@ from tunelift.errors import UserError
 from tunelift.facts import facts_for, shape_if_known
 from tunelift.runs import RUNS, Run, as_yaml, hash_some, read_rows
 from tunelift.runtime import hardware
-from tunelift.runtime.modeling import ModelFacts, inspect
+from tunelift.runtime.modeling import ModelFacts, inspect, inspect_base
 from tunelift.runtime.template import pinned_template
 from tunelift.runtime.tracking import Tracker
 from tunelift.stages import curate, evaluate, judge, merge, report, train
@@ -144,7 +144,14 @@ class Pipeline(Run):
             "template": self.template,
         }
         plan, target = self.train_plan(dataset), "tunelift.stages.train:train"
-        return self.isolated(plan, target, arguments, follow="metrics.jsonl", samples="samples.jsonl")
+        return self.isolated(
+            plan,
+            target,
+            arguments,
+            follow="metrics.jsonl",
+            samples="samples.jsonl",
+            saves_within_seconds=train.STEP_SECONDS,
+        )
 
     # --- merge: adapter -> model --------------------------------------------------------------------------------
 
@@ -443,7 +450,7 @@ def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageNa
     machine = hardware.detect()
     store = Store(RUNS / "store", lambda: environment(machine.to_json()))
     with writing(RUNS):
-        base = inspect(config.model, store.hashes)
+        base = inspect_base(config.model, store.hashes)
         resolved = resolve(config, facts_for(machine, base.context, shape_if_known(base.path)))
         folder = RUNS / f"{config.name}-{digest(resolved.config.identity())[:8]}"
         folder.mkdir(parents=True, exist_ok=True)

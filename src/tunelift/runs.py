@@ -58,6 +58,7 @@ class Run:
         follow: str | None = None,
         samples: str | None = None,
         needs_torch: bool = True,
+        saves_within_seconds: float | None = None,
     ) -> Artifact:
         """Find or make an artifact by a stage that runs in its own process."""
         if plan.stage in self.made:
@@ -72,7 +73,14 @@ class Run:
                 for forward in watches:
                     forward()
 
-            return run_isolated(target, {**arguments, "out": str(out)}, log, watch, needs_torch=needs_torch)
+            return run_isolated(
+                target,
+                {**arguments, "out": str(out)},
+                log,
+                watch,
+                needs_torch=needs_torch,
+                saves_within_seconds=saves_within_seconds,
+            )
 
         return self.record(plan.stage, plan, build)
 

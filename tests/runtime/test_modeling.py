@@ -11,7 +11,7 @@ import pytest
 from tunelift.artifacts.provenance import FileHashes
 from tunelift.config.section import ModelConfig
 from tunelift.errors import UserError
-from tunelift.runtime.modeling import inspect
+from tunelift.runtime.modeling import inspect, inspect_base
 
 
 @pytest.fixture
@@ -44,6 +44,21 @@ def test_the_origin_note_reaches_the_card(tiny_model: Path, tmp_path: Path, hash
     copy = shutil.copytree(tiny_model, tmp_path / "copy")
     (copy / "tunelift_origin.json").write_text(json.dumps({"source": "a wheel", "note": "dequantized from Q4_1"}))
     assert inspect(ModelConfig(id=str(copy)), hashes).card()["note"] == "dequantized from Q4_1"
+
+
+def test_a_model_for_images_is_described_by_its_text_part_and_is_no_base(
+    tiny_model: Path, tmp_path: Path, hashes: FileHashes
+) -> None:
+    copy = shutil.copytree(tiny_model, tmp_path / "copy")
+    described = json.loads((copy / "config.json").read_text())
+    text = {"max_position_embeddings": described.pop("max_position_embeddings")}
+    several = described | {"model_type": "gemma3", "text_config": text, "vision_config": {"hidden_size": 32}}
+    (copy / "config.json").write_text(json.dumps(several))
+    assert inspect(ModelConfig(id=str(copy)), hashes).context == 512
+    with pytest.raises(UserError, match=r"reads more than text .*vision_config") as caught:
+        inspect_base(ModelConfig(id=str(copy)), hashes)
+    assert "gemma-3-1b-it" in caught.value.remedy
+    assert inspect_base(ModelConfig(id=str(tiny_model)), hashes).context == 512
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "runs/models/nowhere", "no-slash", "a/b/c"])

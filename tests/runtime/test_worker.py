@@ -99,6 +99,59 @@ def test_a_child_dies_with_its_killed_parent(tmp_path: Path) -> None:
     assert not _alive(child), f"process {child} outlived its parent"
 
 
+def save_when_stopped(folder: str, seconds: float) -> dict:
+    stopped = []
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
+    Path(folder, "began").touch()
+    while not stopped:
+        time.sleep(0.02)
+    Path(folder, "stopping").touch()
+    time.sleep(seconds)
+    Path(folder, "saved").touch()
+    return {}
+
+
+PARENT = f"""
+import sys
+from pathlib import Path
+from tunelift.runtime import worker
+from tunelift.runtime.stopping import Stopped, heed_signals
+
+heed_signals()
+worker.GRACE_SECONDS = 0.1
+folder, seconds = sys.argv[1], float(sys.argv[2])
+arguments = {{"folder": folder, "seconds": seconds}}
+try:
+    worker.run_isolated("{HERE}:save_when_stopped", arguments, Path(folder, "log"), saves_within_seconds=60)
+except Stopped as stop:
+    sys.exit(stop.exit_code)
+"""
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path.name} never came"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("seconds", "signals", "saved"), [(2.0, 1, True), (300.0, 2, False)])
+def test_what_is_saved_on_sigterm_is_waited_for_until_a_second_signal(
+    seconds: float, signals: int, saved: bool, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", PARENT, str(tmp_path), str(seconds)]
+    parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "began")
+    parent.send_signal(signal.SIGTERM)
+    wait_for(tmp_path / "stopping")
+    if signals == 2:
+        parent.send_signal(signal.SIGINT)
+    _, said = parent.communicate(timeout=60)
+    assert parent.returncode in {143, 130}, said
+    assert "a second Ctrl-C or SIGTERM ends it at once" in said and "Traceback" not in said
+    assert (tmp_path / "saved").exists() == saved
+
+
 def _alive(number: int) -> bool:
     try:
         return Path(f"/proc/{number}/stat").read_text().split(")")[1].split()[0] != "Z"

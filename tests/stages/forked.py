@@ -20,6 +20,7 @@ from pathlib import Path
 import bitsandbytes, datasets, peft, trl, tunelift.stages.train.fit, tunelift.stages.train.trainer
 import tunelift.stages.train.samples
 from tests.stages.conversations import train_config
+from tests.stages.forked import stop_in
 from tunelift.stages.train import train
 print("ready", flush=True)
 for line in sys.stdin:
@@ -29,6 +30,8 @@ for line in sys.stdin:
         try:
             out = Path(job["out"])
             out.mkdir(parents=True, exist_ok=True)
+            if job["stop_in"]:
+                stop_in(*job["stop_in"])
             train(train_config(**job["config"]), model=Path(job["model"]), dataset=Path(job["dataset"]), seed=1,
                   device="cpu", out=out)
             os._exit(0)
@@ -47,10 +50,19 @@ class Runs:
         self.server, self.log = server, log
 
     def run(
-        self, out: Path, model: Path, dataset: Path, config: dict, blow: Callable[[int], None] | None = None
+        self,
+        out: Path,
+        model: Path,
+        dataset: Path,
+        config: dict,
+        blow: Callable[[int], None] | None = None,
+        stopped_in: tuple[str, int] | None = None,
     ) -> int:
-        """Train in `out`; `blow` is given the process id. Returns 0, or minus the signal that ended it."""
-        job = {"out": str(out), "model": str(model), "dataset": str(dataset), "config": config}
+        """Train in `out`. Returns 0, or minus the signal that ended it.
+
+        `blow` is given the process id; `stopped_in` are arguments of `stop_in`.
+        """
+        job = {"out": str(out), "model": str(model), "dataset": str(dataset), "config": config, "stop_in": stopped_in}
         self.server.stdin.write(json.dumps(job) + "\n")
         self.server.stdin.flush()
         child = int(self.server.stdout.readline())
@@ -80,6 +92,28 @@ def running(log: Path) -> Iterator[Runs]:
         yield Runs(server, log)
         server.stdin.close()
         server.wait(timeout=30)
+
+
+def stop_in(what: str, step: int) -> None:
+    """Send this process SIGTERM as it begins to evaluate, to answer for a scorer, or to sample, after a step."""
+    from tunelift.stages.train.answers import Asked
+    from tunelift.stages.train.samples import Samples
+    from tunelift.stages.train.trainer import SupervisedTrainer
+
+    owner, name = {
+        "evaluation": (SupervisedTrainer, "_measured"),
+        "scorer": (Asked, "mean_score"),
+        "samples": (Samples, "take"),
+    }[what]
+    original = getattr(owner, name)
+
+    def struck(self, *arguments):
+        trainer = next(one for one in (self, *arguments, getattr(self, "trainer", None)) if hasattr(one, "state"))
+        if trainer.state.global_step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *arguments)
+
+    setattr(owner, name, struck)
 
 
 def steps_taken(out: Path) -> int:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from tests.stages.conversations import conversation, train_config, write_dataset
+from tests.stages.training import Watched
 from tests.tiny import tiny_tokenizer
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime.chat import load_tokenizer, supervise
@@ -122,6 +123,21 @@ def test_line_separators_in_a_row_do_not_tear_its_line(tiny_model: Path, tmp_pat
     assert "one\u2028two\u2029three\u0085four" in tokenizer.decode(encoded.rendered.input_ids)
     asked = ask(tokenizer, tmp_path, rows=1, max_tokens=5, scorer=None, seed=1, stops=[2])
     assert [item.id for item in asked.task.items] == [row["id"]]
+
+
+def test_a_run_of_one_step_moves_the_adapter(
+    tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Watched(monkeypatch)
+    run(tiny_model, dataset, tmp_path, max_steps=1)
+    moved = {name: share for name, share in seen.moved().items() if "lora_B" in name}
+    assert len(moved) == 14 and all(share > 0.5 for share in moved.values()), moved
+
+
+@pytest.mark.parametrize(("ratio", "steps", "warmup"), [(0.05, 19, 0), (0.05, 21, 2), (0.1, 10, 1), (0.0, 500, 0)])
+def test_warm_up_takes_whole_steps_or_none(ratio: float, steps: int, warmup: int, tmp_path: Path) -> None:
+    settings = sft_config(train_config(warmup_ratio=ratio), device="cpu", steps=steps, seed=1, checkpoints=tmp_path)
+    assert settings.warmup_steps == warmup
 
 
 def test_a_data_set_without_validation_rows_trains(tiny_model: Path, tmp_path: Path) -> None:

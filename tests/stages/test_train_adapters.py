@@ -161,6 +161,11 @@ def test_a_run_with_tokens_and_a_head_that_stopped_goes_on_to_the_same_bytes(
         ("tied", {"modules_to_save": ["lm_haed"]}, "names 'lm_haed', which the model does not have", "lm_head"),
         ("tied", {"modules_to_save": ["down_proj"]}, "holds in 4 bits", "kind to lora"),
         ("tied", {"targets": ["embed_tokens"]}, "ties to its output head", "modules_to_save"),
+        ("tied", {"targets": ["q_proj", "v_porj"]}, "targets names 'v_porj', which no layer", "mean v_proj?"),
+        ("tied", {"targets": ["q_proj", "self_atn.v_proj"]}, "names 'self_atn.v_proj'", "mean self_attn.v_proj?"),
+        ("tied", {"options": {"exclude_modules": ["down_prj"]}}, "'down_prj', which is no layer", "mean down_proj?"),
+        ("tied", {"options": {"exclude_modules": ["layers.0"]}}, "'layers.0', which is no layer of", "correct"),
+        ("tied", {"options": {"exclude_modules": "down_proj"}}, "matches the whole name of no layer, such", "correct"),
         ("tied", {"options": {"rank_pattern": {"nowhere": 2}}}, "'nowhere', which no layer with an adapter", "correct"),
         ("tied", {"options": {"bias": "all"}}, "bias=all trains nothing", "Take it out"),
         (
@@ -184,6 +189,16 @@ def test_what_does_not_fit_the_model_is_told_before_training(
     with pytest.raises(UserError) as caught:
         run_training(models[model], dataset, tmp_path, adapter=BASE | adapter)
     assert message in caught.value.message and remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("excluded", [["down_proj", "up_proj"], r".*\.(down|up)_proj"])
+def test_what_is_excluded_gets_no_adapter(
+    excluded: list[str] | str, models: dict[str, Path], dataset: Path, tmp_path: Path
+) -> None:
+    adapter = BASE | {"options": {"exclude_modules": excluded}}
+    run_training(models["tied"], dataset, tmp_path, adapter=adapter, max_steps=1)
+    names = load_file(tmp_path / "adapter/adapter_model.safetensors")
+    assert names and not any("down_proj" in name or "up_proj" in name for name in names)
 
 
 def test_tied_embeddings_stay_one_matrix_whichever_is_named(

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from tests.stages.conversations import conversation, train_config, write_dataset
 from tunelift.config.schema import BestConfig, TrainConfig
 from tunelift.errors import UserError
+from tunelift.runtime import peak
 from tunelift.runtime.chat import load_tokenizer, render
 from tunelift.runtime.console import Bar
 from tunelift.runtime.encoded import collate, read_encoded
@@ -90,9 +91,11 @@ def test_the_adapter_is_that_of_the_step_with_the_least_validation_loss(chosen: 
     assert json.loads((out / "training.json").read_text())["kept"]["step"] == 4
 
 
-def test_the_newest_checkpoint_and_the_best_are_all_that_stay(chosen: tuple[Path, dict]) -> None:
+def test_the_newest_checkpoint_the_last_known_to_be_sound_and_the_best_are_all_that_stay(
+    chosen: tuple[Path, dict],
+) -> None:
     left = sorted(path.name for path in (chosen[0] / "checkpoints-at-the-end").iterdir())
-    assert left == ["checkpoint-4", "checkpoint-8"]
+    assert left == ["checkpoint-4", "checkpoint-6", "checkpoint-8"]
 
 
 def test_by_default_the_last_step_is_kept(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
@@ -129,20 +132,25 @@ def test_a_scorer_on_generated_answers_chooses_the_step(
 
 
 @pytest.mark.parametrize(
-    ("best", "validation", "message"),
+    ("changes", "validation", "message"),
     [
-        ({"by": "exact_mach"}, 10, "train.best.by=exact_mach: There is no scorer `exact_mach`"),
-        ({"by": "eval_loss"}, 0, "chooses by the validation split, and that is empty"),
-        ({"by": "exact_match"}, 0, "validation split is empty"),
+        ({"best": {"by": "exact_mach"}}, 10, "train.best.by=exact_mach: There is no scorer `exact_mach`"),
+        (
+            {"best": {"by": "eval_loss"}},
+            0,
+            "train.best.by=eval_loss chooses by the validation split, and that is empty",
+        ),
+        ({"best": {"by": "exact_match"}}, 0, "train.best.by=exact_match chooses by the validation split, and that is"),
+        ({"samples": {"every": 5}}, 0, "train.samples.every=5 answers the validation split, and that is empty"),
     ],
 )
-def test_what_cannot_choose_is_refused_before_training(
-    best: dict, validation: int, message: str, tiny_model: Path, tmp_path: Path
+def test_what_cannot_choose_or_be_answered_is_refused_before_training(
+    changes: dict, validation: int, message: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     data = write_dataset(tmp_path / "data", validation=validation)
     with pytest.raises(UserError, match=message) as caught:
-        run(tiny_model, data, tmp_path / "out", best=best)
-    assert caught.value.remedy
+        run(tiny_model, data, tmp_path / "out", **changes)
+    assert "curate.split.validation" in caught.value.remedy or validation
 
 
 def test_patience_without_a_measure_is_refused_at_load() -> None:
@@ -263,6 +271,15 @@ def test_samples_stand_beside_the_bases_own_answer(chosen: tuple[Path, dict], ti
     assert [line["output"] for line in found[2:]] != said
 
 
+def test_a_run_that_stops_early_answers_at_its_end(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
+    best = {"by": "eval_loss", "patience": 1, "min_delta": 5.0}
+    details = run(
+        tiny_model, dataset, tmp_path, best=best, eval_steps=2, samples={"every": 30, "rows": 2, "max_tokens": 3}
+    )
+    assert details["steps"] == 4
+    assert [line["step"] for line in lines(tmp_path / "samples.jsonl")] == [4, 4]
+
+
 def test_a_sample_cannot_move_the_terminals_cursor() -> None:
     assert plain("a\x1b[2J\u202e\n b" + "x" * 200).startswith("a [2J b") and len(plain("x" * 200)) <= 84
 
@@ -292,6 +309,13 @@ def test_the_live_line_fits_100_columns() -> None:
     assert len(bar.line()) <= 100, bar.line()
     for shown in ("999/1200", "left", "12.35", "(11.23)", "1.5e-5", "0.012", "12.3k tok/s", "MFU 43%", "72 GiB"):
         assert shown in bar.line()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_peak_is_that_of_the_faster_precision(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    emulated = {torch.bfloat16: 1e12, torch.float32: 7e12}
+    monkeypatch.setattr(peak, "_fastest", lambda _, dtype: emulated[dtype])
+    assert matmul_flops_per_second(device) == 7e12
 
 
 def test_the_peak_is_measured_in_less_than_a_second_and_moves_no_random_state() -> None:

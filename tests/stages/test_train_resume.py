@@ -108,6 +108,23 @@ def test_sigterm_writes_a_checkpoint_of_the_step_it_came_in(
     assert json.loads((tmp_path / "training.json").read_text())["seconds"] == clock[-1]
 
 
+@pytest.mark.parametrize(
+    ("what", "step"), [("evaluation", 6), ("scorer", 9), ("samples", 5), ("evaluation", 16), ("samples", 16)]
+)
+def test_what_sigterm_cuts_short_between_steps_is_made_up_for(
+    what: str, step: int, runs: Runs, undisturbed: Path, tiny_model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    ended = runs.run(tmp_path, tiny_model, dataset, EVERYTHING, stopped_in=(what, step))
+    assert ended == -signal.SIGTERM and not (tmp_path / "training.json").exists()
+    newest = checkpoints.newest(tmp_path / "checkpoints")
+    assert newest is not None and checkpoints.step_of(newest) == step, "no later step was taken"
+    cut = "samples.jsonl" if what == "samples" else "metrics.jsonl"
+    lines = [json.loads(line) for line in (tmp_path / cut).read_text().splitlines()]
+    assert not any(line["step"] == step and "loss" not in line for line in lines), "it did not go on to its end"
+    assert runs.run(tmp_path, tiny_model, dataset, EVERYTHING) == 0
+    assert_alike(tmp_path, undisturbed)
+
+
 @pytest.fixture(scope="module")
 def killed(runs: Runs, tiny_model: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("killed")
@@ -192,10 +209,18 @@ def make_checkpoints(folder: Path, steps: range) -> None:
 
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     make_checkpoints(tmp_path, range(1, 12))
-    checkpoints.rotate(tmp_path, keep=2, best=9)
+    checkpoints.rotate(tmp_path, keep=2, best=9, sound_step=11)
     assert sorted(map(checkpoints.step_of, checkpoints.whole(tmp_path))) == [9, 10, 11]
-    checkpoints.rotate(tmp_path, keep=1, best=None)
+    checkpoints.rotate(tmp_path, keep=1, best=None, sound_step=11)
     assert sorted(map(checkpoints.step_of, checkpoints.whole(tmp_path))) == [11]
+
+
+def test_the_newest_from_before_the_loss_rose_is_kept(tmp_path: Path) -> None:
+    make_checkpoints(tmp_path, range(2, 12, 2))
+    checkpoints.rotate(tmp_path, keep=1, best=None, sound_step=5)
+    assert sorted(map(checkpoints.step_of, checkpoints.whole(tmp_path))) == [4, 10]
+    found = checkpoints.newest(tmp_path, up_to=5)
+    assert found is not None and checkpoints.step_of(found) == 4
 
 
 def test_a_lost_best_checkpoint_is_made_again_from_one_before_it(tmp_path: Path) -> None:

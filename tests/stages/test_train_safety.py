@@ -190,7 +190,10 @@ def test_a_bad_step_saves_its_rows_and_reaches_no_weight(
     assert not (tmp_path / "bad_step.json").exists()
 
 
-def test_a_loss_that_explodes_ends_the_run(tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(("save_steps", "keep", "good"), [(5, 2, 10), (1, 1, 10), (4, 1, 8)])
+def test_a_loss_that_explodes_ends_the_run_and_a_checkpoint_from_before_is_kept(
+    save_steps: int, keep: int, good: int, tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch
+) -> None:
     compute_loss = SupervisedTrainer.compute_loss
 
     def growing(self, *args, **kwargs):
@@ -198,12 +201,15 @@ def test_a_loss_that_explodes_ends_the_run(tiny_model: Path, dataset: Path, tmp_
         return loss + 2.0 * loss.detach() * (self.state.global_step >= 11)
 
     monkeypatch.setattr(SupervisedTrainer, "compute_loss", growing)
-    changes = {"max_steps": 60, "save_steps": 5, "learning_rate": 1e-6}
+    changes = {"max_steps": 60, "save_steps": save_steps, "keep_checkpoints": keep, "learning_rate": 1e-6}
     with pytest.raises(MachineError, match="The loss has exploded: smoothed, it is") as caught:
         run(tiny_model, dataset, tmp_path, **changes)
     assert "train.learning_rate" in caught.value.remedy and "train.max_loss_ratio" in caught.value.remedy
     found = json.loads((tmp_path / "bad_step.json").read_text())
     assert found["step"] == len(steps(tmp_path)) < 60 and len(found["rows"]) == 8
+    # Step 12 has the first high loss, which is that of step 11's weights.
+    assert (tmp_path / f"checkpoints/checkpoint-{good}/complete.json").exists()
+    assert f"The checkpoint of step {good} is kept" in caught.value.remedy
 
 
 @given(

@@ -73,7 +73,7 @@ class TrainConfig(Section):
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
     """Learning rate after warm-up."""
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
-    """Share of the steps over which the learning rate rises."""
+    """Share of the steps over which the learning rate rises; of less than one step, it starts at its peak."""
     weight_decay: float = Field(0.0, ge=0)
     """AdamW's decoupled weight decay."""
     max_grad_norm: float = Field(1.0, gt=0)
@@ -113,7 +113,8 @@ class TrainConfig(Section):
     save_steps: int = Field(50, ge=1, json_schema_extra=RUNTIME)
     """Write a checkpoint this often; a killed run goes on from the last."""
     keep_checkpoints: int = Field(2, ge=1, json_schema_extra=RUNTIME)
-    """Whole checkpoints that are kept while training, beside the best one."""
+    """Whole checkpoints that are kept while training, beside the best one and the last whose loss is known to be
+    sound."""
     best: BestConfig = BestConfig()
     """Which step's weights become the adapter."""
     memory_probe: bool | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)

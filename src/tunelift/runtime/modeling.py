@@ -20,6 +20,9 @@ HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "
 ORIGIN = "tunelift_origin.json"
 """Optional file in a model folder: {"source", "note"}, such as `dequantized from Q4_1`."""
 
+BESIDE_TEXT = ("vision_config", "audio_config")
+"""Where config.json tells of a model's parts for images and sound."""
+
 AGAIN = "Copy or download it again."
 
 
@@ -110,6 +113,26 @@ def _asking_hub(config: ModelConfig) -> AbstractContextManager[None]:
     )
 
 
+def inspect_base(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
+    """`inspect`, of the model that is to be trained.
+
+    Raises:
+        UserError: as `inspect`, or it reads more than text: adapters on its other parts would learn nothing from text,
+            and what prepares images and sound is not written beside a merged model.
+    """
+    facts = inspect(config, hashes)
+    described = _json(facts.path / "config.json", AGAIN)
+    found = [name for name in BESIDE_TEXT if described.get(name)]
+    if found:
+        raise UserError(
+            f"model.id={config.id} reads more than text (its config.json has {' and '.join(found)}); "
+            "only text models are trained.",
+            where=str(facts.path / "config.json"),
+            remedy="Take a model that reads text alone, such as google/gemma-3-1b-it among Gemma 3.",
+        )
+    return facts
+
+
 def inspect(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
     """Find the model and read its small files.
 
@@ -142,7 +165,9 @@ def _described(name: str, path: Path, commit: str, hashes: FileHashes) -> ModelF
         )
     shapes = {name: entry["shape"] for file in weights for name, entry in _safetensors_header(file).items()}
     origin = path / ORIGIN
-    context = described.get("max_position_embeddings")
+    context = described.get("max_position_embeddings") or (described.get("text_config") or {}).get(
+        "max_position_embeddings"
+    )
     return ModelFacts(
         id=name,
         path=path,

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeGuard
 
 from tunelift.errors import UserError
 
-REMEDY = "Plans and MFU are known for {}. Training itself takes any dense model that transformers knows."
+REMEDY = "Plans and MFU are known for {}. Training itself takes any dense text model that transformers knows."
 
 
 @dataclass(frozen=True)

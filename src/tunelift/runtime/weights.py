@@ -169,7 +169,6 @@ def machine_trouble(out: Path, memory_remedy: str = MEMORY_REMEDY) -> Iterator[N
     Raises:
         MachineError: in their place.
     """
-    import torch
     from safetensors import SafetensorError
 
     try:
@@ -178,7 +177,8 @@ def machine_trouble(out: Path, memory_remedy: str = MEMORY_REMEDY) -> Iterator[N
     except (MemoryError, RuntimeError, SafetensorError) as error:  # torch's own OutOfMemoryError is a RuntimeError.
         words = str(error)
         if is_out_of_memory(error):
-            where = "The GPU" if isinstance(error, torch.OutOfMemoryError) else "The machine"
+            on_cpu = isinstance(error, MemoryError) or CPU_OUT_OF_MEMORY in words
+            where = "The machine" if on_cpu else "The GPU"
             raise MachineError(f"{where} ran out of memory.", remedy=memory_remedy) from error
         if "No space left" in words or free_gib(out) < FULL_DISK_GIB:
             raise disk_error(OSError(28, "No space left on device"), out) from error
@@ -186,11 +186,20 @@ def machine_trouble(out: Path, memory_remedy: str = MEMORY_REMEDY) -> Iterator[N
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or on the CPU."""
+    """Whether memory ran out, on a GPU or on the CPU.
+
+    Outside of PyTorch's own allocator, as for a library's workspace, there is nothing but words to go by. None of these
+    errors spoils the process: what fits can be computed after them.
+    """
     import torch
 
-    words = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in words
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
+
+
+CPU_OUT_OF_MEMORY = "can't allocate memory"
+"""In the words of PyTorch's CPU allocator."""
+OUT_OF_MEMORY = (CPU_OUT_OF_MEMORY, "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+"""The others are the CUDA runtime's and its libraries' (CUBLAS, CUDNN, CUSPARSE)."""
 
 
 FULL_DISK_GIB = 0.01

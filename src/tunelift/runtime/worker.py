@@ -16,15 +16,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tunelift.errors import KINDS, MachineError, TuneliftError
 from tunelift.runtime import console
 from tunelift.runtime.hardware import openmp_environment
-from tunelift.runtime.stopping import raise_if_stopped
+from tunelift.runtime.stopping import Stopped, raise_if_stopped
 
 LOG_TAIL_LINES = 15
+GRACE_SECONDS = 20.0
+"""For a process that has nothing to save to let go of what it holds."""
 
 
 def run_isolated(
@@ -34,6 +37,7 @@ def run_isolated(
     watch: Callable[[], None] | None = None,
     *,
     needs_torch: bool = True,
+    saves_within_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Run `module:function` in a child process and return its result.
 
@@ -43,6 +47,8 @@ def run_isolated(
         log: File that receives the child's output.
         watch: Called about once a second while the child runs.
         needs_torch: Whether the function computes with torch; seconds are saved if not.
+        saves_within_seconds: How long, after SIGTERM, the function may take to save what it has done. A person is told
+            that it is waited for, and a second Ctrl-C or SIGTERM ends the wait.
 
     Raises:
         TuneliftError: what the child raised.
@@ -67,8 +73,12 @@ def run_isolated(
         os.close(descriptor)
         try:
             _wait(child, watch)
+        except Stopped:
+            if saves_within_seconds:
+                console.say("stopping: what is under way is saved first; a second Ctrl-C or SIGTERM ends it at once")
+            raise
         finally:
-            stop_group(child)
+            stop_group(child, saves_within_seconds or GRACE_SECONDS)
         return _result(child, answer, log)
 
 
@@ -118,18 +128,19 @@ def last_lines(path: Path, count: int) -> list[str]:
     return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
 
 
-def stop_group(child: subprocess.Popen[bytes], grace_seconds: float = 20) -> None:
-    """End a child that leads its own process group, and all that it started: politely, then by force."""
-    for number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 10.0)):
-        try:
-            os.killpg(child.pid, number)
-        except (ProcessLookupError, PermissionError):
-            break
-        try:
-            child.wait(timeout=patience)
-        except subprocess.TimeoutExpired:
-            continue
-    child.wait()
+def stop_group(child: subprocess.Popen[bytes], grace_seconds: float = GRACE_SECONDS) -> None:
+    """End a child that leads its own process group, and all that it started: politely, then by force.
+
+    An exception in the meantime, such as that of a second Ctrl-C, ends the patience.
+    """
+    try:
+        with suppress(ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
+            os.killpg(child.pid, signal.SIGTERM)
+            child.wait(timeout=grace_seconds)
+    finally:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
 
 
 def die_with_parent() -> None:

@@ -3,7 +3,9 @@
 from tunelift.stages.train.settings import lora_config, quantization, sft_config, total_steps
 from tunelift.stages.train.stage import train
 
-VERSION = 1
+VERSION = 2
 """Raised when the same input would give another adapter."""
+STEP_SECONDS = 900.0
+"""How long a step may take, with the checkpoint after it, for a signal to be waited out."""
 
-__all__ = ["VERSION", "lora_config", "quantization", "sft_config", "total_steps", "train"]
+__all__ = ["STEP_SECONDS", "VERSION", "lora_config", "quantization", "sft_config", "total_steps", "train"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ def adapter_for(config: TrainConfig, model: Any, tokens: Sequence[int]) -> LoraC
         saved = ends
         console.say(f"train: the model ties its embeddings, so {' and '.join(sorted(ends))} are trained as one matrix")
     _refuse_tied_targets(config, model, embedding, tied)
+    _refuse_idle_exclusions(config, model)
     rows = {name: list(tokens) for name in sorted({embedding} if tied else ends) if name not in saved}
     with explained(config):
         return lora_config(
@@ -60,10 +61,9 @@ def _modules_to_save(config: TrainConfig, model: Any) -> list[str]:
     for one in config.adapter.modules_to_save:
         found = [name for name in modules if name and _matches(name, one)]
         if not found:
-            near = difflib.get_close_matches(one, {name.rsplit(".", 1)[-1] for name in modules}, n=1)
             raise UserError(
                 f"train.adapter.modules_to_save names {one!r}, which the model does not have.",
-                remedy=f"Did you mean {near[0]}?" if near else "Name modules of the model, such as lm_head.",
+                remedy=_did_you_mean(one, modules) or "Name modules of the model, such as lm_head.",
             )
         if any(not part.is_floating_point() for name in found for part in modules[name].parameters()):
             raise UserError(
@@ -90,6 +90,27 @@ def _refuse_tied_targets(config: TrainConfig, model: Any, embedding: str, tied: 
             "would change the head too.",
             remedy="Name it in train.adapter.modules_to_save instead, or new tokens in train.added_tokens.",
         )
+
+
+def _refuse_idle_exclusions(config: TrainConfig, model: Any) -> None:
+    """PEFT takes an exclusion that excludes nothing, such as a misspelt name or a whole block's."""
+    excluded = config.adapter.options.exclude_modules
+    layers = [name for name, module in model.named_modules() if not any(module.children())]
+    if isinstance(excluded, str):
+        if not any(re.fullmatch(excluded, name) for name in layers):
+            raise _idle(f"exclude_modules={excluded!r} matches the whole name of no layer, such as {layers[0]}")
+        return
+    for one in excluded or ():
+        if not any(_matches(name, one) for name in layers):
+            raise _idle(f"exclude_modules names {one!r}, which is no layer of the model", _did_you_mean(one, layers))
+
+
+def _did_you_mean(wanted: str, names: Iterable[str]) -> str:
+    """The nearest of the names' ends of as many parts; empty if none is near."""
+    parts = wanted.count(".") + 1
+    ends = {".".join(name.split(".")[-parts:]) for name in names}
+    near = difflib.get_close_matches(wanted, sorted(ends), n=1)
+    return f"Did you mean {near[0]}?" if near else ""
 
 
 def _matches(name: str, wanted: str) -> bool:
@@ -130,18 +151,26 @@ def _settings_made(config: TrainConfig) -> str:
 
 
 def check_took_hold(config: TrainConfig, model: Any) -> None:
-    """Refuse an option that PEFT took and then applied to nothing.
+    """Refuse a target or an option that PEFT took and then applied to nothing.
 
     Args:
         model: The model with its adapter.
 
     Raises:
-        UserError: a pattern, a layer number or `bias` that touched no module.
+        UserError: a target, a pattern, a layer number or `bias` that touched no module.
     """
     from peft.tuners.lora import LoraLayer
 
     options = config.adapter.options
     names = [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
+    targets = config.adapter.targets
+    for target in () if isinstance(targets, str) else targets:
+        if not any(_matches(name, target) for name in names):
+            nearest = _did_you_mean(target, (name for name, _ in model.get_base_model().named_modules()))
+            raise UserError(
+                f"train.adapter.targets names {target!r}, which no layer with an adapter matches.",
+                remedy=nearest or "Take it out, or correct it.",
+            )
     for field in ("rank_pattern", "alpha_pattern"):
         for key in getattr(options, field):
             if not any(re.match(rf"(.*\.)?({key})$", name) for name in names):
@@ -155,8 +184,8 @@ def check_took_hold(config: TrainConfig, model: Any) -> None:
         raise _idle(f"bias={options.bias} trains nothing: these layers have no bias")
 
 
-def _idle(what: str) -> UserError:
-    return UserError(f"train.adapter.options.{what}.", remedy="Take it out, or correct it.")
+def _idle(what: str, remedy: str = "") -> UserError:
+    return UserError(f"train.adapter.options.{what}.", remedy=remedy or "Take it out, or correct it.")
 
 
 def serving_needs(described: Mapping[str, Any]) -> dict[str, Any]:

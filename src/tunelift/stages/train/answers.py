@@ -99,6 +99,24 @@ def _draw(seed: int, row: str) -> str:
     return sha256(f"{seed}:{row}".encode()).hexdigest()
 
 
+def refuse_without_rows(config: TrainConfig, validation_rows: int) -> None:
+    """Nothing is chosen by, and no answer given to, rows that are not there.
+
+    Raises:
+        UserError: the config asks for it.
+    """
+    wants = [
+        (config.best.by != "last", f"train.best.by={config.best.by} chooses by", "train.best.by to last"),
+        (config.samples.every, f"train.samples.every={config.samples.every} answers", "train.samples.every to null"),
+    ]
+    for wanted, what, otherwise in wants:
+        if wanted and not validation_rows:
+            raise UserError(
+                f"{what} the validation split, and that is empty.",
+                remedy=f"Raise curate.split.validation, or set {otherwise}.",
+            )
+
+
 def ask_for_choice(
     config: TrainConfig, tokenizer: PreTrainedTokenizerFast, dataset: Path, seed: int, stops: Sequence[int]
 ) -> tuple[Measure | None, Asked | None]:
@@ -118,9 +136,9 @@ def ask_for_choice(
 def ask_for_samples(
     config: TrainConfig, tokenizer: PreTrainedTokenizerFast, dataset: Path, seed: int, stops: Sequence[int]
 ) -> Asked | None:
-    """The rows of `train.samples`; none if it is off, or if there is no validation row."""
-    samples, path = config.samples, dataset / "validation.jsonl"
-    if samples.every is None or not path.exists() or not path.stat().st_size:
+    """The rows of `train.samples`; none if it is off."""
+    samples = config.samples
+    if samples.every is None:
         return None
     return ask(
         tokenizer, dataset, rows=samples.rows, max_tokens=samples.max_tokens, scorer=None, seed=seed, stops=stops

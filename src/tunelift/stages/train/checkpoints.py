@@ -73,9 +73,9 @@ def whole(folder: Path) -> list[Path]:
     return sorted(found, key=step_of, reverse=True)
 
 
-def newest(folder: Path) -> Path | None:
-    """The complete checkpoint of the latest step."""
-    return next(iter(whole(folder)), None)
+def newest(folder: Path, up_to: int | None = None) -> Path | None:
+    """The complete checkpoint of the latest step, or of the latest up to one."""
+    return next((one for one in whole(folder) if up_to is None or step_of(one) <= up_to), None)
 
 
 def resumable(folder: Path, best_as_of: Callable[[int], int | None]) -> Path | None:
@@ -92,10 +92,18 @@ def resumable(folder: Path, best_as_of: Callable[[int], int | None]) -> Path | N
     return next((one for one in found if best_as_of(step_of(one)) in {None, *steps}), None)
 
 
-def rotate(folder: Path, keep: int, best: int | None) -> None:
-    """Delete all but the newest `keep` checkpoints and the best one. Call it when the newest is marked complete."""
-    older = sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True)[keep:]
-    for checkpoint in older:
-        if step_of(checkpoint) != best:
+def rotate(folder: Path, keep: int, *, best: int | None, sound_step: int) -> None:
+    """Delete what is not needed any more. Call it when the newest is marked complete.
+
+    Args:
+        folder: Holds the checkpoints.
+        keep: How many of the newest stay.
+        best: The best step, if steps are chosen among; its checkpoint stays.
+        sound_step: The newest checkpoint up to this step stays, since newer ones may turn out to be of no use.
+    """
+    newest_first = sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True)
+    sound = next((checkpoint for checkpoint in newest_first if step_of(checkpoint) <= sound_step), None)
+    for checkpoint in newest_first[keep:]:
+        if checkpoint != sound and step_of(checkpoint) != best:
             (checkpoint / MARKER).unlink(missing_ok=True)  # First: half deleted, it must not pass for whole.
             shutil.rmtree(checkpoint)

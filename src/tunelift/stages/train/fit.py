@@ -79,14 +79,23 @@ def fit(
         console.say(f"train: goes on after step {done} of {steps}")
     with casting_by_autocast_alone(trainer.model):
         micro = probe.settle(trainer, out, probe=bool(resolved("memory_probe", config.memory_probe)))
-        over = _best(lines, trainer.measure, config, done).patience_is_over(config.best)
-        if done < steps and not over:  # The Trainer would take one step more.
-            with console.progress("train", total=steps, unit="steps", done=done, lean=True) as bar:
-                meter = _meter(trainer, model, device)
-                notes = journal.Journal(metrics, lines, bar, trainer, config, started - earlier, device, meter)
-                trainer.add_callback(notes)
-                if samples and config.samples.every:
-                    trainer.add_callback(Samples(out / SAMPLES, samples, config.samples.every, trainer))
+        with console.progress("train", total=steps, unit="steps", done=done, lean=True) as bar:
+            meter = _meter(trainer, model, device)
+            notes = journal.Journal(metrics, lines, bar, trainer, config, started - earlier, device, meter)
+            trainer.add_callback(notes)
+            answers = None
+            if samples and config.samples.every:
+                answers = Samples(out / SAMPLES, samples, config.samples.every, trainer)
+                trainer.add_callback(answers)
+            if checkpoint:
+                trainer.stand_at(checkpoint)
+                if notes.owes_evaluation(done):
+                    trainer.evaluate()
+            over = _best(lines, trainer.measure, config, done).patience_is_over(config.best)
+            ended = done >= steps or over
+            if checkpoint and answers:
+                answers.catch_up(done, ended=ended)
+            if not ended:  # The Trainer would take one step more.
                 with notes.heeding_signals():
                     _train(trainer, checkpoint, out, micro, lines)
     return _outcome(trainer, config, lines, folder, steps, micro)
@@ -101,7 +110,7 @@ def _train(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except health.BadStep as bad:
         told = bad
-        failed, cause = (lambda: health.tell(trainer, told, out, lines, _kept(out))), bad
+        failed, cause = (lambda: health.tell(trainer, told, out, lines, _kept(out, told.sound_step))), bad
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -112,8 +121,8 @@ def _train(
         raise failed() from cause
 
 
-def _kept(out: Path) -> int | None:
-    newest = checkpoints.newest(out / "checkpoints")
+def _kept(out: Path, up_to: int | None = None) -> int | None:
+    newest = checkpoints.newest(out / "checkpoints", up_to)
     return checkpoints.step_of(newest) if newest else None
 
 

@@ -29,9 +29,11 @@ HISTORY_STEPS = 50
 class BadStep(Exception):
     """A step after which going on makes no sense."""
 
-    def __init__(self, what: str, *, remedy: str, **numbers: float) -> None:
+    def __init__(self, what: str, *, remedy: str, sound_step: int | None = None, **numbers: float) -> None:
         super().__init__(what)
         self.what, self.remedy, self.numbers = what, remedy, numbers
+        self.sound_step = sound_step
+        """The last step before things went wrong; None if that is the last one taken."""
 
 
 class LossWatch:
@@ -51,6 +53,8 @@ class LossWatch:
         self.smoothed = 0.0
         self.lowest = math.inf
         self.steps = self.steps_above = 0
+        self.sound_step = 0
+        """The last step whose weights are known to have given a loss that was not too high, smoothed or not."""
         self._sum = self._beginning = 0.0
         for loss in losses:
             self.see(loss)
@@ -64,6 +68,8 @@ class LossWatch:
         self.smoothed = self._sum / (1 - SMOOTHING**self.steps)
         self.lowest = min(self.lowest, self.smoothed)
         self.steps_above = self.steps_above + 1 if self.smoothed > self.limit else 0
+        if max(loss, self.smoothed) <= self.limit:
+            self.sound_step = self.steps - 1  # A step's loss is that of the weights before it.
         return self.smoothed
 
     @property
@@ -93,7 +99,7 @@ def tell(
         bad: What went wrong.
         out: The output folder.
         lines: Of metrics.jsonl.
-        kept: The step of the newest whole checkpoint.
+        kept: The step of the newest whole checkpoint from before things went wrong.
     """
     step = int(bad.numbers.pop("step", trainer.state.global_step + 1))
     numbers = trainer.order.rows_of_step(step)
@@ -125,5 +131,5 @@ def tell(
         f"{bad.what} Its rows: {', '.join(ids[:SHOWN_IDS])}{more}.",
         where=str(path),
         remedy=f"{bad.remedy} The file has each row's loss, the highest first. {left}; other settings or data start "
-        "anew, the same ones go on from it and most likely come to the same step.",
+        "anew, the same ones go on from the newest checkpoint and most likely come to the same step.",
     )

@@ -100,7 +100,6 @@ class Journal(TrainerCallback):
         self.started, self.device, self.meter = started, device, meter
         self.watch = LossWatch(config.max_loss_ratio, (line["loss"] for line in lines if "loss" in line))
         self.step_started = time.monotonic()
-        self.stopping = False
 
     def best(self, as_of: int | None = None) -> Standing:
         """How the evaluations up to a step, or all of them, stand."""
@@ -117,10 +116,14 @@ class Journal(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Evaluate at the end as well; on a signal, write a checkpoint and stop."""
-        due = control.should_evaluate or state.global_step >= state.max_steps
-        control.should_evaluate = due and bool(self.trainer.eval_rows)
-        if self.stopping:
-            control.should_save = control.should_training_stop = True
+        control.should_evaluate = self.owes_evaluation(state.global_step)
+        self.trainer.end_if_stopping()
+
+    def owes_evaluation(self, step: int) -> bool:
+        """Whether that step is to be evaluated and was not, which a signal may have cut short."""
+        due = step % self.config.eval_steps == 0 or step >= self.trainer.args.max_steps
+        done = any("eval_loss" in line and line["step"] == step for line in self.lines)
+        return due and bool(self.trainer.eval_rows) and not done
 
     def on_log(
         self,
@@ -148,6 +151,7 @@ class Journal(TrainerCallback):
                 f"The loss has exploded: smoothed, it is {self.watch.smoothed:.3g} at step {state.global_step}, was "
                 f"{self.watch.lowest:.3g} at its lowest and above {self.watch.limit:.3g} for {PATIENCE_STEPS} steps.",
                 remedy="Lower train.learning_rate, or raise train.warmup_ratio; train.max_loss_ratio sets the limit.",
+                sound_step=self.watch.sound_step,
                 step=state.global_step,
                 loss=logs["loss"],
                 grad_norm=logs["grad_norm"],
@@ -191,7 +195,9 @@ class Journal(TrainerCallback):
         with self.path.open("rb") as file:
             os.fsync(file.fileno())  # The checkpoint goes with the metrics up to it.
         checkpoints.mark_complete(checkpoints.at(folder, state.global_step))
-        checkpoints.rotate(folder, self.config.keep_checkpoints, self.best().step)
+        checkpoints.rotate(
+            folder, self.config.keep_checkpoints, best=self.best().step, sound_step=self.watch.sound_step
+        )
 
     def _write(self, state: TrainerState, values: dict[str, float]) -> None:
         line = {"step": state.global_step, "epoch": round(state.epoch or 0, 4), **values}
@@ -201,20 +207,24 @@ class Journal(TrainerCallback):
 
     @contextmanager
     def heeding_signals(self) -> Iterator[None]:
-        """On SIGTERM finish the step, write a checkpoint, and end as SIGTERM ends a process."""
+        """On SIGTERM finish the step, write a checkpoint, and end as SIGTERM ends a process.
+
+        What is done between steps breaks off; a resume makes up for it.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        trainer = self.trainer
 
         def stop(number: int, frame: Any) -> None:
-            self.stopping = True
+            trainer.stopping = True
 
         before = signal.signal(signal.SIGTERM, stop)
         try:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
-        if self.stopping:
+        if trainer.stopping:
             os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,6 @@ class Samples(TrainerCallback):
     def __init__(self, path: Path, asked: Asked, every: int, trainer: SupervisedTrainer) -> None:
         self.path, self.asked, self.every, self.trainer = path, asked, every, trainer
         self.base: dict[str, str] = {line["id"]: line["base_output"] for line in journal.read(path)}
-        self.seconds = 0.0
 
     def on_log(
         self,
@@ -47,31 +45,43 @@ class Samples(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Answer, if it is time."""
-        if "loss" in (logs or {}) and (state.global_step % self.every == 0 or state.global_step >= state.max_steps):
+        if "loss" in (logs or {}) and state.global_step % self.every == 0:
             self.take(state.global_step)
 
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Answer, unless it was done or a signal ended training."""
+        self.catch_up(state.global_step, ended=True)
+
+    def catch_up(self, step: int, *, ended: bool) -> None:
+        """Answer after a step if it is due, or `ended` training, and was not done to its end."""
+        taken = {line["id"] for line in journal.read(self.path) if line["step"] == step}
+        if (ended or step % self.every == 0) and taken != {item.id for item in self.asked.task.items}:
+            journal.cut_back(self.path, step - 1)
+            self.take(step)
+
     def take(self, step: int) -> None:
-        """Answer now."""
-        started = time.monotonic()
-        items = self.asked.task.items
-        if any(item.id not in self.base for item in items):
-            with self.trainer.model.disable_adapter():
-                outputs = self.asked.answers(self.trainer)
-            self.base = {item.id: output for item, output in zip(items, outputs, strict=True)}
-        for item, output in zip(items, self.asked.answers(self.trainer), strict=True):
-            line = {
-                "step": step,
-                "id": item.id,
-                "prompt": list(item.prompt),
-                "expected": item.accepted[0],
-                "base_output": self.base[item.id],
-                "output": output,
-            }
-            journal.append(self.path, line)
-            console.say(f"train: step {step}, {item.id}: {plain(item.question)}")
-            console.say(f"    base   {plain(self.base[item.id])}")
-            console.say(f"    tuned  {plain(output)}")
-        self.seconds += time.monotonic() - started
+        """Answer now, unless a stop cuts it short."""
+        with self.trainer.cut_short_by_a_stop():
+            items = self.asked.task.items
+            if any(item.id not in self.base for item in items):
+                with self.trainer.model.disable_adapter():
+                    outputs = self.asked.answers(self.trainer)
+                self.base = {item.id: output for item, output in zip(items, outputs, strict=True)}
+            for item, output in zip(items, self.asked.answers(self.trainer), strict=True):
+                line = {
+                    "step": step,
+                    "id": item.id,
+                    "prompt": list(item.prompt),
+                    "expected": item.accepted[0],
+                    "base_output": self.base[item.id],
+                    "output": output,
+                }
+                journal.append(self.path, line)
+                console.say(f"train: step {step}, {item.id}: {plain(item.question)}")
+                console.say(f"    base   {plain(self.base[item.id])}")
+                console.say(f"    tuned  {plain(output)}")
 
 
 def plain(text: str) -> str:

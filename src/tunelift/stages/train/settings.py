@@ -58,7 +58,7 @@ def sft_config(config: TrainConfig, *, device: Device, steps: int, seed: int, ch
         gradient_accumulation_steps=config.global_batch_size // micro,
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.schedule,
-        warmup_steps=math.ceil(config.warmup_ratio * steps),
+        warmup_steps=warmup_steps(config, steps),
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         optim=config.optimizer,
@@ -82,6 +82,15 @@ def sft_config(config: TrainConfig, *, device: Device, steps: int, seed: int, ch
         disable_tqdm=True,
         dataloader_pin_memory=device == "cuda",
     )
+
+
+def warmup_steps(config: TrainConfig, steps: int) -> int:
+    """Steps over which the learning rate rises, from 0: none where the ratio makes less than one.
+
+    The first of them moves nothing, and in a run of a few steps it would be much of the training.
+    """
+    rising = config.warmup_ratio * steps
+    return math.ceil(rising) if rising >= 1 else 0
 
 
 def precision(config: TrainConfig) -> Precision:

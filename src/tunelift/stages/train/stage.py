@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from tunelift.artifacts.records import file_sha256
 from tunelift.config.schema import TrainConfig
-from tunelift.errors import UserError
 from tunelift.runtime.attention import by_row
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import Row, read_encoded
@@ -20,7 +19,7 @@ from tunelift.runtime.vocabulary import add_tokens, fit_embeddings, start_embedd
 from tunelift.runtime.weights import Device, load_base, machine_trouble, one_gpu, peak_memory_gib
 from tunelift.stages.train import checkpoints, preflight
 from tunelift.stages.train.adapters import adapter_for, check_took_hold, explained, serving_needs
-from tunelift.stages.train.answers import ask_for_choice, ask_for_samples
+from tunelift.stages.train.answers import ask_for_choice, ask_for_samples, refuse_without_rows
 from tunelift.stages.train.fit import Outcome, fit
 from tunelift.stages.train.packing import padded_if_rows_mix
 from tunelift.stages.train.settings import packing, precision, resolved, sft_config, total_steps
@@ -82,13 +81,9 @@ def train(
         preflight.show(found)
         tokenizer.pad_token = found["padding"]
         ends = found["end_of_turn"]["ids"]
+        refuse_without_rows(config, len(eval_rows))
         measure, asked = ask_for_choice(config, tokenizer, dataset, seed, ends)
         samples = ask_for_samples(config, tokenizer, dataset, seed, ends)
-        if measure and not eval_rows:
-            raise UserError(
-                f"train.best.by={config.best.by} chooses by the validation split, and that is empty.",
-                remedy="Raise curate.split.validation, or set train.best.by to last.",
-            )
         settings = sft_config(
             config, device=device, steps=total_steps(config, len(rows)), seed=seed, checkpoints=out / "checkpoints"
         )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerState
 from trl import SFTConfig, SFTTrainer
 
 from tunelift.runtime.encoded import Row, collate
@@ -19,6 +21,10 @@ from tunelift.stages.train.best import Measure
 from tunelift.stages.train.health import BadStep
 from tunelift.stages.train.order import Positions, RandomOrder
 from tunelift.stages.train.packing import computed_positions, pack, row_lengths
+
+
+class _CutShort(Exception):
+    """A stop came while something was done that can be done again."""
 
 
 class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
@@ -34,6 +40,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
     """
 
     loss_is_scaled_for_ga = True
+    control: Any
 
     def __init__(
         self,
@@ -56,6 +63,8 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
         self.order = RandomOrder([len(row) for row in rows], batch, args.seed)
         self.asked, self.measure, self.packing = asked, measure, packing
+        self.stopping = False
+        """A signal came: no more than the step under way and a checkpoint of it is wanted."""
         self.step_tokens = 0
         self.step_positions = Positions(0, 0)
         self.step_lengths: list[int] = []
@@ -147,13 +156,48 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
             found[number] = loss if math.isfinite(loss) else None
         return found
 
-    @torch.no_grad()
+    @contextmanager
+    def cut_short_by_a_stop(self) -> Iterator[None]:
+        """What is done in here breaks off at its next forward pass once `stopping` is set."""
+
+        def check(*_: Any) -> None:
+            if self.stopping:
+                raise _CutShort
+
+        # Every forward pass goes through it, whether the model is called bare, with its adapter or by `generate`.
+        hook = self.model.get_input_embeddings().register_forward_pre_hook(check)
+        try:
+            with suppress(_CutShort):
+                yield
+        finally:
+            hook.remove()
+            self.end_if_stopping()
+
+    def end_if_stopping(self) -> None:
+        """Between two steps: have a checkpoint written and training end, if a signal came."""
+        if self.stopping:
+            self.control.should_save = self.control.should_training_stop = True
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Mean loss per supervised token, and the share of them that the model would have written, on `eval_rows`.
 
-        Where steps are chosen by a scorer, its mean over the answers to `asked` as well.
+        Where steps are chosen by a scorer, its mean over the answers to `asked` as well. Nothing if a stop cuts it
+        short.
         """
         self.model.eval()
+        metrics: dict[str, float] = {}
+        # Once training has begun the model brings its own autocast; before, at a resume, it does not.
+        with self.cut_short_by_a_stop(), torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
+            metrics = self._measured()
+        if metrics:
+            self.log(dict(metrics))
+        self.model.train()
+        if metrics:
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    @torch.no_grad()
+    def _measured(self) -> dict[str, float]:
         loss, right, tokens = 0.0, 0, 0
         size = self.args.per_device_train_batch_size
         for start in range(0, len(self.eval_rows), size):
@@ -165,10 +209,12 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         metrics = {"eval_loss": loss / tokens, "eval_accuracy": right / tokens}
         if self.asked and self.measure:
             metrics[self.measure.key] = self.asked.mean_score(self)
-        self.log(dict(metrics))
-        self.model.train()
-        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def stand_at(self, checkpoint: Path) -> None:
+        """Be as after a checkpoint's step, to make up for what a signal cut short there; training loads it anew."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: a checkpoint is no publication."""
