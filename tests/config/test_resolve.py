@@ -134,6 +134,19 @@ def test_flash_attention_is_taken_where_it_is_installed_and_the_card_takes_it(ch
     assert resolve(config(), replace(GPU, **changes)).config.train.attention == attention
 
 
+def test_flash_attention_is_neither_chosen_nor_taken_in_fp32() -> None:
+    ampere = replace(GPU, flash_attention=True, capability=8.6)
+    train = resolve(config(train={"precision": "fp32"}), ampere).config.train
+    assert (train.attention, train.packing) == ("sdpa", False)
+    asked = config(train={"attention": "flash_attention_2", "precision": "fp32"})
+    with pytest.raises(UserError, match="takes bf16 only") as caught:
+        resolve(asked, ampere)
+    assert "train.attention to auto" in caught.value.remedy
+    turing = replace(GPU, flash_attention=True, capability=7.5, native_bf16=False)
+    with pytest.raises(UserError, match=r"train\.precision is fp32"):
+        resolve(config(train={"attention": "flash_attention_2"}), turing)
+
+
 def test_fused_kernels_are_taken_where_they_are_installed() -> None:
     assert resolve(config(), replace(GPU, kernels=True)).config.train.kernels == "hub"
     assert resolve(config(), GPU).config.train.kernels == "none"

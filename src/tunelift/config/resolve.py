@@ -19,7 +19,7 @@ ENOUGH_ROWS = 4
 """Nothing is recomputed when so many rows fit without."""
 LONGEST_EAGER = 512
 FLASH_CAPABILITY = 8.0
-"""FlashAttention 2 runs on Ampere and later (its README)."""
+"""FlashAttention 2 runs on Ampere and later, in fp16 and bf16 (its README)."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,11 @@ def resolve(config: Config, facts: Facts) -> Resolved:
     why_precision = (
         f"this {facts.device} multiplies bf16 in hardware" if native else "bf16 would be emulated here, slowly"
     )
+    precision = choose("train.precision", train.precision, "bf16" if native else "fp32", why_precision)
+    _check_attention(train.attention, precision)
     chosen = {
-        "precision": choose("train.precision", train.precision, "bf16" if native else "fp32", why_precision),
-        "attention": choose("train.attention", train.attention, *_attention(train.max_length, facts)),
+        "precision": precision,
+        "attention": choose("train.attention", train.attention, *_attention(train.max_length, precision, facts)),
         "kernels": choose("train.kernels", train.kernels, *_kernels(facts)),
     }
     sizes = _gpu_sizes(train.model_copy(update=chosen), facts) if on_gpu else _cpu_sizes(train)
@@ -130,10 +132,19 @@ def resolve(config: Config, facts: Facts) -> Resolved:
     return Resolved(config.model_copy(update=sections), tuple(choices))
 
 
-def _attention(max_length: int, facts: Facts) -> tuple[str, str]:
+def _check_attention(attention: str, precision: str) -> None:
+    if attention == "flash_attention_2" and precision == "fp32":
+        raise UserError(
+            "train.attention=flash_attention_2 takes bf16 only, and train.precision is fp32.",
+            remedy="Set train.attention to auto, or on an Ampere or later GPU train.precision to bf16.",
+        )
+
+
+def _attention(max_length: int, precision: str, facts: Facts) -> tuple[str, str]:
     if facts.device == "cpu" and max_length <= LONGEST_EAGER:
         return "eager", f"on a CPU the faster one for rows of up to {LONGEST_EAGER} tokens"
-    if facts.device == "cuda" and facts.flash_attention and facts.capability >= FLASH_CAPABILITY:
+    takes_it = facts.capability >= FLASH_CAPABILITY and precision == "bf16"
+    if facts.device == "cuda" and facts.flash_attention and takes_it:
         return "flash_attention_2", "flash-attn is installed; rows of unlike length need no mask"
     return "sdpa", "PyTorch's own fused attention"
 
