@@ -14,7 +14,7 @@ from tunelift.config.resolve import resolve
 from tunelift.config.schema import Config, TrainConfig
 from tunelift.errors import UserError
 from tunelift.facts import facts_for
-from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline
+from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline, find_dataset
 from tunelift.runs import RUNS
 from tunelift.runtime import gpus, hardware
 from tunelift.runtime.forecast import Forecast, Tokens, forecast, speed_of
@@ -40,6 +40,8 @@ class Assumptions:
     """Share of the card's peak; None: as published."""
     price: float | None = None
     """Of an hour, in any currency."""
+    tokens: int | None = None
+    """Of the training split; None: as counted in the data set, if that is made."""
 
 
 def describe(run: Pipeline, assumed: Assumptions) -> str:
@@ -82,6 +84,7 @@ def describe_on(config: Config, gpu: str | None, assumed: Assumptions) -> str:
     machine = _machine(card) if gpu and card else hardware.detect()
     shape, note = _shape(config)
     resolved = resolve(config, facts_for(machine, shape.context, shape))
+    data = _data(resolved.config, assumed, None if note else locate_config(config.model))
     lines = [
         f"model    {config.model.id}: {shape.family}, {shape.parameters:,} parameters{note}",
         f"machine  {machine.name}, {machine.memory_gib:.1f} GiB ({machine.device})",
@@ -90,7 +93,7 @@ def describe_on(config: Config, gpu: str | None, assumed: Assumptions) -> str:
         "chosen for you",
         *(f"  {choice.field} = {choice.value}: {choice.why}" for choice in resolved.choices),
         "",
-        *_forecast_lines(resolved.config, shape, machine, card, assumed, None),
+        *_forecast_lines(resolved.config, shape, machine, card, assumed, data),
     ]
     return "\n".join(lines)
 
@@ -143,9 +146,28 @@ def _own_memory(run: Pipeline, machine: hardware.Hardware, assumed: Assumptions)
         shape = read_shape(run.base.path)
     except UserError as error:
         return ["memory", f"  not planned: {error.message}"]
-    dataset = run.store.find(run.curate_plan())
-    data = _training_tokens(dataset) if dataset else None
+    data = _data(run.config, assumed, run.base.path)
     return _forecast_lines(run.config, shape, machine, gpus.recognize(machine), assumed, data)
+
+
+def _data(config: Config, assumed: Assumptions, model: Path | None) -> Tokens | str:
+    """What is trained on, or why that is not known.
+
+    Args:
+        config: With the training section resolved.
+        assumed: Its tokens come first; rows are then taken to be full, and all of each supervised.
+        model: The base's folder; None if there is none here.
+    """
+    if assumed.tokens:
+        return Tokens(max(1, round(assumed.tokens / config.train.max_length)), assumed.tokens, assumed.tokens)
+    if model is None or not any(model.glob("tokenizer*")):
+        return "unknown, as the data set is found by the model's tokenizer, which is not here; --tokens takes a number"
+    try:
+        dataset = find_dataset(config, model)
+    except UserError as error:
+        return f"unknown, as the data set cannot be looked up: {error.message} --tokens takes a number"
+    found = _training_tokens(dataset) if dataset else None
+    return found or "known once the data set is made (tunelift curate); until then --tokens takes a number"
 
 
 def _training_tokens(dataset: Artifact) -> Tokens | None:
@@ -159,20 +181,21 @@ def _forecast_lines(
     machine: hardware.Hardware,
     card: gpus.Gpu | None,
     assumed: Assumptions,
-    data: Tokens | None,
+    data: Tokens | str,
 ) -> list[str]:
     tflops = speed_of(card, str(config.train.precision))
+    known, why_not = (None, data) if isinstance(data, str) else (data, "")
     plan = forecast(
         shape,
         config.train,
         memory_gib=machine.memory_gib,
         tflops=tflops,
         mfu=assumed.mfu,
-        data=data,
+        data=known,
         device=machine.device,
     )
     lines = ["memory while training", *_indented(memory_lines(plan))]
-    lines += ["", "time", *_indented(time_lines(plan, assumed.mfu, assumed.price))]
+    lines += ["", "time", *_indented(time_lines(plan, assumed.mfu, assumed.price, why_not))]
     if machine.device == "cuda":
         adapter = config.train.adapter
         fits = serving_fits(shape, config.engine, machine.memory_gib, rank=adapter.rank, targets=adapter.targets)

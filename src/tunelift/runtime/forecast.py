@@ -7,15 +7,16 @@ from typing import Literal
 
 from tunelift.config.adapter import LoraOptions
 from tunelift.config.schema import TrainConfig
-from tunelift.runtime.flops import training_flops
+from tunelift.runtime.flops import StepFlops, training_flops
 from tunelift.runtime.gpus import Gpu
 from tunelift.runtime.memory import Peak, Training, largest_length, largest_rows, peak, training
 from tunelift.runtime.shape import ModelShape
 
 PUBLISHED_MFU: dict[Literal["qlora", "lora"], float] = {"lora": 0.41, "qlora": 0.32}
 """What others reach with fused kernels, the default of `--mfu`. LoRA: NeMo AutoModel, Llama-3-8B in bf16 on one H100,
-402 of 989 TFLOP/s (its performance summary). QLoRA: that times 2,413 / 3,083, the tokens per second of the two in
-torchtune's README (Llama-3.1-8B on an RTX 4090). Measure yours: the live line of `tunelift train` shows it."""
+402 of 989 TFLOP/s (its performance summary, which tells of no recomputation). QLoRA: that times 2,413 / 3,083, the
+tokens per second of the two in torchtune's README (Llama-3.1-8B on an RTX 4090). Measure yours: the live line of
+`tunelift train` shows it."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,14 @@ class Forecast:
     """The largest micro-batch of `train.max_length` that fits."""
     largest_length: int
     """The longest rows that fit at this micro-batch."""
+    mfu: float
+    """Share of the card's peak that is counted on."""
     tokens_per_second: float | None
     """None where the card's speed is not known."""
     seconds: float | None
     """Of the whole training; None where the data set is not made yet, or the speed is not known."""
+    fused: bool = False
+    """Fused kernels are used, as they were where `PUBLISHED_MFU` was measured."""
     not_counted: tuple[str, ...] = ()
     """Settings that take memory which is in no term."""
 
@@ -77,12 +82,15 @@ def forecast(
         config: The section.
         memory_gib: The device's memory.
         tflops: Its peak, in 1e12 FLOP/s; None if it is not known.
-        mfu: Share of the peak that training reaches; `PUBLISHED_MFU` by default.
+        mfu: Share of the peak that training reaches with these settings; from `PUBLISHED_MFU` by default.
         data: The training split; without it every position counts as supervised and rows as full.
         device: What it runs on.
     """
     run = training(config, device=device, supervised_share=data.share if data else 1.0)
-    speed = None if tflops is None else _tokens_per_second(shape, config, run, tflops, mfu, data)
+    length, flops = _mean_row(shape, config, run, data)
+    # MFU counts model FLOPs alone: who computes more than those at the same speed has a lower one.
+    share = mfu or PUBLISHED_MFU[run.kind] * flops.model / flops.hardware
+    speed = None if tflops is None else share * tflops * 1e12 / flops.model * length
     seconds = None if speed is None or data is None else _tokens(config, data) / speed
     return Forecast(
         run=run,
@@ -90,8 +98,10 @@ def forecast(
         memory_gib=memory_gib,
         largest_rows=largest_rows(shape, run, memory_gib),
         largest_length=largest_length(shape, run, memory_gib),
+        mfu=share,
         tokens_per_second=speed,
         seconds=seconds,
+        fused=config.kernels == "hub",
         not_counted=not_counted(config),
     )
 
@@ -108,15 +118,12 @@ def not_counted(config: TrainConfig) -> tuple[str, ...]:
     return tuple(name for name, there in found.items() if there)
 
 
-def _tokens_per_second(
-    shape: ModelShape, config: TrainConfig, run: Training, tflops: float, mfu: float | None, data: Tokens | None
-) -> float:
-    """Rows of the data's mean length (attention's part is a little more where lengths differ)."""
+def _mean_row(shape: ModelShape, config: TrainConfig, run: Training, data: Tokens | None) -> tuple[int, StepFlops]:
+    """Tokens and FLOPs of a row of the data's mean length (attention's part is a little more where lengths differ)."""
     length = max(1, round(data.tokens / data.rows)) if data else config.max_length
     scored = round(length * (data.share if data else 1.0))
     adapters = shape.lora_parameters(run.rank, run.targets)
-    model_flops = training_flops(shape, [length], scored, adapters).model
-    return (mfu or PUBLISHED_MFU[run.kind]) * tflops * 1e12 / model_flops * length
+    return length, training_flops(shape, [length], scored, adapters, checkpointing=run.checkpointing)
 
 
 def _tokens(config: TrainConfig, data: Tokens) -> float:

@@ -45,18 +45,32 @@ def _limits(plan: Forecast) -> str:
     )
 
 
-def time_lines(plan: Forecast, mfu: float | None, price: float | None) -> list[str]:
-    """Tokens per second, time and cost, and what they rest on."""
-    assumed = mfu or PUBLISHED_MFU[plan.run.kind]
-    source = "as given" if mfu else "as published with fused kernels; --mfu takes your own"
+def time_lines(plan: Forecast, mfu: float | None, price: float | None, no_data: str = "unknown") -> list[str]:
+    """Tokens per second, time and cost, and what they rest on.
+
+    Args:
+        plan: Made with the same `mfu`.
+        mfu: As given.
+        price: Of an hour.
+        no_data: What to say of time and cost where the plan does not know what is trained on.
+    """
     if plan.tokens_per_second is None:
         return ["time and cost: unknown, as the speed of this device is"]
-    speed = f"{plan.tokens_per_second:,.0f} tokens/s at an MFU of {assumed:.0%} ({source})"
+    source = "as given" if mfu else _published(plan)
+    speed = f"{plan.tokens_per_second:,.0f} tokens/s at an MFU of {plan.mfu:.0%} ({source})"
     if plan.seconds is None:
-        return [speed, "time and cost: known once the data set is made (tunelift curate)"]
+        return [speed, f"time and cost: {no_data}"]
     cost = plan.cost(price)
     paid = "unknown; --price takes what an hour costs" if cost is None else f"{cost:,.2f}"
     return [speed, f"time {_duration(plan.seconds)}, cost {paid}"]
+
+
+def _published(plan: Forecast) -> str:
+    """Where the MFU is from, and how this run differs from that one."""
+    published = f"{PUBLISHED_MFU[plan.run.kind]:.0%} " if plan.run.checkpointing else ""
+    less = ", less the forward pass that is computed again" if plan.run.checkpointing else ""
+    kernels = "with fused kernels" if plan.fused else "with fused kernels, which are not used here: rather less"
+    return f"{published}as published {kernels}{less}; --mfu takes your own"
 
 
 def _duration(seconds: float) -> str:
