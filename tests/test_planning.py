@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunelift.cli import main
+from tunelift.runtime.shape import read_shape
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RECIPE = str(CONFIGS / "llama3.1-8b-qlora.yaml")
@@ -98,3 +99,18 @@ def test_tokens_are_taken_before_there_is_a_data_set(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         main(["plan", RECIPE, "--tokens", "0"])
     assert "at least 1" in capsys.readouterr().err
+
+
+def test_disk_holds_what_is_trained_whole(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunelift.pipeline import open_run
+    from tunelift.planning import disk_needed_gib
+
+    monkeypatch.chdir(project)
+    plain, whole, ranks = (
+        open_run(Path("config.yaml"), [f"train.adapter.{change}"])
+        for change in ("rank=4", "modules_to_save=[embed_tokens]", "options.rank_pattern={q_proj: 64}")
+    )
+    grown = (disk_needed_gib(whole) - disk_needed_gib(plain)) * 2**30
+    embedding = 4 * read_shape(Path("model")).embedding_parameters
+    assert grown == pytest.approx(embedding * (1 + 3 * 3)), "the adapter, and three checkpoints with Adam's moments"
+    assert disk_needed_gib(ranks) > disk_needed_gib(plain)

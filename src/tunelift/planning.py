@@ -13,12 +13,13 @@ from tunelift.config.evaluation import NOISE_ARM
 from tunelift.config.resolve import resolve
 from tunelift.config.schema import Config, TrainConfig
 from tunelift.errors import UserError
-from tunelift.facts import facts_for
+from tunelift.facts import facts_for, shape_if_known
 from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline, find_dataset
 from tunelift.runs import RUNS
 from tunelift.runtime import gpus, hardware
 from tunelift.runtime.forecast import Forecast, Tokens, forecast, speed_of
 from tunelift.runtime.forecast_text import memory_lines, serving_lines, time_lines
+from tunelift.runtime.memory import trained_tensors, training
 from tunelift.runtime.modeling import locate_config
 from tunelift.runtime.published import published_shape
 from tunelift.runtime.serving import serving_fits
@@ -29,7 +30,7 @@ from tunelift.tasks.task import Task
 
 BYTES_BF16, BYTES_FP32 = 2, 4
 ADAM_COPIES = 3
-"""A checkpoint holds the fp32 adapter and Adam's two moments."""
+"""A checkpoint holds in fp32 all that is trained, and Adam's two moments."""
 
 
 @dataclass(frozen=True)
@@ -261,10 +262,18 @@ def stages(run: Pipeline) -> dict[str, Artifact | None]:
 def disk_needed_gib(run: Pipeline) -> float:
     """Upper bound of what the stages write: the merged model, the adapter, and the checkpoints on the way."""
     train = run.config.train
-    adapter_bytes = run.base.linear_dims * train.adapter.rank * BYTES_FP32
+    adapter_bytes = _trained_parameters(run) * BYTES_FP32
     # One more is written before the oldest is deleted; the best one is kept beside the newest.
     checkpoints = train.keep_checkpoints + 1 + (train.best.by != "last")
     return (run.base.parameters * BYTES_BF16 + adapter_bytes * (1 + ADAM_COPIES * checkpoints)) / 2**30
+
+
+def _trained_parameters(run: Pipeline) -> int:
+    """All that is trained; where the shape is not known, an adapter on every linear layer."""
+    train, shape = run.config.train, shape_if_known(run.base.path)
+    if shape is None:
+        return run.base.linear_dims * train.adapter.rank
+    return sum(trained_tensors(training(train, device="cpu"), shape))
 
 
 def locations(run: Pipeline) -> dict[str, str | None]:

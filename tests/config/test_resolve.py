@@ -117,6 +117,11 @@ def test_a_gpu_recomputes_only_where_few_rows_fit_and_takes_the_rows_that_do(fac
     assert (train.gradient_checkpointing, train.micro_batch_size) == (recompute, micro)
 
 
+def test_no_size_is_chosen_from_a_plan_that_does_not_count_all() -> None:
+    train = resolve(config(), replace(GPU, rows_that_fit=lambda _: None)).config.train
+    assert (train.gradient_checkpointing, train.micro_batch_size) == (True, 4)
+
+
 def test_a_recomputation_that_is_set_decides_which_rows_fit() -> None:
     train = resolve(config(train={"gradient_checkpointing": False}), planned(2, 16)).config.train
     assert train.micro_batch_size == 2

@@ -14,7 +14,7 @@ LARGEST_CPU_MICRO_BATCH = 8
 LARGEST_GPU_MICRO_BATCH = 8
 """With rows of a thousand tokens, more makes a GPU no faster."""
 UNPLANNED_GPU_MICRO_BATCH = 4
-"""Where the architecture is not known, so that no plan says what fits."""
+"""Where no plan says what fits: the architecture is not known, or the adapter takes what is in no term."""
 ENOUGH_ROWS = 4
 """Nothing is recomputed when so many rows fit without."""
 LONGEST_EAGER = 512
@@ -39,8 +39,9 @@ class Facts:
     """The package flash-attn is installed."""
     kernels: bool = False
     """The package kernels is installed."""
-    rows_that_fit: Callable[[TrainConfig], int] | None = None
-    """The largest micro-batch that the memory plan gives a section whose other autos are resolved, if there is one."""
+    rows_that_fit: Callable[[TrainConfig], int | None] | None = None
+    """The largest micro-batch that the memory plan gives a section whose other autos are resolved, if there is one that
+    counts all of it."""
 
 
 @dataclass(frozen=True)
@@ -174,15 +175,18 @@ def _cpu_sizes(train: TrainConfig) -> dict[str, tuple[Any, str]]:
 
 def _gpu_sizes(train: TrainConfig, facts: Facts) -> dict[str, tuple[Any, str]]:
     """Recompute only where few rows fit without; then the largest micro-batch that fits and divides the global one."""
-    if facts.rows_that_fit is None:
+    without, recomputed = (
+        facts.rows_that_fit(train.model_copy(update={"gradient_checkpointing": choice}))
+        if facts.rows_that_fit
+        else None
+        for choice in (False, True)
+    )
+    if without is None or recomputed is None:
         micro = _largest_divisor(train.global_batch_size, UNPLANNED_GPU_MICRO_BATCH)
         return {
             "gradient_checkpointing": (True, "GPU memory is scarce"),
-            "micro_batch_size": (micro, "largest divisor of the global batch for a cuda"),
+            "micro_batch_size": (micro, "largest divisor of the global batch, as no plan tells what fits"),
         }
-    without, recomputed = (
-        facts.rows_that_fit(train.model_copy(update={"gradient_checkpointing": choice})) for choice in (False, True)
-    )
     enough = min(ENOUGH_ROWS, train.global_batch_size)
     recompute = without < enough if train.gradient_checkpointing == "auto" else train.gradient_checkpointing
     fitting = recomputed if recompute else without

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-from tunelift.config.adapter import LoraOptions
 from tunelift.config.schema import TrainConfig
 from tunelift.runtime.flops import StepFlops, training_flops
 from tunelift.runtime.gpus import Gpu
 from tunelift.runtime.memory import Peak, Training, largest_length, largest_rows, peak, training
-from tunelift.runtime.shape import ModelShape
+from tunelift.runtime.shape import EMBEDDING, HEAD, ModelShape
 
 PUBLISHED_MFU: dict[Literal["qlora", "lora"], float] = {"lora": 0.41, "qlora": 0.32}
 """What others reach with fused kernels, the default of `--mfu`. LoRA: NeMo AutoModel, Llama-3-8B in bf16 on one H100,
@@ -53,7 +53,9 @@ class Forecast:
     fused: bool = False
     """Fused kernels are used, as they were where `PUBLISHED_MFU` was measured."""
     not_counted: tuple[str, ...] = ()
-    """Settings that take memory which is in no term."""
+    """Settings that take memory which is in no term, so that the height is at least what is planned."""
+    counted_in_full: tuple[str, ...] = ()
+    """Settings that leave layers without an adapter, which the plan counts all the same."""
 
     @property
     def fits(self) -> bool:
@@ -102,27 +104,43 @@ def forecast(
         tokens_per_second=speed,
         seconds=seconds,
         fused=config.kernels == "hub",
-        not_counted=not_counted(config),
+        not_counted=not_counted(shape, config),
+        counted_in_full=_counted_in_full(config),
     )
 
 
-def not_counted(config: TrainConfig) -> tuple[str, ...]:
+def not_counted(shape: ModelShape, config: TrainConfig) -> tuple[str, ...]:
     """Settings whose memory is in no term of the plan, so that it is too low by what they take."""
     adapter = config.adapter
+    others = [name for name in adapter.modules_to_save if not shape.whole((name,))]
+    ends = any(_targets(adapter.targets, name) for name in (EMBEDDING, HEAD))
     found = {
         "train.adapter.dora (the weights' norms and their gradients)": adapter.dora,
-        "train.adapter.modules_to_save (16 bytes a parameter, and their gradients' copies)": adapter.modules_to_save,
-        "train.adapter.options (other ranks, layers or biases)": adapter.options != LoraOptions(),
-        "train.added_tokens (their embeddings)": config.added_tokens,
+        f"train.adapter.modules_to_save: {', '.join(others)} (16 bytes a parameter, and what they keep)": others,
+        "train.adapter.targets (adapters of the embedding or the head)": ends,
+        "train.adapter.options.bias (the biases' gradients and states)": adapter.options.bias != "none",
     }
     return tuple(name for name, there in found.items() if there)
+
+
+def _targets(targets: str | tuple[str, ...], name: str) -> bool:
+    """Whether PEFT gives this module an adapter."""
+    if isinstance(targets, str):
+        return targets != "all-linear" and re.fullmatch(targets, name) is not None
+    return any(f".{name}".endswith(f".{end}") for end in targets)
+
+
+def _counted_in_full(config: TrainConfig) -> tuple[str, ...]:
+    options = config.adapter.options
+    found = {"exclude_modules": options.exclude_modules, "layers_to_transform": options.layers_to_transform}
+    return tuple(f"train.adapter.options.{name}" for name, there in found.items() if there is not None)
 
 
 def _mean_row(shape: ModelShape, config: TrainConfig, run: Training, data: Tokens | None) -> tuple[int, StepFlops]:
     """Tokens and FLOPs of a row of the data's mean length (attention's part is a little more where lengths differ)."""
     length = max(1, round(data.tokens / data.rows)) if data else config.max_length
     scored = round(length * (data.share if data else 1.0))
-    adapters = shape.lora_parameters(run.rank, run.targets)
+    adapters = shape.lora_parameters(run.rank, run.targets, run.rank_pattern)
     return length, training_flops(shape, [length], scored, adapters, checkpointing=run.checkpointing)
 
 
@@ -133,14 +151,16 @@ def _tokens(config: TrainConfig, data: Tokens) -> float:
     return config.epochs * data.tokens
 
 
-def rows_that_fit(shape: ModelShape, config: TrainConfig, memory_gib: float) -> int:
-    """The largest micro-batch of full rows that fits on a GPU; its own micro-batch does not matter.
+def rows_that_fit(shape: ModelShape, config: TrainConfig, memory_gib: float) -> int | None:
+    """The largest micro-batch of full rows that fits on a GPU; None if some of its memory cannot be counted.
 
     Args:
         shape: The base model.
-        config: With no `auto` but the micro-batch's left.
+        config: With no `auto` but the micro-batch's left, which does not matter.
         memory_gib: The GPU's.
     """
+    if not_counted(shape, config):
+        return None
     run = training(config.model_copy(update={"micro_batch_size": 1}), device="cuda")
     return largest_rows(shape, run, memory_gib, limit=config.global_batch_size)
 

@@ -27,11 +27,19 @@ def memory_lines(plan: Forecast) -> list[str]:
     return [
         ", ".join(how),
         *(f"{name:{LABEL_WIDTH}} {size / GIB:8.2f} GiB" for name, size in rows),
-        f"{'height, ' + height.moment:{LABEL_WIDTH}} {height.total / GIB:.2f} GiB of {plan.memory_gib:.1f}: "
-        + ("fits" if plan.fits else "does not fit"),
+        _height(plan),
         _limits(plan),
         *(f"not counted: {name}" for name in plan.not_counted),
+        *(f"counted as if it were not set: {name}" for name in plan.counted_in_full),
     ]
+
+
+def _height(plan: Forecast) -> str:
+    height, least = plan.peak, "at least " if plan.not_counted else ""
+    fits = "whether it fits is unknown" if plan.not_counted else "fits"
+    verdict = fits if plan.fits else "does not fit"
+    name = f"height, {height.moment}"
+    return f"{name:{LABEL_WIDTH}} {least}{height.total / GIB:.2f} GiB of {plan.memory_gib:.1f}: {verdict}"
 
 
 def _limits(plan: Forecast) -> str:
@@ -39,9 +47,10 @@ def _limits(plan: Forecast) -> str:
     if not plan.largest_rows:
         shorter = f"; rows of up to {plan.largest_length:,} do at this micro-batch" if plan.largest_length else ""
         return f"not one row of {run.length:,} tokens fits{shorter}"
+    most = "at most " if plan.not_counted else ""
     return (
-        f"largest micro-batch at {run.length:,} tokens: {plan.largest_rows}; "
-        f"longest rows at micro-batch {run.rows}: {plan.largest_length:,} tokens"
+        f"largest micro-batch at {run.length:,} tokens: {most}{plan.largest_rows}; "
+        f"longest rows at micro-batch {run.rows}: {most}{plan.largest_length:,} tokens"
     )
 
 
@@ -68,9 +77,9 @@ def time_lines(plan: Forecast, mfu: float | None, price: float | None, no_data: 
 def _published(plan: Forecast) -> str:
     """Where the MFU is from, and how this run differs from that one."""
     published = f"{PUBLISHED_MFU[plan.run.kind]:.0%} " if plan.run.checkpointing else ""
-    less = ", less the forward pass that is computed again" if plan.run.checkpointing else ""
-    kernels = "with fused kernels" if plan.fused else "with fused kernels, which are not used here: rather less"
-    return f"{published}as published {kernels}{less}; --mfu takes your own"
+    again = ", less the forward pass that is computed again" if plan.run.checkpointing else ""
+    kernels = "" if plan.fused else "; rather lower without them, as here"
+    return f"{published}as published with fused kernels{again}{kernels}; --mfu takes your own"
 
 
 def _duration(seconds: float) -> str:
