@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tunelift.cli import main
+from tunelift.runtime.shape import read_shape
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RECIPE = str(CONFIGS / "llama3.1-8b-qlora.yaml")
@@ -27,7 +29,8 @@ def test_an_8b_recipe_is_planned_for_a_named_card_without_the_hub(capsys: pytest
         "4-bit weights",
         "CUDA context",
         "largest micro-batch",
-        "tokens/s at an MFU of 32%",
+        "tokens/s at an MFU of 22% (32% as published",
+        "time and cost: unknown, as the data set is found by the model's tokenizer",
         "merged, bfloat16",
     ):
         assert part in said
@@ -69,3 +72,45 @@ def test_this_machines_plan_counts_the_data_set_that_was_made(
     assert "memory while training" in said
     assert "100% supervised" not in said
     assert "time and cost: unknown" in said
+
+
+def test_a_named_cards_plan_counts_the_data_set_that_was_made(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a machine without a GPU, with settings that need one."""
+    monkeypatch.chdir(project)
+    plan = ["plan", "config.yaml", "--gpu", "rtx-4090", "--price", "0.5", "train.optimizer=paged_adamw_8bit"]
+    assert main(plan) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"time \d+ s, cost \d+\.\d\d", said)
+    assert "100% supervised" not in said
+    main([*plan, "seed=99"])
+    assert "known once the data set is made (tunelift curate); until then --tokens" in capsys.readouterr().out
+    main([*plan, "curate.sources=[{path: gone.jsonl}]"])
+    assert "the data set cannot be looked up: " in capsys.readouterr().out
+
+
+def test_tokens_are_taken_before_there_is_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["plan", RECIPE, "--gpu", "h100", "--price", "2", "--tokens", "20_000_000", "--mfu", "0.3"])
+    first = capsys.readouterr().out
+    assert re.search(r"time \d+ h \d+ min, cost \d+\.\d\d", first)
+    main(["plan", RECIPE, "--gpu", "h100", "--tokens", "20_000_000", "train.max_steps=1"])
+    assert re.search(r"time \d+ s, cost unknown", capsys.readouterr().out)
+    with pytest.raises(SystemExit):
+        main(["plan", RECIPE, "--tokens", "0"])
+    assert "at least 1" in capsys.readouterr().err
+
+
+def test_disk_holds_what_is_trained_whole(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunelift.pipeline import open_run
+    from tunelift.planning import disk_needed_gib
+
+    monkeypatch.chdir(project)
+    plain, whole, ranks = (
+        open_run(Path("config.yaml"), [f"train.adapter.{change}"])
+        for change in ("rank=4", "modules_to_save=[embed_tokens]", "options.rank_pattern={q_proj: 64}")
+    )
+    grown = (disk_needed_gib(whole) - disk_needed_gib(plain)) * 2**30
+    embedding = 4 * read_shape(Path("model")).embedding_parameters
+    assert grown == pytest.approx(embedding * (1 + 3 * 3)), "the adapter, and three checkpoints with Adam's moments"
+    assert disk_needed_gib(ranks) > disk_needed_gib(plain)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelift.config.schema import TrainConfig
-from tunelift.runtime.memory import Peak, adapter_tensors, peak, training, weights
+from tunelift.runtime.memory import Peak, peak, training, weights
 from tunelift.runtime.shape import read_shape
 
 STEPS = 2
@@ -55,17 +55,19 @@ def compare(model: Path, config: TrainConfig, *, padded: bool = False) -> Compar
     shape = read_shape(model)
     rows, length = int(config.micro_batch_size), config.max_length
     run = training(config, device="cpu")
-    run = replace(run, padded=padded, scored=rows * int(SUPERVISED * length))
+    packed = config.packing is True
+    run = replace(run, padded=padded or packed, packed=packed, scored=rows * int(SUPERVISED * length))
     base = sum(weights(shape, run.kind, run.width).values())
-    adapters = 4 * sum(adapter_tensors(shape, run.rank, run.targets))
-    return Compared(peak(shape, run), base + adapters, held, measured, operation)
+    planned = peak(shape, run)
+    trained = ("adapters (fp32)", "trained whole (fp32)", "added tokens")
+    return Compared(planned, base + sum(planned.parts[part] for part in trained), held, measured, operation)
 
 
 def _measured(model: Path, config: TrainConfig, padded: bool) -> tuple[int, int, str]:
-    from peft.helpers import disable_input_dtype_casting
     from transformers import TrainerCallback
 
     from tunelift.runtime.inventory import Inventory
+    from tunelift.runtime.weights import casting_by_autocast_alone
 
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _trainer(model, config, padded, Path(scratch))
@@ -78,7 +80,7 @@ def _measured(model: Path, config: TrainConfig, padded: bool) -> tuple[int, int,
                 inventory.forget_peak()
 
         trainer.add_callback(EachStep())
-        with inventory, disable_input_dtype_casting(trainer.model):
+        with inventory, casting_by_autocast_alone(trainer.model):
             trainer.train()
         return held, inventory.peak, inventory.peak_operation
 
@@ -88,11 +90,14 @@ def _trainer(model: Path, config: TrainConfig, padded: bool, scratch: Path) -> A
 
     from tunelift.runtime.chat import Supervised, load_tokenizer
     from tunelift.runtime.encoded import Row
+    from tunelift.runtime.vocabulary import add_tokens, fit_embeddings
     from tunelift.runtime.weights import load_base
-    from tunelift.stages.train.settings import lora_config, precision, sft_config
+    from tunelift.stages.train.adapters import adapter_for
+    from tunelift.stages.train.settings import precision, sft_config
     from tunelift.stages.train.trainer import SupervisedTrainer
 
     tokenizer, draw, length = load_tokenizer(model), random.Random(1), config.max_length
+    added = add_tokens(tokenizer, config.added_tokens)
     learnt = int(SUPERVISED * length)
 
     def row(number: int) -> Row:
@@ -106,8 +111,15 @@ def _trainer(model: Path, config: TrainConfig, padded: bool, scratch: Path) -> A
     base = load_base(
         model, kind=config.adapter.kind, device="cpu", precision=precision(config), attention=str(config.attention)
     )
+    fit_embeddings(base, tokenizer)
     trainer = SupervisedTrainer(
-        base, settings, rows=rows, eval_rows=rows[:1], tokenizer=tokenizer, peft_config=lora_config(config)
+        base,
+        settings,
+        rows=rows,
+        eval_rows=rows[:1],
+        tokenizer=tokenizer,
+        packing=config.packing is True,
+        peft_config=adapter_for(config, base, list(added)),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -148,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--gpu", metavar="NAME", help="plan for this card instead of this machine, such as rtx-4090")
     plan.add_argument("--mfu", type=_share, help="share of the card's peak that training reaches, such as 0.3")
     plan.add_argument("--price", type=float, help="what an hour of the machine costs")
+    plan.add_argument("--tokens", type=_count, help="of the training split, before it is made, such as 2_000_000")
     _config_verb(verbs, common, "serve", "serve the tuned model behind an OpenAI-compatible endpoint", _serve)
     show = _config_verb(verbs, common, "show", "where a run's artifacts lie", _show)
     show.add_argument("--json", action="store_true", help="as JSON, for scripts")
@@ -258,7 +259,7 @@ def _plan(parsed: argparse.Namespace) -> None:
     from tunelift.planning import Assumptions, describe, describe_on
     from tunelift.runtime.published import published_shape
 
-    assumed = Assumptions(parsed.mfu, parsed.price)
+    assumed = Assumptions(parsed.mfu, parsed.price, parsed.tokens)
     if parsed.gpu:
         print(describe_on(config, parsed.gpu, assumed))
         return
@@ -277,6 +278,13 @@ def _share(text: str) -> float:
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is no share: it should be above 0 and at most 1")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is too few: it should be at least 1")
     return value
 
 

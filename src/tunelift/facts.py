@@ -29,7 +29,7 @@ def facts_for(machine: hardware.Hardware, context: int, shape: ModelShape | None
     )
 
 
-def _rows_that_fit(shape: ModelShape, memory_gib: float, section: TrainConfig) -> int:
+def _rows_that_fit(shape: ModelShape, memory_gib: float, section: TrainConfig) -> int | None:
     return rows_that_fit(shape, section, memory_gib)
 
 

@@ -22,7 +22,7 @@ from tunelift.artifacts.store import Plan, Store, write_durably, writing
 from tunelift.config.evaluation import NOISE_ARM, ArmConfig, JudgeConfig, SplitTaskConfig
 from tunelift.config.load import load_config
 from tunelift.config.resolve import resolve
-from tunelift.config.schema import StageName
+from tunelift.config.schema import Config, StageName
 from tunelift.config.section import ModelConfig
 from tunelift.engines.endpoint import Endpoint, read_key
 from tunelift.engines.protocol import Engine
@@ -56,23 +56,7 @@ class Pipeline(Run):
     # --- curate: raw rows -> data set ---------------------------------------------------------------------------
 
     def curate_plan(self) -> Plan:
-        section = {
-            "curate": self.config.curate.identity(),
-            "max_length": self.config.train.max_length,
-            "max_truncated_ratio": self.config.train.max_truncated_ratio,
-            "seed": self.config.seed,
-            **self._vocabulary,
-        }
-        inputs = {
-            f"source:{source.path}": curate.source_fingerprint(source, self.store.hashes)
-            for source in self.config.curate.sources
-        }
-        inputs["tokenizer"] = digest(hash_some(self.base.path, TOKENIZER_FILES, self.store))
-        inputs |= self._template_input()
-        inputs["questions"] = digest(self.questions)
-        if schema := self.config.curate.clean.reply_schema:
-            inputs["reply_schema"] = curate.schema_fingerprint(Path(schema))
-        return Plan("curate", curate.VERSION, section, inputs)
+        return curate_plan(self.config, self.base.path, self.store, self.questions, self.template)
 
     def make_curate(self) -> Artifact:
         arguments = {
@@ -82,7 +66,7 @@ class Pipeline(Run):
             "max_truncated_ratio": self.config.train.max_truncated_ratio,
             "questions": self.questions,
             "seed": self.config.seed,
-            **self._vocabulary,
+            **_vocabulary(self.config),
             "template": self.template,
         }
         return self.isolated(self.curate_plan(), "tunelift.stages.curate:curate", arguments, needs_torch=False)
@@ -102,21 +86,15 @@ class Pipeline(Run):
             )
         return dataset
 
-    @property
-    def _vocabulary(self) -> dict[str, Any]:
-        """The tokens that training adds, where there are any: they change how rows are counted and answers written."""
-        added = self.config.train.added_tokens
-        return {"added_tokens": list(added)} if added else {}
-
     @cached_property
     def folder_tasks(self) -> list[Task]:
         """The tasks that stand in folders of their own."""
-        return distinct(load_task(Path(task)) for task in self.config.evaluate.tasks if isinstance(task, str))
+        return _folder_tasks(self.config)
 
     @cached_property
     def questions(self) -> dict[str, list[str]]:
         """What the tasks ask, so that curation can keep it out of the training rows."""
-        return {task.name: [item.question for item in task.items] for task in self.folder_tasks}
+        return _questions(self.folder_tasks)
 
     @cached_property
     def template(self) -> str | None:
@@ -124,7 +102,7 @@ class Pipeline(Run):
         return pinned_template(self.base.path, self.config.model)
 
     def _template_input(self) -> dict[str, str]:
-        return {"template": digest(self.template)} if self.template is not None else {}
+        return _template_input(self.template)
 
     # --- train: base, data set -> adapter -----------------------------------------------------------------------
 
@@ -161,7 +139,7 @@ class Pipeline(Run):
             "merge": self.config.merge.identity(),
             "kind": trained.adapter.kind,
             "precision": trained.precision,
-            **self._vocabulary,
+            **_vocabulary(self.config),
         }
         inputs = {"model": self.base.fingerprint, "adapter": adapter.content, "dataset": dataset.content}
         return Plan("merge", merge.VERSION, section, inputs | self._template_input())
@@ -438,6 +416,61 @@ class Pipeline(Run):
         """What making the tuned model took, whenever it was made."""
         made = [self.made[name].manifest.seconds for name in ("train", "merge") if name in self.made]
         return sum(made) if made else None
+
+
+def curate_plan(
+    config: Config, model: Path, store: Store, questions: Mapping[str, Sequence[str]], template: str | None
+) -> Plan:
+    """What the data set is made from; of the model that is its tokenizer and its chat template."""
+    section = {
+        "curate": config.curate.identity(),
+        "max_length": config.train.max_length,
+        "max_truncated_ratio": config.train.max_truncated_ratio,
+        "seed": config.seed,
+        **_vocabulary(config),
+    }
+    inputs = {
+        f"source:{source.path}": curate.source_fingerprint(source, store.hashes) for source in config.curate.sources
+    }
+    inputs["tokenizer"] = digest(hash_some(model, TOKENIZER_FILES, store))
+    inputs |= _template_input(template)
+    inputs["questions"] = digest(questions)
+    if schema := config.curate.clean.reply_schema:
+        inputs["reply_schema"] = curate.schema_fingerprint(Path(schema))
+    return Plan("curate", curate.VERSION, section, inputs)
+
+
+def find_dataset(config: Config, model: Path) -> Artifact | None:
+    """The data set that was made by this config, on whatever machine it is planned for.
+
+    Args:
+        config: Resolved or not.
+        model: The base's folder; its tokenizer's files are enough.
+
+    Raises:
+        UserError: a source, a task or a template that is not there.
+    """
+    store = Store(RUNS / "store", dict)
+    questions, template = _questions(_folder_tasks(config)), pinned_template(model, config.model)
+    return store.find(curate_plan(config, model, store, questions, template))
+
+
+def _vocabulary(config: Config) -> dict[str, Any]:
+    """The tokens that training adds, where there are any: they change how rows are counted and answers written."""
+    added = config.train.added_tokens
+    return {"added_tokens": list(added)} if added else {}
+
+
+def _template_input(template: str | None) -> dict[str, str]:
+    return {"template": digest(template)} if template is not None else {}
+
+
+def _folder_tasks(config: Config) -> list[Task]:
+    return distinct(load_task(Path(task)) for task in config.evaluate.tasks if isinstance(task, str))
+
+
+def _questions(tasks: Sequence[Task]) -> dict[str, list[str]]:
+    return {task.name: [item.question for item in task.items] for task in tasks}
 
 
 def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageName] = ()) -> Pipeline:

@@ -13,12 +13,13 @@ from tunelift.config.evaluation import NOISE_ARM
 from tunelift.config.resolve import resolve
 from tunelift.config.schema import Config, TrainConfig
 from tunelift.errors import UserError
-from tunelift.facts import facts_for
-from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline
+from tunelift.facts import facts_for, shape_if_known
+from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline, find_dataset
 from tunelift.runs import RUNS
 from tunelift.runtime import gpus, hardware
 from tunelift.runtime.forecast import Forecast, Tokens, forecast, speed_of
 from tunelift.runtime.forecast_text import memory_lines, serving_lines, time_lines
+from tunelift.runtime.memory import trained_tensors, training
 from tunelift.runtime.modeling import locate_config
 from tunelift.runtime.published import published_shape
 from tunelift.runtime.serving import serving_fits
@@ -29,7 +30,7 @@ from tunelift.tasks.task import Task
 
 BYTES_BF16, BYTES_FP32 = 2, 4
 ADAM_COPIES = 3
-"""A checkpoint holds the fp32 adapter and Adam's two moments."""
+"""A checkpoint holds in fp32 all that is trained, and Adam's two moments."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Assumptions:
     """Share of the card's peak; None: as published."""
     price: float | None = None
     """Of an hour, in any currency."""
+    tokens: int | None = None
+    """Of the training split; None: as counted in the data set, if that is made."""
 
 
 def describe(run: Pipeline, assumed: Assumptions) -> str:
@@ -82,6 +85,7 @@ def describe_on(config: Config, gpu: str | None, assumed: Assumptions) -> str:
     machine = _machine(card) if gpu and card else hardware.detect()
     shape, note = _shape(config)
     resolved = resolve(config, facts_for(machine, shape.context, shape))
+    data = _data(resolved.config, assumed, None if note else locate_config(config.model))
     lines = [
         f"model    {config.model.id}: {shape.family}, {shape.parameters:,} parameters{note}",
         f"machine  {machine.name}, {machine.memory_gib:.1f} GiB ({machine.device})",
@@ -90,7 +94,7 @@ def describe_on(config: Config, gpu: str | None, assumed: Assumptions) -> str:
         "chosen for you",
         *(f"  {choice.field} = {choice.value}: {choice.why}" for choice in resolved.choices),
         "",
-        *_forecast_lines(resolved.config, shape, machine, card, assumed, None),
+        *_forecast_lines(resolved.config, shape, machine, card, assumed, data),
     ]
     return "\n".join(lines)
 
@@ -143,9 +147,28 @@ def _own_memory(run: Pipeline, machine: hardware.Hardware, assumed: Assumptions)
         shape = read_shape(run.base.path)
     except UserError as error:
         return ["memory", f"  not planned: {error.message}"]
-    dataset = run.store.find(run.curate_plan())
-    data = _training_tokens(dataset) if dataset else None
+    data = _data(run.config, assumed, run.base.path)
     return _forecast_lines(run.config, shape, machine, gpus.recognize(machine), assumed, data)
+
+
+def _data(config: Config, assumed: Assumptions, model: Path | None) -> Tokens | str:
+    """What is trained on, or why that is not known.
+
+    Args:
+        config: With the training section resolved.
+        assumed: Its tokens come first; rows are then taken to be full, and all of each supervised.
+        model: The base's folder; None if there is none here.
+    """
+    if assumed.tokens:
+        return Tokens(max(1, round(assumed.tokens / config.train.max_length)), assumed.tokens, assumed.tokens)
+    if model is None or not any(model.glob("tokenizer*")):
+        return "unknown, as the data set is found by the model's tokenizer, which is not here; --tokens takes a number"
+    try:
+        dataset = find_dataset(config, model)
+    except UserError as error:
+        return f"unknown, as the data set cannot be looked up: {error.message} --tokens takes a number"
+    found = _training_tokens(dataset) if dataset else None
+    return found or "known once the data set is made (tunelift curate); until then --tokens takes a number"
 
 
 def _training_tokens(dataset: Artifact) -> Tokens | None:
@@ -159,20 +182,21 @@ def _forecast_lines(
     machine: hardware.Hardware,
     card: gpus.Gpu | None,
     assumed: Assumptions,
-    data: Tokens | None,
+    data: Tokens | str,
 ) -> list[str]:
     tflops = speed_of(card, str(config.train.precision))
+    known, why_not = (None, data) if isinstance(data, str) else (data, "")
     plan = forecast(
         shape,
         config.train,
         memory_gib=machine.memory_gib,
         tflops=tflops,
         mfu=assumed.mfu,
-        data=data,
+        data=known,
         device=machine.device,
     )
     lines = ["memory while training", *_indented(memory_lines(plan))]
-    lines += ["", "time", *_indented(time_lines(plan, assumed.mfu, assumed.price))]
+    lines += ["", "time", *_indented(time_lines(plan, assumed.mfu, assumed.price, why_not))]
     if machine.device == "cuda":
         adapter = config.train.adapter
         fits = serving_fits(shape, config.engine, machine.memory_gib, rank=adapter.rank, targets=adapter.targets)
@@ -238,10 +262,18 @@ def stages(run: Pipeline) -> dict[str, Artifact | None]:
 def disk_needed_gib(run: Pipeline) -> float:
     """Upper bound of what the stages write: the merged model, the adapter, and the checkpoints on the way."""
     train = run.config.train
-    adapter_bytes = run.base.linear_dims * train.adapter.rank * BYTES_FP32
+    adapter_bytes = _trained_parameters(run) * BYTES_FP32
     # One more is written before the oldest is deleted; the best one is kept beside the newest.
     checkpoints = train.keep_checkpoints + 1 + (train.best.by != "last")
     return (run.base.parameters * BYTES_BF16 + adapter_bytes * (1 + ADAM_COPIES * checkpoints)) / 2**30
+
+
+def _trained_parameters(run: Pipeline) -> int:
+    """All that is trained; where the shape is not known, an adapter on every linear layer."""
+    train, shape = run.config.train, shape_if_known(run.base.path)
+    if shape is None:
+        return run.base.linear_dims * train.adapter.rank
+    return sum(trained_tensors(training(train, device="cpu"), shape))
 
 
 def locations(run: Pipeline) -> dict[str, str | None]:

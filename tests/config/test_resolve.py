@@ -117,6 +117,11 @@ def test_a_gpu_recomputes_only_where_few_rows_fit_and_takes_the_rows_that_do(fac
     assert (train.gradient_checkpointing, train.micro_batch_size) == (recompute, micro)
 
 
+def test_no_size_is_chosen_from_a_plan_that_does_not_count_all() -> None:
+    train = resolve(config(), replace(GPU, rows_that_fit=lambda _: None)).config.train
+    assert (train.gradient_checkpointing, train.micro_batch_size) == (True, 4)
+
+
 def test_a_recomputation_that_is_set_decides_which_rows_fit() -> None:
     train = resolve(config(train={"gradient_checkpointing": False}), planned(2, 16)).config.train
     assert train.micro_batch_size == 2
@@ -132,6 +137,19 @@ def test_a_recomputation_that_is_set_decides_which_rows_fit() -> None:
 )
 def test_flash_attention_is_taken_where_it_is_installed_and_the_card_takes_it(changes: dict, attention: str) -> None:
     assert resolve(config(), replace(GPU, **changes)).config.train.attention == attention
+
+
+def test_flash_attention_is_neither_chosen_nor_taken_in_fp32() -> None:
+    ampere = replace(GPU, flash_attention=True, capability=8.6)
+    train = resolve(config(train={"precision": "fp32"}), ampere).config.train
+    assert (train.attention, train.packing) == ("sdpa", False)
+    asked = config(train={"attention": "flash_attention_2", "precision": "fp32"})
+    with pytest.raises(UserError, match="takes bf16 only") as caught:
+        resolve(asked, ampere)
+    assert "train.attention to auto" in caught.value.remedy
+    turing = replace(GPU, flash_attention=True, capability=7.5, native_bf16=False)
+    with pytest.raises(UserError, match=r"train\.precision is fp32"):
+        resolve(config(train={"attention": "flash_attention_2"}), turing)
 
 
 def test_fused_kernels_are_taken_where_they_are_installed() -> None:

@@ -80,6 +80,7 @@ def test_the_environment_is_offline_and_silent_and_holds_the_key(monkeypatch: py
     on_gpu = vllm_environment(SMALL, device="cuda")
     assert "VLLM_API_KEY" not in on_gpu, "a key of the shell would lock evaluation out of its own engine"
     assert "VLLM_CPU_KVCACHE_SPACE" not in on_gpu
+    assert on_gpu["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID", "the numbers are those that training and planning go by"
 
 
 def test_a_small_machine_computes_on_every_core_and_a_large_one_is_left_to_vllm(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tunelift.runtime import hardware
+from tunelift.runtime.weights import one_gpu
 
 
 @pytest.fixture(autouse=True)
@@ -31,20 +32,76 @@ def asked_anew() -> Iterator[None]:
 def test_a_cpu_says_by_its_flags_whether_it_multiplies_bf16(
     flags: str, native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hardware, "_first_gpu", lambda: None)
+    monkeypatch.setattr(hardware, "_visible_gpu", lambda: None)
     described = f"processor\t: 0\nmodel name\t: A CPU\n{flags}\n\nprocessor\t: 1\nmodel name\t: B\nflags\t: amx_bf16\n"
     monkeypatch.setattr(Path, "read_text", lambda _: described)
     found = hardware.detect()
     assert (found.device, found.name, found.native_bf16) == ("cpu", "A CPU", native)
 
 
-@pytest.mark.parametrize(("capability", "native"), [("7.5", False), ("8.0", True), ("10.0", True)])
-def test_a_gpu_says_it_by_its_compute_capability(
-    capability: str, native: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer = subprocess.CompletedProcess([], 0, stdout=f"NVIDIA X, 24564, {capability}\nNVIDIA Y, 81559, 9.0\n")
+SMI = """#!/bin/sh
+case "$1" in
+-L)
+    echo "GPU 0: NVIDIA X (UUID: GPU-1a2b)"
+    echo "GPU 1: NVIDIA A100-SXM4-80GB (UUID: GPU-3c4d)"
+    echo "  MIG 3g.40gb     Device  0: (UUID: MIG-5e6f)"
+    ;;
+*)
+    echo "0, GPU-1a2b, NVIDIA X, 24564, CAPABILITY"
+    echo "1, GPU-3c4d, NVIDIA A100-SXM4-80GB, 81920, 8.0"
+    ;;
+esac
+"""
+
+
+@pytest.fixture
+def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine whose nvidia-smi, like the real one, lists them all whatever is visible."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(hardware.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
-    monkeypatch.setattr(hardware.subprocess, "run", lambda *_, **__: answer)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    program = tmp_path / "nvidia-smi"
+    program.write_text(SMI.replace("CAPABILITY", "7.5"))
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize(("capability", "native"), [("7.5", False), ("8.0", True), ("10.0", True)])
+def test_a_gpu_says_it_by_its_compute_capability(capability: str, native: bool, two_gpus: Path) -> None:
+    two_gpus.write_text(SMI.replace("CAPABILITY", capability))
     found = hardware.detect()
     assert (found.device, found.name, found.memory_gib, found.native_bf16) == ("cuda", "NVIDIA X", 24.0, native)
+
+
+@pytest.mark.parametrize(
+    ("visible", "name", "memory"),
+    [
+        ("1,0", "NVIDIA A100-SXM4-80GB", 80.0),
+        (" 0", "NVIDIA X", 24.0),
+        ("GPU-3c4d", "NVIDIA A100-SXM4-80GB", 80.0),
+        ("GPU-1a,GPU-3c", "NVIDIA X", 24.0),
+        ("MIG-5e6f", "NVIDIA A100-SXM4-80GB", 37.3),
+    ],
+)
+@pytest.mark.usefixtures("two_gpus")
+def test_it_is_planned_for_the_gpu_that_cuda_takes(
+    visible: str, name: str, memory: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = hardware.detect()
+    assert (found.name, found.memory_gib) == (name, memory)
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "7", "GPU-none", "MIG-none"])
+@pytest.mark.usefixtures("two_gpus")
+def test_what_cuda_cannot_see_is_no_gpu(visible: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert hardware.detect().device == "cpu"
+
+
+@pytest.mark.parametrize(("visible", "one"), [(None, "0"), ("1,0", "1"), ("GPU-3c4d, 0", "GPU-3c4d")])
+def test_training_takes_that_gpu_by_the_same_numbers(
+    visible: str | None, one: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {"CUDA_VISIBLE_DEVICES": visible} if visible else {})
+    one_gpu()
+    assert os.environ == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": one}

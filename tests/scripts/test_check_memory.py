@@ -95,11 +95,41 @@ def test_the_plan_is_what_is_alive_whatever_the_architecture(family: str, checkp
         {"attention": "eager", "max_length": 320, "micro_batch_size": 1},
         {"attention": "eager", "max_length": 320, "micro_batch_size": 1, "gradient_checkpointing": True},
         {"global_batch_size": 2, "gradient_checkpointing": True},
+        {"packing": True},
+        {"packing": True, "attention": "eager"},
+        {"adapter": {"kind": "lora", "options": {"rank_pattern": {"down_proj": 64, "layers.1.self_attn.q_proj": 4}}}},
     ],
     ids=str,
 )
 def test_the_plan_is_what_is_alive_whatever_the_settings(changes: dict, models) -> None:
     assert_near(models("llama"), config(**changes), within=LLAMA_WITHIN)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"adapter": {"kind": "lora", "modules_to_save": ["lm_head"]}},
+        {"adapter": {"kind": "qlora", "modules_to_save": ["embed_tokens"]}},
+        {"adapter": {"kind": "lora", "modules_to_save": ["lm_head", "embed_tokens"]}, "global_batch_size": 2},
+        {"adapter": {"kind": "lora", "modules_to_save": ["lm_head", "embed_tokens"]}, "precision": "fp32"},
+        {"adapter": {"kind": "lora", "modules_to_save": ["norm"]}},
+        {"added_tokens": ["<|one|>", "<|two|>"]},
+    ],
+    ids=str,
+)
+def test_what_is_trained_whole_is_in_the_plan(changes: dict, checkpointing: bool, models) -> None:
+    assert_near(models("llama"), config(gradient_checkpointing=checkpointing, **changes), within=WITHIN)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"adapter": {"kind": "lora", "modules_to_save": ["lm_head"]}}, {"added_tokens": ["<|one|>", "<|two|>"]}],
+    ids=str,
+)
+def test_embeddings_that_are_tied_count_once(changes: dict, tiny_model: Path) -> None:
+    for checkpointing in (False, True):
+        assert_near(tiny_model, config(gradient_checkpointing=checkpointing, **changes), within=WITHIN)
 
 
 def test_published_figures_are_met_or_the_difference_is_told(capsys: pytest.CaptureFixture[str]) -> None:

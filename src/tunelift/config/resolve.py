@@ -14,12 +14,12 @@ LARGEST_CPU_MICRO_BATCH = 8
 LARGEST_GPU_MICRO_BATCH = 8
 """With rows of a thousand tokens, more makes a GPU no faster."""
 UNPLANNED_GPU_MICRO_BATCH = 4
-"""Where the architecture is not known, so that no plan says what fits."""
+"""Where no plan says what fits: the architecture is not known, or the adapter takes what is in no term."""
 ENOUGH_ROWS = 4
 """Nothing is recomputed when so many rows fit without."""
 LONGEST_EAGER = 512
 FLASH_CAPABILITY = 8.0
-"""FlashAttention 2 runs on Ampere and later (its README)."""
+"""FlashAttention 2 runs on Ampere and later, in fp16 and bf16 (its README)."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class Facts:
     """The package flash-attn is installed."""
     kernels: bool = False
     """The package kernels is installed."""
-    rows_that_fit: Callable[[TrainConfig], int] | None = None
-    """The largest micro-batch that the memory plan gives a section whose other autos are resolved, if there is one."""
+    rows_that_fit: Callable[[TrainConfig], int | None] | None = None
+    """The largest micro-batch that the memory plan gives a section whose other autos are resolved, if there is one that
+    counts all of it."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,11 @@ def resolve(config: Config, facts: Facts) -> Resolved:
     why_precision = (
         f"this {facts.device} multiplies bf16 in hardware" if native else "bf16 would be emulated here, slowly"
     )
+    precision = choose("train.precision", train.precision, "bf16" if native else "fp32", why_precision)
+    _check_attention(train.attention, precision)
     chosen = {
-        "precision": choose("train.precision", train.precision, "bf16" if native else "fp32", why_precision),
-        "attention": choose("train.attention", train.attention, *_attention(train.max_length, facts)),
+        "precision": precision,
+        "attention": choose("train.attention", train.attention, *_attention(train.max_length, precision, facts)),
         "kernels": choose("train.kernels", train.kernels, *_kernels(facts)),
     }
     sizes = _gpu_sizes(train.model_copy(update=chosen), facts) if on_gpu else _cpu_sizes(train)
@@ -130,10 +133,19 @@ def resolve(config: Config, facts: Facts) -> Resolved:
     return Resolved(config.model_copy(update=sections), tuple(choices))
 
 
-def _attention(max_length: int, facts: Facts) -> tuple[str, str]:
+def _check_attention(attention: str, precision: str) -> None:
+    if attention == "flash_attention_2" and precision == "fp32":
+        raise UserError(
+            "train.attention=flash_attention_2 takes bf16 only, and train.precision is fp32.",
+            remedy="Set train.attention to auto, or on an Ampere or later GPU train.precision to bf16.",
+        )
+
+
+def _attention(max_length: int, precision: str, facts: Facts) -> tuple[str, str]:
     if facts.device == "cpu" and max_length <= LONGEST_EAGER:
         return "eager", f"on a CPU the faster one for rows of up to {LONGEST_EAGER} tokens"
-    if facts.device == "cuda" and facts.flash_attention and facts.capability >= FLASH_CAPABILITY:
+    takes_it = facts.capability >= FLASH_CAPABILITY and precision == "bf16"
+    if facts.device == "cuda" and facts.flash_attention and takes_it:
         return "flash_attention_2", "flash-attn is installed; rows of unlike length need no mask"
     return "sdpa", "PyTorch's own fused attention"
 
@@ -163,15 +175,18 @@ def _cpu_sizes(train: TrainConfig) -> dict[str, tuple[Any, str]]:
 
 def _gpu_sizes(train: TrainConfig, facts: Facts) -> dict[str, tuple[Any, str]]:
     """Recompute only where few rows fit without; then the largest micro-batch that fits and divides the global one."""
-    if facts.rows_that_fit is None:
+    without, recomputed = (
+        facts.rows_that_fit(train.model_copy(update={"gradient_checkpointing": choice}))
+        if facts.rows_that_fit
+        else None
+        for choice in (False, True)
+    )
+    if without is None or recomputed is None:
         micro = _largest_divisor(train.global_batch_size, UNPLANNED_GPU_MICRO_BATCH)
         return {
             "gradient_checkpointing": (True, "GPU memory is scarce"),
-            "micro_batch_size": (micro, "largest divisor of the global batch for a cuda"),
+            "micro_batch_size": (micro, "largest divisor of the global batch, as no plan tells what fits"),
         }
-    without, recomputed = (
-        facts.rows_that_fit(train.model_copy(update={"gradient_checkpointing": choice})) for choice in (False, True)
-    )
     enough = min(ENOUGH_ROWS, train.global_batch_size)
     recompute = without < enough if train.gradient_checkpointing == "auto" else train.gradient_checkpointing
     fitting = recomputed if recompute else without

@@ -102,7 +102,8 @@ class TrainConfig(Section):
     gradient_checkpointing: bool | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)
     """Recompute activations in the backward pass: less memory, more time. `auto`: on a GPU where few rows fit."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field("auto", json_schema_extra=RUNTIME)
-    """Attention kernel; `auto`: FlashAttention where its package is installed and the GPU takes it, else PyTorch's."""
+    """Attention kernel; `auto`: FlashAttention where its package is installed, the GPU takes it and training computes
+    in bf16, else PyTorch's."""
     kernels: Literal["auto", "none", "hub"] = Field("auto", json_schema_extra=RUNTIME)
     """Fused norms, rotations and MLPs from the `kernels` package, which takes them from the hub; `auto`: where it is
     installed beside a GPU that multiplies bf16."""

@@ -21,7 +21,7 @@ from tunelift.config.schema import EngineConfig
 from tunelift.engines.client import Client
 from tunelift.errors import MachineError
 from tunelift.runtime import console
-from tunelift.runtime.hardware import detect, openmp_environment
+from tunelift.runtime.hardware import DEVICE_ORDER, detect, openmp_environment
 from tunelift.runtime.stopping import raise_if_stopped
 from tunelift.runtime.worker import die_with_parent, last_lines, stop_group
 
@@ -76,9 +76,7 @@ def vllm_environment(engine: EngineConfig, *, device: Device, api_key: str | Non
     environment |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
     if api_key:
         environment["VLLM_API_KEY"] = api_key
-    if device == "cpu":
-        environment |= _cpu_environment(engine)
-    return environment
+    return environment | (_cpu_environment(engine) if device == "cpu" else DEVICE_ORDER)
 
 
 def _cpu_environment(engine: EngineConfig) -> dict[str, str]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-from tunelift.config.adapter import LoraOptions
 from tunelift.config.schema import TrainConfig
-from tunelift.runtime.flops import training_flops
+from tunelift.runtime.flops import StepFlops, training_flops
 from tunelift.runtime.gpus import Gpu
 from tunelift.runtime.memory import Peak, Training, largest_length, largest_rows, peak, training
-from tunelift.runtime.shape import ModelShape
+from tunelift.runtime.shape import EMBEDDING, HEAD, ModelShape
 
 PUBLISHED_MFU: dict[Literal["qlora", "lora"], float] = {"lora": 0.41, "qlora": 0.32}
 """What others reach with fused kernels, the default of `--mfu`. LoRA: NeMo AutoModel, Llama-3-8B in bf16 on one H100,
-402 of 989 TFLOP/s (its performance summary). QLoRA: that times 2,413 / 3,083, the tokens per second of the two in
-torchtune's README (Llama-3.1-8B on an RTX 4090). Measure yours: the live line of `tunelift train` shows it."""
+402 of 989 TFLOP/s (its performance summary, which tells of no recomputation). QLoRA: that times 2,413 / 3,083, the
+tokens per second of the two in torchtune's README (Llama-3.1-8B on an RTX 4090). Measure yours: the live line of
+`tunelift train` shows it."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,18 @@ class Forecast:
     """The largest micro-batch of `train.max_length` that fits."""
     largest_length: int
     """The longest rows that fit at this micro-batch."""
+    mfu: float
+    """Share of the card's peak that is counted on."""
     tokens_per_second: float | None
     """None where the card's speed is not known."""
     seconds: float | None
     """Of the whole training; None where the data set is not made yet, or the speed is not known."""
+    fused: bool = False
+    """Fused kernels are used, as they were where `PUBLISHED_MFU` was measured."""
     not_counted: tuple[str, ...] = ()
-    """Settings that take memory which is in no term."""
+    """Settings that take memory which is in no term, so that the height is at least what is planned."""
+    counted_in_full: tuple[str, ...] = ()
+    """Settings that leave layers without an adapter, which the plan counts all the same."""
 
     @property
     def fits(self) -> bool:
@@ -77,12 +84,15 @@ def forecast(
         config: The section.
         memory_gib: The device's memory.
         tflops: Its peak, in 1e12 FLOP/s; None if it is not known.
-        mfu: Share of the peak that training reaches; `PUBLISHED_MFU` by default.
+        mfu: Share of the peak that training reaches with these settings; from `PUBLISHED_MFU` by default.
         data: The training split; without it every position counts as supervised and rows as full.
         device: What it runs on.
     """
     run = training(config, device=device, supervised_share=data.share if data else 1.0)
-    speed = None if tflops is None else _tokens_per_second(shape, config, run, tflops, mfu, data)
+    length, flops = _mean_row(shape, config, run, data)
+    # MFU counts model FLOPs alone: who computes more than those at the same speed has a lower one.
+    share = mfu or PUBLISHED_MFU[run.kind] * flops.model / flops.hardware
+    speed = None if tflops is None else share * tflops * 1e12 / flops.model * length
     seconds = None if speed is None or data is None else _tokens(config, data) / speed
     return Forecast(
         run=run,
@@ -90,33 +100,48 @@ def forecast(
         memory_gib=memory_gib,
         largest_rows=largest_rows(shape, run, memory_gib),
         largest_length=largest_length(shape, run, memory_gib),
+        mfu=share,
         tokens_per_second=speed,
         seconds=seconds,
-        not_counted=not_counted(config),
+        fused=config.kernels == "hub",
+        not_counted=not_counted(shape, config),
+        counted_in_full=_counted_in_full(config),
     )
 
 
-def not_counted(config: TrainConfig) -> tuple[str, ...]:
+def not_counted(shape: ModelShape, config: TrainConfig) -> tuple[str, ...]:
     """Settings whose memory is in no term of the plan, so that it is too low by what they take."""
     adapter = config.adapter
+    others = [name for name in adapter.modules_to_save if not shape.whole((name,))]
+    ends = any(_targets(adapter.targets, name) for name in (EMBEDDING, HEAD))
     found = {
         "train.adapter.dora (the weights' norms and their gradients)": adapter.dora,
-        "train.adapter.modules_to_save (16 bytes a parameter, and their gradients' copies)": adapter.modules_to_save,
-        "train.adapter.options (other ranks, layers or biases)": adapter.options != LoraOptions(),
-        "train.added_tokens (their embeddings)": config.added_tokens,
+        f"train.adapter.modules_to_save: {', '.join(others)} (16 bytes a parameter, and what they keep)": others,
+        "train.adapter.targets (adapters of the embedding or the head)": ends,
+        "train.adapter.options.bias (the biases' gradients and states)": adapter.options.bias != "none",
     }
     return tuple(name for name, there in found.items() if there)
 
 
-def _tokens_per_second(
-    shape: ModelShape, config: TrainConfig, run: Training, tflops: float, mfu: float | None, data: Tokens | None
-) -> float:
-    """Rows of the data's mean length (attention's part is a little more where lengths differ)."""
+def _targets(targets: str | tuple[str, ...], name: str) -> bool:
+    """Whether PEFT gives this module an adapter."""
+    if isinstance(targets, str):
+        return targets != "all-linear" and re.fullmatch(targets, name) is not None
+    return any(f".{name}".endswith(f".{end}") for end in targets)
+
+
+def _counted_in_full(config: TrainConfig) -> tuple[str, ...]:
+    options = config.adapter.options
+    found = {"exclude_modules": options.exclude_modules, "layers_to_transform": options.layers_to_transform}
+    return tuple(f"train.adapter.options.{name}" for name, there in found.items() if there is not None)
+
+
+def _mean_row(shape: ModelShape, config: TrainConfig, run: Training, data: Tokens | None) -> tuple[int, StepFlops]:
+    """Tokens and FLOPs of a row of the data's mean length (attention's part is a little more where lengths differ)."""
     length = max(1, round(data.tokens / data.rows)) if data else config.max_length
     scored = round(length * (data.share if data else 1.0))
-    adapters = shape.lora_parameters(run.rank, run.targets)
-    model_flops = training_flops(shape, [length], scored, adapters).model
-    return (mfu or PUBLISHED_MFU[run.kind]) * tflops * 1e12 / model_flops * length
+    adapters = shape.lora_parameters(run.rank, run.targets, run.rank_pattern)
+    return length, training_flops(shape, [length], scored, adapters, checkpointing=run.checkpointing)
 
 
 def _tokens(config: TrainConfig, data: Tokens) -> float:
@@ -126,14 +151,16 @@ def _tokens(config: TrainConfig, data: Tokens) -> float:
     return config.epochs * data.tokens
 
 
-def rows_that_fit(shape: ModelShape, config: TrainConfig, memory_gib: float) -> int:
-    """The largest micro-batch of full rows that fits on a GPU; its own micro-batch does not matter.
+def rows_that_fit(shape: ModelShape, config: TrainConfig, memory_gib: float) -> int | None:
+    """The largest micro-batch of full rows that fits on a GPU; None if some of its memory cannot be counted.
 
     Args:
         shape: The base model.
-        config: With no `auto` but the micro-batch's left.
+        config: With no `auto` but the micro-batch's left, which does not matter.
         memory_gib: The GPU's.
     """
+    if not_counted(shape, config):
+        return None
     run = training(config.model_copy(update={"micro_batch_size": 1}), device="cuda")
     return largest_rows(shape, run, memory_gib, limit=config.global_batch_size)
 

@@ -27,11 +27,19 @@ def memory_lines(plan: Forecast) -> list[str]:
     return [
         ", ".join(how),
         *(f"{name:{LABEL_WIDTH}} {size / GIB:8.2f} GiB" for name, size in rows),
-        f"{'height, ' + height.moment:{LABEL_WIDTH}} {height.total / GIB:.2f} GiB of {plan.memory_gib:.1f}: "
-        + ("fits" if plan.fits else "does not fit"),
+        _height(plan),
         _limits(plan),
         *(f"not counted: {name}" for name in plan.not_counted),
+        *(f"counted as if it were not set: {name}" for name in plan.counted_in_full),
     ]
+
+
+def _height(plan: Forecast) -> str:
+    height, least = plan.peak, "at least " if plan.not_counted else ""
+    fits = "whether it fits is unknown" if plan.not_counted else "fits"
+    verdict = fits if plan.fits else "does not fit"
+    name = f"height, {height.moment}"
+    return f"{name:{LABEL_WIDTH}} {least}{height.total / GIB:.2f} GiB of {plan.memory_gib:.1f}: {verdict}"
 
 
 def _limits(plan: Forecast) -> str:
@@ -39,24 +47,39 @@ def _limits(plan: Forecast) -> str:
     if not plan.largest_rows:
         shorter = f"; rows of up to {plan.largest_length:,} do at this micro-batch" if plan.largest_length else ""
         return f"not one row of {run.length:,} tokens fits{shorter}"
+    most = "at most " if plan.not_counted else ""
     return (
-        f"largest micro-batch at {run.length:,} tokens: {plan.largest_rows}; "
-        f"longest rows at micro-batch {run.rows}: {plan.largest_length:,} tokens"
+        f"largest micro-batch at {run.length:,} tokens: {most}{plan.largest_rows}; "
+        f"longest rows at micro-batch {run.rows}: {most}{plan.largest_length:,} tokens"
     )
 
 
-def time_lines(plan: Forecast, mfu: float | None, price: float | None) -> list[str]:
-    """Tokens per second, time and cost, and what they rest on."""
-    assumed = mfu or PUBLISHED_MFU[plan.run.kind]
-    source = "as given" if mfu else "as published with fused kernels; --mfu takes your own"
+def time_lines(plan: Forecast, mfu: float | None, price: float | None, no_data: str = "unknown") -> list[str]:
+    """Tokens per second, time and cost, and what they rest on.
+
+    Args:
+        plan: Made with the same `mfu`.
+        mfu: As given.
+        price: Of an hour.
+        no_data: What to say of time and cost where the plan does not know what is trained on.
+    """
     if plan.tokens_per_second is None:
         return ["time and cost: unknown, as the speed of this device is"]
-    speed = f"{plan.tokens_per_second:,.0f} tokens/s at an MFU of {assumed:.0%} ({source})"
+    source = "as given" if mfu else _published(plan)
+    speed = f"{plan.tokens_per_second:,.0f} tokens/s at an MFU of {plan.mfu:.0%} ({source})"
     if plan.seconds is None:
-        return [speed, "time and cost: known once the data set is made (tunelift curate)"]
+        return [speed, f"time and cost: {no_data}"]
     cost = plan.cost(price)
     paid = "unknown; --price takes what an hour costs" if cost is None else f"{cost:,.2f}"
     return [speed, f"time {_duration(plan.seconds)}, cost {paid}"]
+
+
+def _published(plan: Forecast) -> str:
+    """Where the MFU is from, and how this run differs from that one."""
+    published = f"{PUBLISHED_MFU[plan.run.kind]:.0%} " if plan.run.checkpointing else ""
+    again = ", less the forward pass that is computed again" if plan.run.checkpointing else ""
+    kernels = "" if plan.fused else "; rather lower without them, as here"
+    return f"{published}as published with fused kernels{again}{kernels}; --mfu takes your own"
 
 
 def _duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ BF16_COMPUTE_CAPABILITY = 8.0
 """Ampere, NVIDIA's first architecture with bf16 tensor cores (CUDA C++ Programming Guide)."""
 BF16_CPU_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
 """As Linux names the instructions: Intel's matrix unit, AVX-512's dot product, ARMv8.6."""
+DEVICE_ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""For processes that compute on a GPU: numbers as nvidia-smi has them. CUDA's own begin with the fastest card."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Hardware:
 def detect() -> Hardware:
     """The first visible NVIDIA GPU, or the CPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpu = _first_gpu()
+    gpu = _visible_gpu()
     if gpu is not None:
         return Hardware("cuda", gpu[0], gpu[1], cores, gpu[2] >= BF16_COMPUTE_CAPABILITY, gpu[2])
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -51,20 +54,44 @@ def detect() -> Hardware:
     return Hardware("cpu", name, round(memory, 1), cores, native_bf16=bool(flags & BF16_CPU_FLAGS))
 
 
-def _first_gpu() -> tuple[str, float, float] | None:
-    """Name, memory in GiB, compute capability."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"} or not shutil.which("nvidia-smi"):
+def first_visible() -> str:
+    """The first entry of CUDA_VISIBLE_DEVICES: a number in `DEVICE_ORDER`, a UUID or its beginning; 0 if not set."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+
+
+def _visible_gpu() -> tuple[str, float, float] | None:
+    """Name, memory in GiB and compute capability of the GPU that CUDA will take, as nvidia-smi heeds no variable."""
+    wanted = first_visible()
+    if not wanted or not shutil.which("nvidia-smi"):
         return None
-    command = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
+    part = _mig_part(wanted) if wanted.startswith("MIG-") else None
+    uuid = part[0] if part else wanted
+    for line in _nvidia_smi("--query-gpu=index,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits"):
+        index, own, rest = (word.strip() for word in line.split(",", 2))
+        name, memory, capability = rest.rsplit(",", 2)
+        if uuid == index or (uuid.startswith("GPU-") and own.startswith(uuid)):
+            return name.strip(), part[1] if part else round(float(memory) / 1024, 1), float(capability)
+    return None
+
+
+def _mig_part(wanted: str) -> tuple[str, float] | None:
+    """The UUID of the GPU that a MIG device is a part of, and its memory in GiB by its profile, such as 3g.40gb."""
+    uuid = ""
+    for line in _nvidia_smi("-L"):
+        if whole := re.match(r"GPU .*\(UUID: (\S+)\)", line):
+            uuid = whole[1]
+        elif (part := re.match(r"\s+MIG .*\.(\d+)gb.*\(UUID: (\S+)\)", line)) and part[2].startswith(wanted):
+            return uuid, round(int(part[1]) * 1e9 / 2**30, 1)
+    return None
+
+
+def _nvidia_smi(*arguments: str) -> list[str]:
+    """Lines that it answers; none if it fails."""
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        result = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    lines = result.stdout.strip().splitlines()
-    if result.returncode or not lines:
-        return None
-    name, memory, capability = lines[0].rsplit(",", 2)
-    return name.strip(), round(float(memory) / 1024, 1), float(capability)
+        return []
+    return [] if result.returncode else result.stdout.strip().splitlines()
 
 
 def _cpu_description() -> dict[str, str]:

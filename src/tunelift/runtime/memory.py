@@ -14,7 +14,7 @@ from typing import Literal
 from tunelift.config.schema import TrainConfig
 from tunelift.runtime import activations
 from tunelift.runtime.activations import FP32, Attention, Pass
-from tunelift.runtime.shape import Linear, ModelShape
+from tunelift.runtime.shape import EMBEDDING, HEAD, Linear, ModelShape, Ranks
 
 GIB = 2**30
 NF4_BLOCK = 64
@@ -55,6 +55,12 @@ class Training:
     accumulates: bool
     """Several micro-batches make a step, so gradients of the ones before are there."""
     padded: bool = True
+    packed: bool = False
+    """The rows lie end to end as one, under one mask, as on a GPU without FlashAttention."""
+    rank_pattern: Ranks = ()
+    whole: tuple[str, ...] = ()
+    """`modules_to_save`."""
+    added_tokens: int = 0
     device: Literal["cpu", "cuda"] = "cuda"
 
     @property
@@ -66,11 +72,14 @@ class Training:
         """One micro-batch."""
         return Pass(
             shape=shape,
-            rows=self.rows,
-            length=self.length,
+            rows=1 if self.packed else self.rows,
+            length=self.rows * self.length if self.packed else self.length,
             scored=self.scored,
             rank=self.rank,
             targets=self.targets,
+            rank_pattern=self.rank_pattern,
+            whole=self.whole,
+            token_rows=self.added_tokens > 0,
             dropout=self.dropout,
             width=self.width,
             attention=self.attention,
@@ -109,6 +118,10 @@ def training(config: TrainConfig, *, device: Literal["cpu", "cuda"], supervised_
         checkpointing=bool(config.gradient_checkpointing),
         accumulates=config.global_batch_size > rows,
         padded=rows > 1,
+        packed=config.packing is True and device == "cuda" and config.attention != "flash_attention_2",
+        rank_pattern=tuple(config.adapter.options.rank_pattern.items()),
+        whole=config.adapter.modules_to_save,
+        added_tokens=len(config.added_tokens),
         device=device,
     )
 
@@ -143,10 +156,24 @@ def weights(shape: ModelShape, kind: Literal["qlora", "lora"], width: int) -> di
     return {"4-bit weights": ceil(linears / 2), "4-bit statistics": statistics, **rest}
 
 
-def adapter_tensors(shape: ModelShape, rank: int, targets: str | tuple[str, ...]) -> Iterator[int]:
+def adapter_tensors(shape: ModelShape, rank: int, targets: str | tuple[str, ...], pattern: Ranks = ()) -> Iterator[int]:
     """Entries of each of the adapter's tensors."""
     for linear in shape.adapted(targets):
-        yield from [rank * linear.inputs, rank * linear.outputs] * shape.layers
+        for own in shape.ranks(linear, rank, pattern):
+            yield from (own * linear.inputs, own * linear.outputs)
+
+
+def token_tensors(run: Training, shape: ModelShape) -> list[int]:
+    """Entries of the rows that are trained of the embedding and of a head of its own, unless those are whole."""
+    ends = [EMBEDDING] if shape.tied else [EMBEDDING, HEAD]
+    free = [end for end in ends if end not in shape.whole(run.whole)]
+    return [run.added_tokens * shape.hidden] * len(free) if run.added_tokens else []
+
+
+def trained_tensors(run: Training, shape: ModelShape) -> list[int]:
+    """Entries of each tensor that is trained; all are fp32."""
+    adapters = adapter_tensors(shape, run.rank, run.targets, run.rank_pattern)
+    return [*adapters, *shape.whole(run.whole).values(), *token_tensors(run, shape)]
 
 
 def optimizer_states(run: Training, shape: ModelShape) -> int:
@@ -154,13 +181,15 @@ def optimizer_states(run: Training, shape: ModelShape) -> int:
 
     Paged states lie in memory that the driver moves to the host when the GPU needs the room: they are not counted.
     """
-    tensors = adapter_tensors(shape, run.rank, run.targets)
+    tensors = trained_tensors(run, shape)
     if run.optimizer == "adamw_torch":
         return 2 * FP32 * sum(tensors)
     total = 0
+    whole_embedding = shape.whole(run.whole).get(EMBEDDING)
     for size in tensors:
-        states = 2 * (size if size >= SMALLEST_8BIT else FP32 * size)
-        scales = 2 * FP32 * ceil(size / OPTIMIZER_BLOCK) if size >= SMALLEST_8BIT else 0
+        eight = size >= SMALLEST_8BIT and size != whole_embedding  # transformers keeps an embedding's states in fp32.
+        states = 2 * (size if eight else FP32 * size)
+        scales = 2 * FP32 * ceil(size / OPTIMIZER_BLOCK) if eight else 0
         paged = run.optimizer.startswith("paged") and size >= SMALLEST_PAGED
         total += scales + (0 if paged else states)
     return total
@@ -168,7 +197,7 @@ def optimizer_states(run: Training, shape: ModelShape) -> int:
 
 def optimizer_working(run: Training, shape: ModelShape) -> int:
     """While parameters are updated: the second moments' roots, of all tensors at once on a GPU (torch's `foreach`)."""
-    tensors = list(adapter_tensors(shape, run.rank, run.targets))
+    tensors = trained_tensors(run, shape)
     if run.optimizer != "adamw_torch":
         return 0  # One fused kernel a tensor.
     return FP32 * sum(tensors) if run.device == "cuda" else 2 * FP32 * max(tensors, default=0)
@@ -206,10 +235,14 @@ class Peak:
 def peak(shape: ModelShape, run: Training) -> Peak:
     """The height of a training step, from the second step on (the optimizer's states exist)."""
     forward = run.forward(shape)
-    entries = sum(adapter_tensors(shape, run.rank, run.targets))
+    adapters = sum(adapter_tensors(shape, run.rank, run.targets, run.rank_pattern))
+    whole, rows = sum(shape.whole(run.whole).values()), sum(token_tensors(run, shape))
+    entries = adapters + whole + rows
     standing = {
         **weights(shape, run.kind, run.width),
-        "adapters (fp32)": FP32 * entries,
+        "adapters (fp32)": FP32 * adapters,
+        "trained whole (fp32)": FP32 * whole,  # Beside the originals, which PEFT keeps.
+        "added tokens": _added_tokens(run, shape),
         "optimizer states": optimizer_states(run, shape),
         "batch": 3 * 8 * forward.tokens,
     }
@@ -221,6 +254,7 @@ def peak(shape: ModelShape, run: Training) -> Peak:
             "loss": activations.loss_working(forward),
         },
         **_backward(forward, gradients),
+        **_ends_backward(forward, gradients, entries),
         "in the optimizer's step": {
             "gradients": FP32 * entries,
             "optimizer's working memory": optimizer_working(run, shape),
@@ -238,11 +272,54 @@ def peak(shape: ModelShape, run: Training) -> Peak:
     )
 
 
+def _added_tokens(run: Training, shape: ModelShape) -> int:
+    """Their rows: trained ones and a copy of those they began as, and what the matrices grow by."""
+    grown = run.width * run.added_tokens * shape.hidden * (1 if shape.tied else 2)
+    return (FP32 + run.width) * sum(token_tensors(run, shape)) + grown
+
+
+def _ends_backward(forward: Pass, gradients: int, entries: int) -> dict[str, dict[str, int]]:
+    """The backward passes of a head and of an embedding that are trained."""
+    saved, head = activations.forward_saved(forward), activations.head_working(forward)
+    embedding = activations.embedding_working(forward)
+    found = {}
+    if head:
+        found["in the head's backward pass"] = {
+            "gradients": gradients,
+            "activations": saved,
+            "working memory": head,
+        }
+    if embedding:
+        whole = forward.shape.embedding_parameters if EMBEDDING in forward.whole_modules else 0
+        found["in the embedding's backward pass"] = {
+            "gradients": max(gradients, FP32 * (entries - whole)) + _head_waiting(forward),
+            "working memory": embedding,
+        }
+    return found
+
+
+def _with_head(forward: Pass, gradients: int) -> int:
+    """Gradients once the head is through: those of micro-batches before, or if there were none, a whole head's."""
+    whole = forward.head_is_whole and not forward.shape.tied
+    return gradients or (FP32 * forward.shape.embedding_parameters if whole else 0)
+
+
+def _head_waiting(forward: Pass) -> int:
+    """A tied head's gradient, which waits for the embedding's, to which it is added."""
+    if not forward.shape.tied:
+        return 0
+    if EMBEDDING in forward.whole_modules:
+        return FP32 * forward.shape.embedding_parameters
+    return 0
+
+
 def _backward(forward: Pass, gradients: int) -> dict[str, dict[str, int]]:
     """The moments of the backward pass at which most is alive."""
     saved, last = activations.forward_saved(forward), activations.norm_saved(forward)
     layer = activations.layer_saved(forward)
-    held = saved - last + (activations.layer_recomputed(forward) if forward.checkpointing else 0)
+    held = saved - last - activations.head_saved(forward)
+    held += activations.layer_recomputed(forward) if forward.checkpointing else 0
+    accumulated, gradients = gradients, _with_head(forward, gradients) + _head_waiting(forward)
     moments = {
         "in the last norm's backward pass": (saved, activations.norm_working(forward)),
         "in the last layer's backward pass": (held, activations.mlp_working(forward)),
@@ -257,12 +334,14 @@ def _backward(forward: Pass, gradients: int) -> dict[str, dict[str, int]]:
         moment: {"gradients": gradients, "activations": kept, "working memory": working}
         for moment, (kept, working) in moments.items()
     }
-    if forward.checkpointing and not gradients:  # Layers' inputs go as gradients come: one end or the other is higher.
+    if (
+        forward.checkpointing and not accumulated
+    ):  # Layers' inputs go as gradients come: one end or the other is higher.
         layers = forward.shape.layers
-        inputs = (layers - 1) * forward.tokens * forward.width * forward.shape.hidden
-        entries = sum(adapter_tensors(forward.shape, forward.rank, forward.targets))
+        inputs = (layers - 1) * forward.tokens * forward.stream * forward.shape.hidden
+        entries = sum(adapter_tensors(forward.shape, forward.rank, forward.targets, forward.rank_pattern))
         found["in the first layer's backward pass"] = {
-            "gradients": FP32 * entries * (layers - 1) // layers,
+            "gradients": gradients + FP32 * entries * (layers - 1) // layers,
             "activations": held - inputs,
             "working memory": activations.mlp_working(forward),
         }

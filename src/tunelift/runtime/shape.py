@@ -50,6 +50,16 @@ FAMILIES: dict[str, Family] = {
 }
 """By config.json's `model_type`."""
 
+EMBEDDING, HEAD = "model.embed_tokens", "lm_head"
+LAYER_NORMS = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+)
+Ranks = tuple[tuple[str, int], ...]
+"""PEFT's `rank_pattern`: other ranks by module name or regular expression."""
+
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
@@ -166,9 +176,40 @@ class ModelShape:
             return tuple(linear for linear in self.linears if re.fullmatch(targets, f"model.layers.0.{linear.name}"))
         return tuple(linear for linear in self.linears if any(f".{linear.name}".endswith(f".{end}") for end in targets))
 
-    def lora_parameters(self, rank: int, targets: str | Sequence[str]) -> int:
+    def ranks(self, linear: Linear, rank: int, pattern: Ranks = ()) -> list[int]:
+        """The rank of its adapter in each layer; the first pattern that matches its whole name or the end of that."""
+        names = [f"model.layers.{layer}.{linear.name}" for layer in range(self.layers)] if pattern else []
+        found = [next((r for key, r in pattern if re.match(rf"(.*\.)?({key})$", name)), rank) for name in names]
+        return found or [rank] * self.layers
+
+    def lora_parameters(self, rank: int, targets: str | Sequence[str], pattern: Ranks = ()) -> int:
         """Trainable parameters of plain LoRA: A is [rank, inputs] and B is [outputs, rank] (arXiv 2106.09685)."""
-        return self.layers * rank * sum(linear.inputs + linear.outputs for linear in self.adapted(targets))
+        return sum(
+            sum(self.ranks(linear, rank, pattern)) * (linear.inputs + linear.outputs)
+            for linear in self.adapted(targets)
+        )
+
+    @property
+    def modules(self) -> dict[str, int]:
+        """Weights of each module outside the linear layers, by its full name; a tied head is not one of its own."""
+        family = FAMILIES[self.family]
+        names = LAYER_NORMS if family.layer_norms == len(LAYER_NORMS) else LAYER_NORMS[1::2]
+        if family.layer_norms == 2 and not family.post_norm:
+            names = LAYER_NORMS[:2]
+        layer = dict.fromkeys(names, self.hidden)
+        if family.head_norm != "none":
+            widths = (self.head_dim, self.head_dim) if family.head_norm == "head" else (self.queries, self.keys)
+            layer |= {"self_attn.q_norm": widths[0], "self_attn.k_norm": widths[1]}
+        ends = {EMBEDDING: self.embedding_parameters, "model.norm": self.hidden}
+        ends |= {} if self.tied else {HEAD: self.embedding_parameters}
+        return ends | {f"model.layers.{n}.{name}": size for n in range(self.layers) for name, size in layer.items()}
+
+    def whole(self, names: Sequence[str]) -> dict[str, int]:
+        """Those of `modules` that are trained whole: PEFT takes every module whose name ends in one of these."""
+        found = {name: size for name, size in self.modules.items() if name.endswith(tuple(names))}
+        if self.tied and HEAD.endswith(tuple(names)):
+            found[EMBEDDING] = self.embedding_parameters
+        return found
 
 
 def read_shape(folder: Path) -> ModelShape:

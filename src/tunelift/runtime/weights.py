@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunelift.artifacts.store import disk_error, writing
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime.encoded import IGNORED
-from tunelift.runtime.hardware import free_gib
+from tunelift.runtime.hardware import DEVICE_ORDER, first_visible, free_gib
 
 if TYPE_CHECKING:
     import torch
@@ -157,9 +157,11 @@ def supervised_logits(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torc
 
 
 def one_gpu() -> None:
-    """Let this process see one GPU: several without a launcher make the Trainer refuse. Call before torch is used."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
+    """Let this process see one GPU, the one that was planned for. Call before torch is used.
+
+    Several without a launcher make the Trainer refuse.
+    """
+    os.environ |= {**DEVICE_ORDER, "CUDA_VISIBLE_DEVICES": first_visible()}
 
 
 @contextmanager
