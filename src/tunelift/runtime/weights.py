@@ -190,8 +190,8 @@ def machine_trouble(out: Path, memory_remedy: str = MEMORY_REMEDY) -> Iterator[N
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on a GPU or on the CPU.
 
-    Outside of PyTorch's own allocator, as for a library's workspace, there is nothing but words to go by. None of these
-    errors spoils the process: what fits can be computed after them.
+    Outside of PyTorch's own allocator, as for a library's workspace, there is nothing but words to go by. Unlike a
+    bad memory access they leave the process's CUDA context usable, so that what fits can still be computed.
     """
     import torch
 
