@@ -80,6 +80,27 @@ def test_a_json_list_gives_its_elements_with_their_lines_and_sets_bad_ones_aside
     assert rows[2].raw == '{"a": "caf\\xe9"}'  # type: ignore[union-attr]
 
 
+UNTRUE = [
+    ('{"a": 1180591620717411303424}', "Integer exceeds 64-bit range"),
+    ('{"a": [-9223372036854775809]}', "Integer exceeds 64-bit range"),
+    ('{"a": [{"b": 1, "c": ": ", "b": 2}]}', "the key 'b' stands twice in one object"),
+    ('{"a" :"x","a" :"y"}', "the key 'a' stands twice in one object"),
+]
+TRUE = [
+    {"a": 18446744073709551615, "b": 0.12345678901234567890, "c": "1180591620717411303424"},
+    {"a": {"a": [{"a": ':"a":'}, {"a": '"a": "a":'}]}, "b": ": ", '"': '\\":'},
+]
+
+
+def test_what_would_be_changed_without_a_word_is_quarantined_in_both_forms_of_json(tmp_path: Path) -> None:
+    rows = [*(text for text, _ in UNTRUE), *map(json.dumps, TRUE)]
+    listed = tmp_path / "a.json"
+    listed.write_text("[\n" + ",\n".join(rows) + "]")
+    for found in (read(write_jsonl(tmp_path / "a.jsonl", rows)), read(listed)):
+        assert [(reason, detail) for _, reason, detail in faults(found)] == [("invalid_json", one) for _, one in UNTRUE]
+        assert [value for _, value in values(found)] == TRUE
+
+
 def test_elements_that_share_a_line_are_told_apart_by_number(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('[{"a": 1}, {"a": 2},\n\n{"a": 3}]')
