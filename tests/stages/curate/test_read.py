@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -200,6 +202,35 @@ def test_parquet_rows_come_back_without_the_nulls_that_arrow_adds(tmp_path: Path
     tools = [{"name": "a", "parameters": {"x": 1}}, {"name": "b", "parameters": {"y": 2}}]
     pq.write_table(pa.Table.from_pylist([{"output": None, "tools": tools}, {"output": "x", "tools": None}]), path)
     assert values(read(path)) == [(1, {"output": None, "tools": tools}), (2, {"output": "x", "tools": None})]
+
+
+def test_dates_times_and_decimals_of_parquet_are_text(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    day, moment = date(2026, 1, 2), datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    held = {"day": [day], "moment": moment, "time": time(3, 4), "price": Decimal("1.50"), "long": timedelta(hours=2)}
+    pq.write_table(pa.Table.from_pylist([{"calls": [{"arguments": held}], "day": day}]), path)
+    arguments = {
+        "day": ["2026-01-02"],
+        "moment": "2026-01-02T03:04:05+00:00",
+        "time": "03:04:00",
+        "price": "1.50",
+        "long": "2:00:00",
+    }
+    assert values(read(path)) == [(1, {"calls": [{"arguments": arguments}], "day": "2026-01-02"})]
+
+
+def test_parquet_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["x"]), pa.array(["y"])], ["output", "output"]), path)
+    with pytest.raises(UserError, match="more than one column 'output'") as caught:
+        read(path)
+    assert caught.value.where == str(path)
 
 
 def test_parquet_text_that_is_no_utf8_costs_its_row_only(tmp_path: Path) -> None:
