@@ -116,7 +116,7 @@ class Pipeline(Run):
     @cached_property
     def questions(self) -> dict[str, list[str]]:
         """What the tasks ask, so that curation can keep it out of the training rows."""
-        return {task.name: [item.question for item in task.items] for task in self.folder_tasks}
+        return {task.name: [item.held_out for item in task.items] for task in self.folder_tasks}
 
     @cached_property
     def template(self) -> str | None:
