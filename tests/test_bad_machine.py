@@ -80,7 +80,7 @@ def test_a_disk_that_fills_while_a_checkpoint_is_written_is_told(project: Path, 
     # 64 ranks make a checkpoint of several MB.
     train = ("train", "config.yaml", "train.adapter.rank=64")
     mounted(project / "runs/store/train", "size=2m")
-    is_told(tunelift(project, *train), MACHINE, "runs/store/train", "The disk is full.", "goes on where it stopped")
+    is_told(tunelift(project, *train), MACHINE, "runs/store/train", "The disk is full.", "what is finished is kept")
     mounted(project / "runs/store/train", "size=256m")
     result = tunelift(project, *train)
     assert result.returncode == DONE, result.stderr
@@ -144,7 +144,7 @@ def stop_with_ctrl_c(folder: Path, pattern: str, *arguments: str, filled: bool =
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == STOPPED, said
-    assert said.rstrip().endswith("stopped; the same command goes on where it stopped")
+    assert said.rstrip().endswith("stopped; what is finished is kept, and the same command goes on from there")
     assert "Traceback" not in said
     assert processes_below(folder) == []
 

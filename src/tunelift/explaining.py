@@ -229,12 +229,16 @@ def _findings(out: Path, place: str) -> Iterator[tuple[str, str]]:
     yield from _listed(
         "personal data",
         [
-            f"{one['kind']} {one['masked']} in message {one['message'] + 1} ({one['action']})"
+            f"{one['kind']} {one['masked']} in {_where(one['message'])} ({one['action']})"
             for one in _of(out, "pii", place)
         ],
     )
     yield from _listed("near duplicates", list(_pairs(out, place)))
     yield from _listed("same prompt", list(_conflicts(out, place)))
+
+
+def _where(message: int | None) -> str:
+    return "the tools' definitions" if message is None else f"message {message + 1}"
 
 
 BOTH_STAY = {

@@ -470,7 +470,7 @@ def _folder_tasks(config: Config) -> list[Task]:
 
 
 def _questions(tasks: Sequence[Task]) -> dict[str, list[str]]:
-    return {task.name: [item.question for item in task.items] for task in tasks}
+    return {task.name: [item.held_out for item in task.items] for task in tasks}
 
 
 def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageName] = ()) -> Pipeline:

@@ -147,6 +147,7 @@ def test_so_many_words_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatc
         lambda backend: setattr(backend, "pre_tokenizer", pre_tokenizers.ByteLevel(False, use_regex=False)),
         lambda backend: setattr(backend, "pre_tokenizer", pre_tokenizers.Metaspace()),
         lambda backend: setattr(backend, "pre_tokenizer", split(LLAMA_3 + r"|\S \S")),
+        lambda backend: setattr(backend, "pre_tokenizer", None),
         lambda backend: setattr(backend, "normalizer", normalizers.Prepend("_")),
         lambda backend: setattr(backend, "post_processor", processors.ByteLevel(trim_offsets=True)),
         lambda backend: setattr(backend.model, "dropout", 0.5),

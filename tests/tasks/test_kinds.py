@@ -41,6 +41,16 @@ def test_choices_can_be_listed_and_answered_by_letter(tmp_path: Path) -> None:
     assert item.choices == (" A", " B", " C")
 
 
+def test_listed_choices_are_not_looked_for_in_training_rows(tmp_path: Path) -> None:
+    rows = [{**row, "about": row.pop("request")} for row in map(dict, QUESTIONS)]
+    prompt = {"user": "{about}\n{choices}\nAnswer:", "choice": " {letter}"}
+    first = load_task(questions(tmp_path, rows, prompt=prompt)).items[0]
+    assert first.question == "Capital of Italy?\nA. Rome\nB. Milan", "as it is asked"
+    assert first.held_out == "Capital of Italy?"
+    alone = load_task(questions(tmp_path, rows, prompt={**prompt, "user": "{choices}\nWhich?"})).items[0]
+    assert alone.held_out == "A. Rome\nB. Milan"
+
+
 @pytest.mark.parametrize(
     ("right", "number"), [(1, 1), ("1", 1), ("B", 1), ("Milan", 1), (2, None), (True, None), (None, None), ("Z", None)]
 )
@@ -70,7 +80,8 @@ def test_a_perplexity_task_is_its_texts(tmp_path: Path) -> None:
     folder = make(tmp_path, [json.dumps({"id": "a", "text": "Some text."})], **settings)
     task = load_task(folder)
     item = task.items[0]
-    assert (item.text, item.question, item.prompt, item.accepted) == ("Some text.", "Some text.", (), ())
+    assert (item.text, item.question, item.held_out) == ("Some text.",) * 3
+    assert (item.prompt, item.accepted) == ((), ())
     assert task.metrics == ("bits_per_byte",)
     assert (task.scorer("bits_per_byte").lower_is_better, task.scorer("bits_per_byte").bounded) == (True, False)
     assert "no `text`" in refused(make(tmp_path, ['{"id": "a"}'], **settings)).message

@@ -152,7 +152,7 @@ def disk_error(error: OSError, folder: Path) -> MachineError | UserError:
         return MachineError(
             "The disk is full.",
             where=where,
-            remedy="Free some space and run the same command again; it goes on where it stopped.",
+            remedy="Free some space and run the same command again; what is finished is kept.",
         )
     if error.errno in _FORBIDDEN:
         return UserError(

@@ -105,7 +105,11 @@ def _state(part: Any) -> dict[str, Any]:
 
 
 def _keeps_cuts(step: dict[str, Any]) -> bool:
-    return _cuts(step) or step["type"] == "Digits" or (step["type"] == "ByteLevel" and not step["add_prefix_space"])
+    return (
+        _cuts(step)
+        or step.get("type") == "Digits"
+        or (step.get("type") == "ByteLevel" and not step["add_prefix_space"])
+    )
 
 
 def _cuts(step: dict[str, Any]) -> bool:

@@ -31,7 +31,7 @@ class Item:
     accepted: tuple[Any, ...]
     """Right answers: parsed JSON, or a string for a textual answer."""
     question: str
-    """What the user asks, without the fixed parts of the prompt: what must not stand in the training data."""
+    """What the user asks, without the fixed parts of the prompt."""
     cluster: str | None = None
     tags: tuple[str, ...] = ()
     """The slices that it belongs to."""
@@ -43,6 +43,8 @@ class Item:
     """Number of the right choice, from 0."""
     text: str = ""
     """Of a perplexity item: the text."""
+    held_out: str = ""
+    """What must not stand in the training data: the question without choices listed in it, which may outweigh it."""
 
 
 def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, ...] | None) -> Item:
@@ -61,7 +63,7 @@ def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, 
     tags = (*content.get("tags", ()), *(tag for name in described.slices for tag in _slices(name, content[name])))
     if described.kind == "perplexity":
         text = content["text"]
-        return Item(row.id, (), (), (), question=text, cluster=cluster, tags=tags, text=text)
+        return Item(row.id, (), (), (), question=text, cluster=cluster, tags=tags, text=text, held_out=text)
     values = {name: as_text(content[name]) for name in needed} | ({"tools": as_text(tools)} if tools else {})
     if described.kind == "choice":
         values |= {"choices": listed(content["choices"])} if "choices" in needed else {}
@@ -69,17 +71,21 @@ def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, 
     user: Message = {"role": "user", "content": fill(templates.user, values)}
     instructed = templates.instructed if templates.instructed is not None else templates.system
     choices = _continuations(row, templates) if described.kind == "choice" else ()
+    # `request` if the prompt has it, else all fields of the user message.
+    asked = ["request"] if "request" in needed else [name for name in FIELD.findall(templates.user) if name in needed]
+    without_choices = [name for name in asked if name != "choices"] or asked
     return Item(
         id=row.id,
         prompt=(*_system(templates.system, values), user),
         instructed=(*_system(instructed, values), user),
         accepted=(choices[content["right"]],) if choices else tuple(content["accepted"]),
-        question=_question(templates, needed, values) or user["content"],
+        question=_joined(values, asked) or user["content"],
         cluster=cluster,
         tags=tags,
         tools=None if tools or "tools" in needed else _own_tools(content),
         choices=choices,
         right=content["right"] if choices else None,
+        held_out=_joined(values, without_choices) or user["content"],
     )
 
 
@@ -98,10 +104,8 @@ def template_fields(described: TaskFile) -> list[str]:
     return list(dict.fromkeys(fields))
 
 
-def _question(templates: PromptFile, needed: Sequence[str], values: Mapping[str, str]) -> str:
-    """`request` if the prompt has it, else all fields of the user message."""
-    asked = ["request"] if "request" in needed else [name for name in FIELD.findall(templates.user) if name in needed]
-    return "\n".join(values[name] for name in dict.fromkeys(asked))
+def _joined(values: Mapping[str, str], names: Sequence[str]) -> str:
+    return "\n".join(values[name] for name in dict.fromkeys(names))
 
 
 def _continuations(row: Row, templates: PromptFile) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ def example(*turns: tuple[str, str], tools: list[dict] | None = None, line: int 
         [("user", "a"), ("assistant", "b")],
         [("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")],
         [("user", "a"), ("call", ""), ("tool", "1"), ("tool", "2"), ("assistant", "b")],
+        [("user", "a"), ("call", ""), ("tool", ""), ("assistant", "b")],
         [("user", "a"), ("call", "")],
     ],
 )

@@ -47,6 +47,30 @@ def test_an_item_shorter_than_an_ngram_is_found_whole(text: str) -> None:
     assert [(match.item, match.overlap) for match in matches(text)] == [(1, 1.0)]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Question: Who wrote Hamlet?",
+        "Q: who wrote Hamlet?\nA:",
+        "1. Who wrote Hamlet?",
+        "(b) **Question 7:** Who wrote Hamlet?",
+        "Who wrote Hamlet? Answer briefly.",
+        "Some trivia. Task: Be quick! 'Who wrote Hamlet?' Thanks",
+        "请回答。 Who wrote Hamlet？",
+    ],
+)
+def test_a_very_short_item_is_found_as_a_sentence_and_behind_a_label(text: str) -> None:
+    (match,) = matches(text, items={"trivia": ["Who wrote Hamlet?", "Thanks", "Hamlet"]})
+    assert (match.item, match.span) == (0, "Who wrote Hamlet" if "who" not in text else "who wrote Hamlet")
+
+
+@pytest.mark.parametrize(
+    "text", ["Do you know who wrote Hamlet?", "Who wrote Hamlet, and when?", "Q: Hamlet", "Thanks. Hm"]
+)
+def test_a_very_short_item_inside_a_sentence_and_one_word_behind_a_label_are_chance(text: str) -> None:
+    assert matches(text, items={"trivia": ["Who wrote Hamlet?", "Thanks", "Hamlet"]}) == []
+
+
 @pytest.mark.parametrize("text", ["fan on", PREFIX + "fan on", "Fan: on"])
 def test_a_very_short_item_is_found_when_it_is_the_request(text: str) -> None:
     assert [match.item for match in matches(text)] == [2]

@@ -162,7 +162,28 @@ def test_the_sources_system_message_is_for_rows_without_one() -> None:
             "wrong_type",
             "is text, must be a JSON object",
         ),
+        (
+            "messages",
+            {
+                "messages": [
+                    {
+                        "role": "assistant",
+                        "tool_calls": [{"function": {"name": "a", "arguments": '{"n": 1180591620717411303424}'}}],
+                    }
+                ]
+            },
+            "$.messages[0].tool_calls[0].function.arguments",
+            "wrong_type",
+            "Integer exceeds 64-bit range",
+        ),
         ("messages", {"messages": ASKED, "tools": ["a"]}, "$.tools[0]", "wrong_type", "is text, must be an object"),
+        (
+            "messages",
+            {"messages": ASKED, "tools": [{"icon": b"a"}]},
+            "$.tools",
+            "wrong_type",
+            "Type is not JSON serializable: bytes",
+        ),
         (
             "sharegpt",
             {"conversations": [{"value": "x"}]},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +91,18 @@ def test_tool_calls_are_part_of_what_is_learnt(passed: Passed) -> None:
 def test_no_rows_are_no_trouble(passed: Passed) -> None:
     nothing = np.asarray([], dtype=np.int64)
     assert passed.tokens.tolist() == passed.column("exact").tolist() == passed.texts(nothing)(nothing) == []
+
+
+class Full(BytesIO):
+    """A file that cannot be written to its end."""
+
+    def close(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_on_a_full_disk_the_file_goes_all_the_same(passed: Passed, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(passed, "_file", Full())
+        with pytest.raises(OSError, match="No space left"):
+            passed.__exit__()
+    assert not passed.path.exists()

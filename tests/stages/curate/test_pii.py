@@ -59,6 +59,13 @@ FOUND = {
         "⟦30569309025904⟧",
         "⟦3530111333300000⟧",
         "⟦2223003122003222⟧",
+        "⟦4111 1111 1111 1111⟧ 123",
+        "⟦4111 1111 1111 1111⟧ 12/26",
+        "⟦4111 1111 1111 1111⟧ 12 26 123",
+        "order 1234 ⟦4111 1111 1111 1111⟧",
+        "⟦4111\u00a01111\u00a01111\u00a01111⟧",
+        "⟦4111–1111–1111–1111⟧",
+        "⟦4111.1111.1111.1111⟧.",
     ],
     "iban": [
         "⟦DE89 3704 0044 0532 0130 00⟧",
@@ -126,6 +133,20 @@ def test_what_only_looks_like_one_is_none(text: str) -> None:
     assert [hit.value for hit in ALL.hits(text)] == []
 
 
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        (r"write to john\_doe@example.com, or john_doe@example.com", "write to [EMAIL_1], or [EMAIL_1]"),
+        (r"**John**: \_j\.d\_@example\.com\!", r"**John**: [EMAIL_1]\!"),
+        (r"call \+49 30 1234567", "call [PHONE_1]"),
+        (r"\4111 1111 1111 1111", r"\[CARD_1]"),
+        ('{"path": "C:\\\\\\nann@b.de"}', '{"path": "C:\\\\\\n[EMAIL_1]"}'),
+    ],
+)
+def test_backslashes_before_punctuation_belong_to_the_value_and_those_of_json_do_not(text: str, redacted: str) -> None:
+    assert ALL.apply(pair(text, "ok")["messages"]).messages[0]["content"] == redacted
+
+
 def test_of_values_that_overlap_the_more_telling_kind_counts() -> None:
     assert [(hit.kind, hit.value) for hit in ALL.hits("ftp://bob:s3cr3t@host.example.com")] == [("secret", "s3cr3t")]
     assert [hit.kind for hit in ALL.hits("DE89 3704 0044 0532 0130 00")] == ["iban"]
@@ -151,6 +172,29 @@ def test_equal_values_get_equal_placeholders_everywhere_in_a_conversation() -> N
     assert [(found.message, found.kind) for found in result.findings] == [
         (0, "email"), (1, "email"), (1, "email"), (1, "card"), (2, "email"), (2, "card"),
     ]  # fmt: skip
+
+
+def test_values_in_the_tools_definitions_go_too() -> None:
+    tools = [
+        {
+            "type": "function",
+            "function": {
+                "name": "mail",
+                "description": f"Ask bob@c.fr for a key such as sk-proj-{TOKEN}_{TOKEN}",
+                "parameters": {"properties": {"to": {"enum": ["ann@b.de"]}}},
+            },
+        }
+    ]
+    result = ALL.apply(pair("write to ann@b.de", "ok")["messages"], tools)
+    assert result.messages[0]["content"] == "write to [EMAIL_1]"
+    assert result.tools is not None
+    function = result.tools[0]["function"]
+    assert function["description"] == "Ask [EMAIL_2] for a key such as [SECRET_1]"
+    assert function["parameters"] == {"properties": {"to": {"enum": ["[EMAIL_1]"]}}}
+    assert [found.message for found in result.findings] == [0, None, None, None]
+    dropped = Pii(PiiConfig(secret="drop")).apply(pair("Hi", "ok")["messages"], tools)
+    assert dropped.fault == Fault("pii_secret", {"in": "tools", "masked": "sk-p…"})
+    assert dropped.tools == tools
 
 
 def test_a_value_that_is_known_goes_also_where_its_shape_alone_would_not_give_it_away() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,27 @@ def test_a_json_list_gives_its_elements_with_their_lines_and_sets_bad_ones_aside
     bad = [(3, "not_an_object"), (5, "not_utf8"), (6, "not_utf8"), (7, "invalid_json")]
     assert [fault[:2] for fault in faults(rows)] == bad
     assert rows[2].raw == '{"a": "caf\\xe9"}'  # type: ignore[union-attr]
+
+
+UNTRUE = [
+    ('{"a": 1180591620717411303424}', "Integer exceeds 64-bit range"),
+    ('{"a": [-9223372036854775809]}', "Integer exceeds 64-bit range"),
+    ('{"a": [{"b": 1, "c": ": ", "b": 2}]}', "the key 'b' stands twice in one object"),
+    ('{"a" :"x","a" :"y"}', "the key 'a' stands twice in one object"),
+]
+TRUE = [
+    {"a": 18446744073709551615, "b": 0.12345678901234567890, "c": "1180591620717411303424"},
+    {"a": {"a": [{"a": ':"a":'}, {"a": '"a": "a":'}]}, "b": ": ", '"': '\\":'},
+]
+
+
+def test_what_would_be_changed_without_a_word_is_quarantined_in_both_forms_of_json(tmp_path: Path) -> None:
+    rows = [*(text for text, _ in UNTRUE), *map(json.dumps, TRUE)]
+    listed = tmp_path / "a.json"
+    listed.write_text("[\n" + ",\n".join(rows) + "]")
+    for found in (read(write_jsonl(tmp_path / "a.jsonl", rows)), read(listed)):
+        assert [(reason, detail) for _, reason, detail in faults(found)] == [("invalid_json", one) for _, one in UNTRUE]
+        assert [value for _, value in values(found)] == TRUE
 
 
 def test_elements_that_share_a_line_are_told_apart_by_number(tmp_path: Path) -> None:
@@ -179,6 +202,35 @@ def test_parquet_rows_come_back_without_the_nulls_that_arrow_adds(tmp_path: Path
     tools = [{"name": "a", "parameters": {"x": 1}}, {"name": "b", "parameters": {"y": 2}}]
     pq.write_table(pa.Table.from_pylist([{"output": None, "tools": tools}, {"output": "x", "tools": None}]), path)
     assert values(read(path)) == [(1, {"output": None, "tools": tools}), (2, {"output": "x", "tools": None})]
+
+
+def test_dates_times_and_decimals_of_parquet_are_text(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    day, moment = date(2026, 1, 2), datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    held = {"day": [day], "moment": moment, "time": time(3, 4), "price": Decimal("1.50"), "long": timedelta(hours=2)}
+    pq.write_table(pa.Table.from_pylist([{"calls": [{"arguments": held}], "day": day}]), path)
+    arguments = {
+        "day": ["2026-01-02"],
+        "moment": "2026-01-02T03:04:05+00:00",
+        "time": "03:04:00",
+        "price": "1.50",
+        "long": "2:00:00",
+    }
+    assert values(read(path)) == [(1, {"calls": [{"arguments": arguments}], "day": "2026-01-02"})]
+
+
+def test_parquet_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["x"]), pa.array(["y"])], ["output", "output"]), path)
+    with pytest.raises(UserError, match="more than one column 'output'") as caught:
+        read(path)
+    assert caught.value.where == str(path)
 
 
 def test_parquet_text_that_is_no_utf8_costs_its_row_only(tmp_path: Path) -> None:

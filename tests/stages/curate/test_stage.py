@@ -141,6 +141,20 @@ def test_splits_hold_messages_counts_and_lineage(run, tmp_path: Path) -> None:  
     assert lines == sorted(lines), "rows stand in reading order"
 
 
+def test_what_is_redacted_in_the_tools_definitions_stands_only_in_the_raw_row(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    tools = [{"type": "function", "function": {"name": "mail", "description": "Writes to ann@b.de."}}]
+    shows = "{% if tools %}{{ tools | tojson }}{% endif %}" + CHATML
+    source = write_jsonl(tmp_path / "a.jsonl", [*pairs(60), {**pair("With tools"), "tools": tools}])
+    run(source, template=shows, pii={"email": "redact"})
+    out = tmp_path / "out"
+    assert [path.name for path in out.iterdir() if path.is_file() and b"ann@b.de" in path.read_bytes()] == []
+    assert "Writes to [EMAIL_1]." in "".join(
+        (out / f"{split}.jsonl").read_text() for split in ("train", "validation", "test")
+    )
+    assert '"message":null' in (out / "pii.jsonl").read_text()
+    assert "tools</span>" in (out / "curation.html").read_text()
+
+
 def test_the_funnel_is_printed(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
     rows = [*pairs(40), pair("Hi", "")]
     run(write_jsonl(tmp_path / "a.jsonl", rows), questions={"golden": ["Where is my bicycle?"]})

@@ -37,7 +37,8 @@ def structure_fault(example: Example) -> Fault | None:
             return Fault("roles_out_of_order", {"message": index, "role": role, "after": before})
         before = "call" if message.get("tool_calls") else role
     for index, message in enumerate(messages):
-        if not message["content"].strip() and not message.get("tool_calls"):
+        # A tool may have nothing to say: a command without output.
+        if not message["content"].strip() and not message.get("tool_calls") and message["role"] != "tool":
             return Fault("empty_reply" if message["role"] == "assistant" else "empty_turn", {"message": index})
     return None
 

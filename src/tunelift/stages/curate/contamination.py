@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 from tunelift.stages.curate.rows import Fault
@@ -24,6 +24,9 @@ SPLITTING = bytes(ord(chr(code).lower()) if code < 128 and chr(code).isalnum() e
 """Of ASCII text: capitals to small letters, and what is neither letter nor digit to spaces."""
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
+LABEL = re.compile(r"\W*(?:\w+(?:[ -]\w+){0,2}\W{0,3}:|\w{1,3}[.)])(?=\W)")
+"""Before a request: `Question:`, `**Q 3:**`, `1.`, `(b)`."""
+SENTENCE_END = re.compile(r"[.!?](?!\w)|[。！？]")
 WHOLE_INSIDE_WORDS = 5
 """A short item this long or longer may stand anywhere in a text; a shorter one must be the request itself, since a
 handful of words is met inside other texts by chance."""
@@ -98,9 +101,10 @@ class Questions:
             if keys and len(keys) < ngram:
                 self._whole.setdefault(keys, []).append(number)
         self._lengths = sorted({len(keys) for keys in self._whole if len(keys) >= WHOLE_INSIDE_WORDS})
-        self._longest = max(map(len, self._whole), default=0)
         inside = [keys for keys in self._whole if len(keys) >= WHOLE_INSIDE_WORDS]
+        alone = [keys for keys in self._whole if len(keys) < WHOLE_INSIDE_WORDS]
         self._probes = [_Probe(sequences) for sequences in (inside, self._grams) if sequences]
+        self._alone = _Probe(alone) if alone else None
 
     def matches(self, requests: Sequence[str], replies: Sequence[str] = ()) -> list[Match]:
         """All items found in a row's texts, the fullest match first.
@@ -126,14 +130,10 @@ class Questions:
                 for start in range(len(whole.keys) - length + 1):
                     for number in self._whole.get(whole.keys[start : start + length], ()):
                         yield number, 1.0, whole.span(start, start + length - 1)
-        # A fixed line before the request, such as today's date, must not hide it.
-        lines = text.splitlines() if asked and self._whole else []
-        for request in [text, *lines] if len(lines) > 1 else lines:
-            first = list(islice(_WORD.finditer(request), self._longest + 1))
-            if 0 < len(first) <= self._longest:
-                line = words(request)
-                for number in self._whole.get(line.keys, ()):
-                    yield number, 1.0, line.span(0, -1)
+        if asked and self._alone and self._alone.touches(keys):
+            for part in map(words, _parts(text)):
+                for number in self._whole.get(part.keys, ()):
+                    yield number, 1.0, part.span(0, -1)
 
     def _by_ngrams(self, row: Words) -> Iterator[tuple[int, float, str]]:
         covered: dict[int, set[int]] = {}
@@ -146,6 +146,21 @@ class Questions:
             share = len(positions) / len(self._items[number][2])
             if share > self.overlap:
                 yield number, share, row.span(*_longest_run(places[number], self.ngram))
+
+
+def _parts(text: str) -> Iterator[str]:
+    """What may be the request itself: the text, each line, also less its label or number, and the sentences of these.
+
+    So neither today's date before the request nor "Answer briefly." after it hides it. A word is no such sentence.
+    """
+    yield text
+    for line in text.splitlines():
+        yield line
+        rests = [line]
+        while label := LABEL.match(rests[-1]):
+            rests.append(rests[-1][label.end() :])
+        sentences = [sentence for rest in rests for sentence in (rest, *SENTENCE_END.split(rest))]
+        yield from (sentence for sentence in sentences if len(_keys(sentence)) > 1)
 
 
 class _Probe:

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
@@ -19,15 +20,52 @@ LIST_KEYS = ("data", "train")
 """Where a JSON object may hold the list of rows."""
 DEEPEST = 200
 """Levels that a row may have: orjson writes 254, and rows are written inside other objects."""
+LONG_INTEGER = re.compile(rb"\d{19}")
+"""What every integer beyond 64 bits holds."""
 NESTED = ("nested_too_deep", f"the row is nested more than {DEEPEST} levels deep")
 """Reason and detail of a row that has more."""
 
 
-def row(file: str, line: int, value: Any, raw: str) -> RawRow | Quarantined:
-    """A parsed value as a row, if it is an object."""
+def row(file: str, line: int, value: Any, data: bytes, raw: str) -> RawRow | Quarantined:
+    """A value parsed from `data` as a row, if it is an object, and can be written again as it stands there."""
+    fault = _fault(value, data)
+    return Quarantined(file, line, "$", *fault, raw) if fault else RawRow(file, line, value, raw)
+
+
+def _fault(value: Any, data: bytes) -> tuple[str, str] | None:
+    if nested_too_deep(value, data):
+        return NESTED
+    text = data.decode("utf-8", errors="surrogateescape")
+    try:
+        # An integer beyond 64 bits, which orjson reads as a float, and bytes that are no UTF-8 cannot be written.
+        orjson.dumps(json.loads(text) if LONG_INTEGER.search(data) else value)
+    except TypeError as error:
+        return "not_utf8" if "UTF-8" in str(error) else "invalid_json", str(error)
+    if (key := _repeated_key(value, text)) is not None:
+        return "invalid_json", f"the key {key!r} stands twice in one object"
     if not isinstance(value, dict):
-        return Quarantined(file, line, "$", "not_an_object", f"the row is {kind(value)}, not an object", raw)
-    return RawRow(file, line, value, raw)
+        return "not_an_object", f"the row is {kind(value)}, not an object"
+    return None
+
+
+def _repeated_key(value: Any, text: str) -> str | None:
+    """A key that one object of the text has twice; `value` has it once."""
+    if text.count('":') + text.count('" :') - text.count('\\":') <= _num_keys(value):
+        return None
+    twice: list[str] = []
+
+    def note(members: list[tuple[str, Any]]) -> None:
+        names = Counter(name for name, _ in members)
+        twice.extend(name for name, count in names.items() if count > 1)
+
+    json.loads(text, object_pairs_hook=note)  # It may also be a text that begins with a colon.
+    return next(iter(twice), None)
+
+
+def _num_keys(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(map(_num_keys, value.values()))
+    return sum(map(_num_keys, value)) if isinstance(value, list) else 0
 
 
 def nested_too_deep(value: Any, text: bytes) -> bool:
@@ -75,16 +113,7 @@ def from_json(content: bytes, file: str, where: str) -> Iterator[RawRow | Quaran
         place = line if own_lines else number
         data = piece.encode("utf-8", errors="surrogateescape")
         raw = data.decode("utf-8", errors="backslashreplace")
-        if nested_too_deep(value, data):
-            yield Quarantined(file, place, "$", *NESTED, raw)
-            continue
-        try:
-            orjson.dumps(value)  # Refuses surrogates and numbers that nothing after this could write.
-        except TypeError as error:
-            reason = "not_utf8" if "UTF-8" in str(error) else "invalid_json"
-            yield Quarantined(file, place, "$", reason, str(error), raw)
-        else:
-            yield row(file, place, value, raw)
+        yield row(file, place, value, data, raw)
 
 
 def _list_key(text: str, where: str) -> str | None:

@@ -154,11 +154,11 @@ class Examiner:
         if fault is None:
             fault, found = contamination(self._questions, example.messages)
             notes.items = tuple((match.task, match.item) for match in found)
-        redacted = self._pii.apply(example.messages)
+        redacted = self._pii.apply(example.messages, example.tools)
         notes.pii = tuple(vars(finding) for finding in redacted.findings)
         if redacted.edits:
             notes.edits += redacted.edits
-            example = replace(example, messages=redacted.messages)
+            example = replace(example, messages=redacted.messages, tools=redacted.tools)
         sized = measured(example, self._tokenizer, self.max_length, self.config.min_reply_tokens)
         return example, fault or redacted.fault or sized.fault, sized.lengths
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import orjson
 
 from tunelift.config.curation import SourceFormat
-from tunelift.stages.curate.documents import kind, nested_too_deep
+from tunelift.stages.curate.documents import LONG_INTEGER, kind, nested_too_deep
 
 Message = dict[str, Any]
 Conversation = tuple[list[Message], list[Message] | None]
@@ -185,8 +185,21 @@ def parsed_json(value: Any) -> Any:
             found = orjson.loads(value)
         except orjson.JSONDecodeError:
             return value
-        return value if nested_too_deep(found, value.encode()) else found
+        data = value.encode()
+        if nested_too_deep(found, data):
+            return value
+        return (
+            json.loads(value) if LONG_INTEGER.search(data) else found
+        )  # orjson makes floats of integers beyond 64 bits.
     return value
+
+
+def _refuse_unwritable(value: Any, path: str) -> None:
+    """Bytes out of Parquet, and integers beyond 64 bits: nothing after this could write them."""
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise ShapeError(path, "wrong_type", str(error)) from None
 
 
 def _list(value: Any, path: str) -> list[Any]:
@@ -267,6 +280,7 @@ def _call(value: Any, path: str) -> Message:
     arguments = parsed_json(function.get("arguments") or {})
     if not isinstance(arguments, dict):
         raise ShapeError(f"{path}.function.arguments", "wrong_type", f"is {kind(arguments)}, must be a JSON object")
+    _refuse_unwritable(arguments, f"{path}.function.arguments")
     call: Message = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
     return {"id": value["id"], **call} if isinstance(value.get("id"), str) else call
 
@@ -276,4 +290,5 @@ def _tools(row: dict[str, Any]) -> list[Message] | None:
     for index, tool in enumerate(tools):
         if not isinstance(tool, dict):
             raise ShapeError(f"$.tools[{index}]", "wrong_type", f"is {kind(tool)}, must be an object")
+    _refuse_unwritable(tools, "$.tools")
     return tools or None

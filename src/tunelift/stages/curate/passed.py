@@ -130,10 +130,12 @@ class Passed:
 
     def __exit__(self, *_: object) -> None:
         """Remove the file; nothing needs it once the splits are written."""
-        if self._map is not None:
-            self._map.close()
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        try:
+            if self._map is not None:
+                self._map.close()
+            self._file.close()
+        finally:  # On a full disk closing fails, and this file may be what fills it.
+            self.path.unlink(missing_ok=True)
 
 
 class StoredTexts:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect
+from bisect import bisect, bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import orjson
@@ -18,10 +18,13 @@ from tunelift.stages.curate.rows import Fault
 
 Message = dict[str, Any]
 
-ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.S)
+ESCAPE = re.compile(r'(?P<json>\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt]))|\\(?=[!-/:-@\[-`{-~])')
+"""Of JSON, or a backslash before punctuation, as Markdown has it."""
 JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
 BY_CONTEXT = ("secret", "phone")
 """Kinds whose values may be known by what stands before them, and so must be looked for where nothing does."""
+TOOL_TEXTS = 4096
+"""Remembered at a time, out of the tools' definitions."""
 LONG_NUMBER = 10**11
 """Whole numbers as large may be card numbers; smaller ones among a tool's arguments are none."""
 
@@ -34,8 +37,8 @@ class Finding:
     """`secret`, `email`, `iban`, `card`, `ip` or `phone`."""
     action: str
     """`redact`, `drop` or `report`."""
-    message: int
-    """Index among the messages, from 0."""
+    message: int | None
+    """Index among the messages, from 0; none where it stands in the tools' definitions."""
     masked: str
     """What may be shown: `a…@example.com`."""
 
@@ -46,6 +49,8 @@ class PiiResult:
 
     messages: list[Message]
     """With placeholders where values were redacted."""
+    tools: list[Message] | None
+    """Likewise; none where there are no tools."""
     findings: tuple[Finding, ...]
     """One for each value and message, in the order of the text."""
     fault: Fault | None
@@ -81,37 +86,40 @@ class Pii:
         self._actions = {kind: getattr(config, kind) for kind in FINDERS}
         self._finders = {kind: find for kind, find in FINDERS.items() if self._actions[kind] != "off"}
         self._without_digits = {kind: find for kind, find in self._finders.items() if kind in WITHOUT_DIGITS}
+        # Many rows have the same tools.
+        self._hits_in_tools = lru_cache(TOOL_TEXTS)(self.hits)
 
-    def apply(self, messages: Sequence[Message]) -> PiiResult:
-        """Look through everything that the messages say: content, thinking, names and arguments of tool calls.
+    def apply(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> PiiResult:
+        """Look through everything that the row says: content, thinking, names and arguments of tool calls, tools.
 
-        Equal values get equal placeholders throughout the conversation: `[EMAIL_1]`. A message that is JSON stays JSON.
+        Equal values get equal placeholders throughout the row: `[EMAIL_1]`. A message that is JSON stays JSON.
         """
-        findings: dict[tuple[int, str, str], Finding] = {}
-        for index, message in enumerate(messages):
-            for text in _strings(message):
-                for hit in self.hits(text):
-                    entry = Finding(hit.kind, self._actions[hit.kind], index, masked(hit.kind, hit.value))
-                    findings.setdefault((index, hit.kind, key(hit.kind, hit.value)), entry)
-        if not findings:
-            return PiiResult(list(messages), (), None)
-        listed = tuple(findings.values())
+        findings: dict[tuple[int | None, str, str], Finding] = {}
+        said = [(index, text, self.hits) for index, message in enumerate(messages) for text in _strings(message)]
+        for index, text, look in [*said, *((None, text, self._hits_in_tools) for text in _strings_in(tools))]:
+            for hit in look(text):
+                entry = Finding(hit.kind, self._actions[hit.kind], index, masked(hit.kind, hit.value))
+                findings.setdefault((index, hit.kind, key(hit.kind, hit.value)), entry)
+        listed, fault = tuple(findings.values()), None
         worst = next((found for found in listed if found.action == "drop"), None)
         if worst:
-            evidence = {"message": worst.message, "masked": worst.masked}
-            return PiiResult(list(messages), listed, Fault(f"pii_{worst.kind}", evidence))
-        if not any(found.action == "redact" for found in listed):
-            return PiiResult(list(messages), listed, None)
-        return PiiResult(_Redaction(self, messages).messages(), listed, None)
+            place = {"in": "tools"} if worst.message is None else {"message": worst.message}
+            fault = Fault(f"pii_{worst.kind}", {**place, "masked": worst.masked})
+        elif any(found.action == "redact" for found in listed):
+            redaction = _Redaction(self, messages, tools)
+            return PiiResult(redaction.messages(), redaction.tools(), listed, None)
+        return PiiResult(list(messages), list(tools) if tools else None, listed, fault)
 
     def hits(self, text: str) -> list[Hit]:
         """The values in a text in their order; none overlaps another."""
-        seen = ESCAPE.sub(lambda match: " " * len(match.group()), text) if "\\" in text else text
+        seen, gone = _unescaped(text) if "\\" in text else (text, [])
         taken: list[Hit] = []  # In order, so that only neighbours can overlap.
         kinds = self._finders if DIGIT.search(text) else self._without_digits
         for kind, find in kinds.items():
             for start, end in sorted(find(seen), key=lambda span: (span[0] - span[1], span[0])):
-                _take(taken, Hit(start, end, kind, text[start:end]))
+                start, end = start + bisect_left(gone, start), end + bisect_left(gone, end)
+                value = text[start:end]
+                _take(taken, Hit(start, end, kind, ESCAPE.sub(_of_json, value) if gone else value))
         return taken
 
     def redacts(self, kind: str) -> bool:
@@ -119,31 +127,33 @@ class Pii:
         return bool(self._actions[kind] == "redact")
 
 
-@dataclass
 class _Redaction:
-    """Puts placeholders into a conversation."""
+    """Puts placeholders into a row."""
 
-    pii: Pii
-    before: Sequence[Message]
-    _names: dict[tuple[str, str], str] = field(default_factory=dict)
-    """By kind and value, the placeholder."""
-    _values: dict[str, str] = field(default_factory=dict)
-    """By a value whose surroundings gave it away, its kind."""
-    _count: Counter[str] = field(default_factory=Counter)
-    _known: re.Pattern[str] | None = None
-
-    def messages(self) -> list[Message]:
-        """The conversation with its placeholders."""
-        texts = [text for message in self.before for text in _strings(message)]
+    def __init__(self, pii: Pii, messages: Sequence[Message], tools: Sequence[Message] | None) -> None:
+        self._pii, self._messages, self._tools = pii, messages, tools
+        self._names: dict[tuple[str, str], str] = {}
+        """By kind and value, the placeholder."""
+        self._values: dict[str, str] = {}
+        """By a value whose surroundings gave it away, its kind."""
+        self._count: Counter[str] = Counter()
+        texts = [text for message in messages for text in _strings(message)] + list(_strings_in(tools))
         for text in texts:
-            for hit in self.pii.hits(text):
-                if self.pii.redacts(hit.kind):
+            for hit in pii.hits(text):
+                if pii.redacts(hit.kind):
                     self._name(hit.kind, hit.value, texts)
                     if hit.kind in BY_CONTEXT:
                         self._values.setdefault(hit.value, hit.kind)
         parts = (rf"(?<!\w){re.escape(value)}(?!\w)" for value in sorted(self._values, key=len, reverse=True))
         self._known = re.compile("|".join(parts)) if self._values else None
-        return [_edited(message, self._redacted) for message in self.before]
+
+    def messages(self) -> list[Message]:
+        """The conversation with its placeholders."""
+        return [_edited(message, self._redacted) for message in self._messages]
+
+    def tools(self) -> list[Message] | None:
+        """The tools' definitions with theirs."""
+        return [_edited_in(tool, self._redacted) for tool in self._tools] if self._tools else None
 
     def _name(self, kind: str, value: str, texts: Sequence[str]) -> str:
         place = (kind, key(kind, value))
@@ -155,7 +165,7 @@ class _Redaction:
         return self._names[place]
 
     def _redacted(self, text: str) -> str:
-        hits = [hit for hit in self.pii.hits(text) if self.pii.redacts(hit.kind)]
+        hits = [hit for hit in self._pii.hits(text) if self._pii.redacts(hit.kind)]
         for match in self._known.finditer(text) if self._known else ():
             _take(hits, Hit(*match.span(), self._values[match.group()], match.group()))
         if not hits:
@@ -168,6 +178,23 @@ class _Redaction:
             pieces += [text[position : hit.start], f'"{name}"' if bare else name]
             position = hit.end
         return "".join([*pieces, text[position:]])
+
+
+def _unescaped(text: str) -> tuple[str, list[int]]:
+    """The text with blanks for JSON's escapes and without other backslashes; the places where those were taken out."""
+    gone: list[int] = []
+
+    def blank(match: re.Match[str]) -> str:
+        if match["json"]:
+            return " " * len(match["json"])
+        gone.append(match.start() - len(gone))
+        return ""
+
+    return ESCAPE.sub(blank, text), gone
+
+
+def _of_json(match: re.Match[str]) -> str:
+    return match["json"] or ""
 
 
 def _json_strings(text: str) -> list[tuple[int, int]] | None:

@@ -20,7 +20,7 @@ FILES = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "pdf", "css", "js
 
 DIGIT = re.compile(r"\d")
 RUN = re.compile(r"[+(]{0,2}\d(?:[ ()./-]{0,2}\d){6,}")
-"""Seven digits or more, with what may stand between them; card and telephone numbers lie inside of such a run."""
+"""Seven digits or more, with what may stand between them; telephone numbers lie inside of such a run."""
 COUNTRY = (
     r"(?:1|7|2(?:0|7|[1-689]\d)|3(?:[0-469]|[578]\d)|4(?:[013-9]|2\d)|5(?:[1-8]|[09]\d)|6(?:[0-6]|[7-9]\d)|"
     r"8(?:[1246]|[0578]\d)|9(?:[0-58]|[679]\d))"
@@ -75,8 +75,11 @@ NAMED_OTHERWISE = re.compile(
 """What a number is called, when it is none to be called at."""
 PHONE_DIGITS = range(8, 16)
 
+_GAP = "[ .\u00a0\u2009\u2010-\u2013\u202f-]"
+"""What stands between the groups of a card number: blanks, dots, hyphens and dashes."""
 CARD = re.compile(
-    r"(?<![\w.-])(?:\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{1,4}(?:\1\d{1,3})?|3\d{3}([ -])\d{6}\2\d{4,5})(?![\w-]|\.\d)"
+    rf"\d(?<![\w.-].)(?:\d{{12,18}}|\d{{3}}({_GAP})\d{{4}}\1\d{{4}}\1\d{{1,4}}(?:\1\d{{1,3}})?"
+    rf"|(?<=3)\d{{3}}({_GAP})\d{{6}}\2\d{{4,5}})(?![\w-]|\.\d)"
 )
 ISSUERS = (
     (re.compile("4"), (13, 16, 19)),  # Visa
@@ -170,11 +173,20 @@ def _dialled(number: str) -> bool:
 
 def cards(text: str) -> Iterator[Span]:
     """Payment card numbers: an issuer's first digits and length, and a valid check digit (Luhn)."""
-    for run in RUN.finditer(text):
-        for match in _inside(CARD, text, run):
-            number = "".join(filter(str.isdigit, match.group()))
-            if luhn(number) and any(prefix.match(number) and len(number) in lengths for prefix, lengths in ISSUERS):
-                yield match.span()
+    at = 0
+    while match := CARD.search(text, at):
+        start, written = match.start(), match.group()
+        # The last group may be the expiry date or the code after the number, and the first what stands before it.
+        ends = [len(written), *(gap.start() for gap in re.finditer(_GAP, written))]
+        end = next((end for end in sorted(ends, reverse=True) if _is_card(written[:end])), None)
+        if end is not None:
+            yield start, start + end
+        at = start + (end or 1)
+
+
+def _is_card(written: str) -> bool:
+    number = "".join(filter(str.isdigit, written))
+    return luhn(number) and any(prefix.match(number) and len(number) in lengths for prefix, lengths in ISSUERS)
 
 
 def luhn(number: str) -> bool:

@@ -13,7 +13,7 @@ from tunelift.artifacts.records import digest, file_sha256
 from tunelift.config.curation import SourceConfig
 from tunelift.errors import UserError
 from tunelift.stages.curate import documents, tables
-from tunelift.stages.curate.documents import NESTED, nested_too_deep
+from tunelift.stages.curate.documents import NESTED
 from tunelift.stages.curate.files import HUB, files_of, kind_of, shown
 from tunelift.stages.curate.opening import explained, opened
 from tunelift.stages.curate.rows import Line, Quarantined, RawRow
@@ -55,9 +55,7 @@ def parse(line: Line) -> RawRow | Quarantined:
             return Quarantined(line.file, line.line, "$", *NESTED, raw)
         detail = f"{error.msg}, at column {error.colno}"
         return Quarantined(line.file, line.line, "$", "invalid_json", detail, raw)
-    if nested_too_deep(value, line.data):
-        return Quarantined(line.file, line.line, "$", *NESTED, raw)
-    return documents.row(line.file, line.line, value, raw)
+    return documents.row(line.file, line.line, value, line.data, raw)
 
 
 def parsed(rows: Iterable[RawRow | Quarantined | Line]) -> Iterator[RawRow | Quarantined]:

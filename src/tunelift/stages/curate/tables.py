@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -30,6 +33,7 @@ def from_parquet(path: Path, file: str) -> Iterator[RawRow | Quarantined]:
     try:
         number = 0
         with pq.ParquetFile(path) as table:
+            _check_columns(table.schema_arrow.names, str(path))
             for batch in table.iter_batches(batch_size=BATCH_ROWS):
                 for index in range(batch.num_rows):
                     number += 1
@@ -42,10 +46,20 @@ def from_parquet(path: Path, file: str) -> Iterator[RawRow | Quarantined]:
         ) from error
 
 
+def _check_columns(names: Sequence[str], where: str) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(
+            f"The file has more than one column {', '.join(map(repr, repeated))}.",
+            where=where,
+            remedy="Name each column once.",
+        )
+
+
 def _arrow_row(batch: Any, index: int, file: str, number: int) -> RawRow | Quarantined:
     row = batch.slice(index, 1)
     try:
-        return RawRow(file, number, without_nulls(row.to_pylist()[0]))
+        return RawRow(file, number, as_json_has_it(row.to_pylist()[0]))
     except ValueError as error:  # Bytes that are no UTF-8, a date that Python has none for, Arrow's own refusals.
         return _unreadable(error, file, number, row)
 
@@ -69,12 +83,20 @@ def _columns(row: Any) -> Iterator[tuple[str, Any]]:
             yield name, f"({first_line(error)})"
 
 
-def without_nulls(value: Any, levels: int = KEPT_LEVELS) -> Any:
-    """Take the nulls out of inner objects: Arrow gives every object of a column the same keys and fills in null."""
+def as_json_has_it(value: Any, levels: int = KEPT_LEVELS) -> Any:
+    """A value of Arrow as JSON would have held it.
+
+    Dates, times and decimals are text. Inner objects lose their nulls: Arrow gives every object of a column the same
+    keys and fills in null.
+    """
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta | Decimal | UUID):
+        return str(value)
     if isinstance(value, dict):
-        return {key: without_nulls(item, levels - 1) for key, item in value.items() if item is not None or levels > 0}
-    if isinstance(value, list):
-        return [without_nulls(item, levels) for item in value]
+        return {key: as_json_has_it(item, levels - 1) for key, item in value.items() if item is not None or levels > 0}
+    if isinstance(value, list | tuple):
+        return [as_json_has_it(item, levels) for item in value]
     return value
 
 
@@ -135,12 +157,12 @@ def _numbered(rows: Any, file: str) -> Iterator[RawRow | Quarantined]:
     number = 0
     try:
         for value in rows:
-            yield RawRow(file, number + 1, without_nulls(dict(value)))
+            yield RawRow(file, number + 1, as_json_has_it(dict(value)))
             number += 1
     except ValueError:
         for index in range(number, len(rows)):
             try:
-                yield RawRow(file, index + 1, without_nulls(dict(rows[index])))
+                yield RawRow(file, index + 1, as_json_has_it(dict(rows[index])))
             except ValueError as error:
                 stored = rows.with_format("arrow")[index]
                 yield _unreadable(error, file, index + 1, stored)
