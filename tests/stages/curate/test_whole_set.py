@@ -12,6 +12,7 @@ from tests.wording import own_words
 from tunelift.errors import UserError
 from tunelift.stages.curate import decide as decide_module
 from tunelift.stages.curate import stage as stage_module
+from tunelift.starting.recipe import TEMPLATE
 
 SPLITS = ("train", "validation", "test")
 
@@ -74,6 +75,28 @@ def test_near_duplicates_that_are_only_reported_stay_in_one_split(run, tmp_path:
     for line in range(1, 41):
         assert kept[f"{tmp_path}/a.jsonl:{line}"]["split"] == kept[f"{tmp_path}/a.jsonl:{line + 40}"]["split"]
     assert {line["outcome"] for line in read_jsonl(tmp_path / "out" / "duplicates.jsonl")} == {"reported"}
+
+
+def test_one_request_under_another_system_message_or_with_other_tools_is_no_duplicate(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    def row(number: int, system: str, tool: str, before: str = "") -> dict[str, Any]:
+        asked = {"role": "system", "content": system}
+        tools = [{"type": "function", "function": {"name": tool}}]
+        return {"messages": [asked, *pair(before + request(number), "yes")["messages"]], "tools": tools}
+
+    positive, film = "Is this sentence positive?", "Is this sentence about a film?"
+    rows = [row(number, positive, "look") for number in range(40)]
+    source = write_jsonl(
+        tmp_path / "a.jsonl",
+        [*rows, row(3, film, "look"), row(4, positive, "find"), row(5, positive, "look", "Hi! ")],
+    )
+    run(source, template=TEMPLATE.read_text())
+    (dropped,) = read_jsonl(tmp_path / "out" / "dropped.jsonl")
+    assert (dropped["source"], dropped["reason"]) == (f"{source}:43", "near_duplicate")
+    listed = {line["source"]: line["outcome"] for line in read_jsonl(tmp_path / "out" / "duplicates.jsonl")}
+    assert listed == {f"{source}:41": "related", f"{source}:42": "related", f"{source}:43": "dropped"}
+    kept = kept_rows(tmp_path / "out")
+    assert kept[f"{source}:41"]["split"] == kept[f"{source}:4"]["split"]
+    assert kept[f"{source}:42"]["split"] == kept[f"{source}:5"]["split"]
 
 
 def test_rows_that_differ_in_a_number_stay_in_one_split(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
