@@ -173,6 +173,30 @@ def write(path: Path, rows: list[dict]) -> str:
         ({"instruction": "a", "input": "", "response": "b"}, "alpaca", {"output": "response"}),
         ({"input": "a", "output": "b"}, "prompt_completion", {"prompt": "input", "completion": "output"}),
         ({"Question": "a", "Answer": "b"}, "prompt_completion", {"prompt": "Question", "completion": "Answer"}),
+        (
+            {"instruction": "a", "context": "c", "response": "b", "category": "d"},
+            "alpaca",
+            {"input": "context", "output": "response"},
+        ),
+        ({"instruction": "a", "context": "c", "output": "b"}, "alpaca", {"input": "context"}),
+        (
+            {"question": "a", "passage": "c", "answer": "b"},
+            "alpaca",
+            {"instruction": "question", "input": "passage", "output": "answer"},
+        ),
+        (
+            {"prompt": "a", "Context": "c", "completion": "b"},
+            "alpaca",
+            {"instruction": "prompt", "input": "Context", "output": "completion"},
+        ),
+        (
+            {"question": "a", "context": [1], "answer": "b"},
+            "prompt_completion",
+            {"prompt": "question", "completion": "answer"},
+        ),
+        ({"document": "a", "summary": "b"}, "prompt_completion", {"prompt": "document", "completion": "summary"}),
+        ({"prompt": "a", "completion": "b"}, "prompt_completion", {}),
+        ({"Instruction": "a", "response": "b"}, "alpaca", {"instruction": "Instruction", "output": "response"}),
         ({"text": "a", "label": 1}, "prompt_completion", {"prompt": "text", "completion": "label"}),
         ({"dialog": [{"role": "user", "content": "a"}]}, "messages", {"messages": "dialog"}),
         ({"turns": [{"from": "human", "value": "a"}]}, "sharegpt", {"conversations": "turns"}),
@@ -182,6 +206,27 @@ def write(path: Path, rows: list[dict]) -> str:
 def test_fields_are_guessed_from_their_names(row: dict, shape: str, fields: dict, here: Path) -> None:
     source = source_of(write(here / "a.jsonl", [row]))
     assert (source.format, source.fields) == (shape, fields)
+
+
+def test_the_text_that_is_asked_about_is_seen_and_what_is_not_used_is_said(here: Path) -> None:
+    rows = [
+        {
+            "id": f"row {n}",
+            "question": f"How many in {n}?",
+            "context": f"There are {n}." * (n % 3),
+            "answer": f"{n} apples",
+        }
+        for n in range(60)
+    ]
+    with (here / "a.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    text, _ = start("a.csv")
+    assert "There are 1." in survey(source_of("a.csv")).sample[1]
+    assert "unused     'id': fields with text that the model neither sees nor learns\n" in text
+    write(here / "b.jsonl", [{"text": f"{n} is", "label": n % 2} for n in range(60)])
+    assert "unused" not in start("b.jsonl")[0]
 
 
 def test_fields_that_say_nothing_are_asked_for(here: Path) -> None:

@@ -19,6 +19,8 @@ from tunelift.starting.writing import config_text
 
 LEAST_ROWS = 8
 """Fewer cannot be divided into three splits."""
+UNUSED = 8
+"""Fields that are named."""
 
 
 def start(
@@ -99,6 +101,7 @@ def _report(seen: Survey) -> list[str]:
     return [
         f"data       {source.path}: {rows}{files}, {seen.usable:,} of them usable",
         f"format     {source.format}{names}",
+        *([f"unused     {_unused(seen.unused)}"] if seen.unused else []),
         f"prompts    {_words(seen.prompt_words)}",
         f"replies    {_words(seen.reply_words)}; {len(seen.replies):,} different"
         + (f", the commonest {commonest}" if len(seen.replies) <= FEW_LABELS else ""),
@@ -108,6 +111,12 @@ def _report(seen: Survey) -> list[str]:
         f"duplicates {seen.duplicates:,} rows equal to an earlier one",
         *_problems(seen),
     ]
+
+
+def _unused(names: Sequence[str]) -> str:
+    named = ", ".join(repr(name) for name in names[:UNUSED])
+    more = f" and {len(names) - UNUSED:,} more" if len(names) > UNUSED else ""
+    return f"{named}{more}: fields with text that the model neither sees nor learns"
 
 
 def _words(counts: Sequence[int]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from tunelift.config.curation import SourceConfig
 from tunelift.stages.curate.checks import structure_fault
 from tunelift.stages.curate.duplicates import ExactDuplicates, normalised
-from tunelift.stages.curate.formats import ShapeError, to_conversation
+from tunelift.stages.curate.formats import FIELDS, TURN_FIELDS, ShapeError, to_conversation
 from tunelift.stages.curate.read import parsed, read_source
 from tunelift.stages.curate.rows import Example, Quarantined, RawRow
 from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
@@ -38,6 +38,8 @@ class Survey:
     more: bool = False
     """There are rows beyond those that were looked at."""
     files: Counter[str] = field(default_factory=Counter)
+    texts: Counter[str] = field(default_factory=Counter)
+    """By field, the rows where it holds text."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """By reason, the place and the finding of each row."""
     prompt_words: list[int] = field(default_factory=list)
@@ -73,6 +75,14 @@ class Survey:
         """Rows equal to an earlier one."""
         return len(self.problems.get("exact_duplicate", ()))
 
+    @property
+    def unused(self) -> list[str]:
+        """Fields that hold text, and that the source's format does not read."""
+        assert self.source.format != "auto", "the format is found before"
+        read = {self.source.fields.get(name, name) for name in FIELDS[self.source.format]}
+        turns = TURN_FIELDS if self.source.format in ("messages", "sharegpt") else ()
+        return [name for name in self.texts if name not in {*read, *turns}]
+
 
 def survey(source: SourceConfig) -> Survey:
     """Look at a source's rows.
@@ -85,6 +95,8 @@ def survey(source: SourceConfig) -> Survey:
     for row in islice(rows, LOOKED_AT):
         seen.rows += 1
         seen.files[row.file] += 1
+        if isinstance(row, RawRow):
+            seen.texts.update(name for name, value in row.value.items() if isinstance(value, str) and value.strip())
         example = _example(row, source)
         if isinstance(example, Quarantined):
             inside = "" if example.path == "$" else f"{example.path} "
