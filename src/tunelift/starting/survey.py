@@ -15,7 +15,9 @@ from tunelift.stages.curate.checks import structure_fault
 from tunelift.stages.curate.duplicates import ExactDuplicates, normalised
 from tunelift.stages.curate.formats import FIELDS, TURN_FIELDS, ShapeError, to_conversation
 from tunelift.stages.curate.read import parsed, read_source
+from tunelift.stages.curate.refusals import refusal
 from tunelift.stages.curate.rows import Example, Quarantined, RawRow
+from tunelift.stages.curate.split import group_key
 from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
 from tunelift.tasks.scorers.tool_calls import parse_calls
 
@@ -27,6 +29,8 @@ PLACES = 3
 """Places that are named for each problem."""
 ENOUGH_WORDS = 4
 """A language is not told from fewer."""
+SHOWN = 40
+"""Characters of a message."""
 
 
 @dataclass
@@ -53,8 +57,12 @@ class Survey:
     """Of the last replies: tool_call, calls_in_text, json, number, text."""
     replies: Counter[str] = field(default_factory=Counter)
     """Each distinct last reply."""
-    prompts: set[int] = field(default_factory=set)
-    """Hashes of the first user messages: what a split keeps together."""
+    prompts: Counter[int] = field(default_factory=Counter)
+    """By the group key of the first user message, which a split keeps together, its rows."""
+    shared: dict[int, str] = field(default_factory=dict)
+    """By key, how the message begins, where several rows have it."""
+    refusals: int = 0
+    """Rows of the sample in which a reply looks like a refusal."""
     sample: list[str] = field(default_factory=list)
     """Texts of conversations."""
     tools: int = 0
@@ -69,6 +77,11 @@ class Survey:
     def usable(self) -> int:
         """Rows that no problem befell."""
         return len(self.reply_words)
+
+    @property
+    def groups(self) -> int:
+        """Different first user messages."""
+        return len(self.prompts)
 
     @property
     def duplicates(self) -> int:
@@ -138,11 +151,17 @@ def _note(seen: Survey, example: Example) -> None:
     seen.reply_estimates.append(estimate(written))
     seen.kinds["tool_call" if calls else _kind(reply)] += 1
     seen.replies[normalised(written)] += 1
-    seen.prompts.add(hash(normalised(asked[0])))
+    opening = normalised(asked[0])
+    key = group_key(opening)
+    seen.prompts[key] += 1
+    if seen.prompts[key] == 2:
+        seen.shared[key] = opening[:SHOWN]
     seen.tools += bool(example.tools) or any(one["role"] == "tool" or one.get("tool_calls") for one in messages)
     seen.turns += sum(message["role"] == "assistant" for message in messages) > 1
     if len(seen.sample) < SAMPLE:
         seen.sample.append(whole)
+        replies = [one["content"] for one in messages if one["role"] == "assistant" and not one.get("tool_calls")]
+        seen.refusals += any(refusal(reply) is not None for reply in replies)
 
 
 def _as_text(value: Any) -> str:

@@ -136,6 +136,13 @@ def test_one_text_with_other_numbers_throughout_is_told(run, tmp_path: Path) -> 
     assert "curate.split.max_group_ratio=1" in caught.value.remedy
 
 
+def test_a_large_group_is_told_with_its_first_message(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    begun = pair("Hi", "Hello")["messages"]
+    rows = [*pairs(40), *({"messages": [*begun, *row["messages"]]} for row in pairs(20, 40))]
+    with pytest.raises(UserError, match="all of them have the value 'Hi' of the first user message"):
+        run(write_jsonl(tmp_path / "a.jsonl", rows))
+
+
 def test_a_large_group_by_name_is_told_with_its_value(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     rows = [{**row, "topic": "cats" if number < 20 else number} for number, row in enumerate(pairs(60))]
     source = write_jsonl(tmp_path / "a.jsonl", rows)

@@ -199,8 +199,10 @@ def _settled(
     def describe(row: int) -> tuple[str, str]:
         whole = int(drawn[row])
         field = config.split.group_by
-        text = str(orjson.loads(passed.raw(whole))[field]) if field else texts(np.asarray([row]))[0][0]
-        return places[whole], text
+        if field:
+            return places[whole], str(orjson.loads(passed.raw(whole))[field])
+        messages = orjson.loads(passed.line(whole))["messages"]
+        return places[whole], next((one["content"] for one in messages if one["role"] == "user"), "")
 
     keys = passed.column("group")[drawn]
     settled = settle(

@@ -63,8 +63,8 @@ class Pair(NamedTuple):
     b: int
     jaccard: float
     kind: Kind
-    """`related` rows are alike on the whole, but not in their prompts, replies, system messages or tools: they only share a
-    split."""
+    """`related` rows are alike on the whole, but their prompts, replies, system messages or tools are not: they
+    only share a split."""
 
 
 class Sketch(NamedTuple):
