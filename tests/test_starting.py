@@ -339,8 +339,12 @@ def test_a_message_that_many_rows_begin_with_is_allowed_for(here: Path) -> None:
         said = ["Hi" if n % 3 == 0 else f"Hi, {n}", "Hello", f"How is {n}?", f"Fine and {n}"]
         return {"conversations": [{"from": ("human", "gpt")[k % 2], "value": text} for k, text in enumerate(said)]}
 
+    for count in (30, 60, 300):
+        _, written = start(write(here / "a.jsonl", [row(n) for n in range(count)]), out=here / f"{count}.yaml")
+        config = load_config(written)
+        assert 1 / 3 < config.curate.split.max_group_ratio < 0.5
+        assert split_of("Hi", config.curate.split, config.seed) == "train"
     _, written = start(write(here / "a.jsonl", [row(n) for n in range(60)]))
-    assert 1 / 3 < load_config(written).curate.split.max_group_ratio < 0.5
     assert "# 20 of 60 rows begin with 'Hi' and stay in one split." in written.read_text()
     _, written = start(write(here / "b.jsonl", [row(3 * n + 1) for n in range(60)]))
     assert "max_group_ratio" not in written.read_text()

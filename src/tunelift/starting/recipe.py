@@ -102,18 +102,22 @@ def group_ratio(seen: Survey) -> Chosen | None:
     return Chosen(min(1.0, ceil(100 * share * ROOM) / 100), why)
 
 
-def seed(seen: Survey, shares: dict[str, float]) -> int:
-    """The usual one; with few prompts the first from there on that gives each split its share: none is empty."""
-    if seen.groups >= ENOUGH_GROUPS:
-        return SEED
+def seed(seen: Survey, shares: dict[str, float]) -> Chosen:
+    """The usual one, or the first from there on with which no split is empty, or filled by one first message."""
+    number = next((one for one in range(SEED, SEED + SEEDS) if _divides(seen, shares, one)), SEED)
+    why = "with this seed each split gets its share of the prompts, and the commonest of them is in train"
+    return Chosen(number, why if number != SEED else "")
+
+
+def _divides(seen: Survey, shares: dict[str, float], seed: int) -> bool:
     config = SplitConfig.model_validate(shares)
-    wanted = tuple(int(shares[split] * seen.groups) for split in ("validation", "test"))
-    groups = list(seen.prompts)
-    for number in range(SEED, SEED + SEEDS):
-        found = Counter(split_of_key(group, config, number) for group in groups)
-        if (found["validation"], found["test"]) == wanted:
-            return number
-    return SEED
+    (commonest, _), *_ = seen.prompts.most_common(1)
+    if group_ratio(seen) and split_of_key(commonest, config, seed) != "train":
+        return False
+    if seen.groups >= ENOUGH_GROUPS:
+        return True
+    found = Counter(split_of_key(key, config, seed) for key in seen.prompts)
+    return all(found[split] == int(share * seen.groups) for split, share in shares.items())
 
 
 @dataclass(frozen=True)
