@@ -196,6 +196,8 @@ def test_a_refusal_is_found_in_six_languages(reply: str) -> None:
         "Dear Tom,\n\nThank you. Unfortunately, I won't be able to help with the event on Friday.\n\nYours,\nAnn",
         "Here is a letter:\n\nHi Tom,\n\nUnfortunately, I won't be able to help with the event on Friday.",
         "Subject: Friday\n\nUnfortunately, I can't help with that.",
+        "Cher Paul,\n\nMalheureusement, je ne peux pas vous aider vendredi.",
+        "Sehr geehrte Frau Roth,\n\nleider kann ich Ihnen dabei nicht helfen.",
         "Liebe Frau Roth,\n\nleider kann ich Ihnen dabei nicht helfen.",
         "I can't see your order yet. Could you give me the order number?",
         "I couldn't answer the question. My palms were sweating, and the class was staring at me.",

@@ -220,7 +220,7 @@ AI_HINTS = (
 )  # fmt: skip
 """A text without any of these holds none of `AS_AN_AI`."""
 LETTER = re.compile(
-    r"^(?:[^\w\n]|_)*+(?:(?:subject|betreff|objet|asunto|oggetto|assunto)\W*:|(?:dear|liebe[rs]?|sehr geehrter?|chère?|estimad[oa]s?|querid[oa]s?|"
+    r"^(?:[^\w\n]|_)*+(?:(?:subject|betreff|objet|asunto|oggetto|assunto)\W*:|(?:dear|liebe[rs]?|sehr geehrter?|ch[eè]re?|estimad[oa]s?|querid[oa]s?|"
     r"gentile|car[oa]|prezad[oa])\s+[^\n]{1,60},|(?:hi|hello|hey|hallo|bonjour|hola|ciao|olá)\s+[^.!?,\n]{1,40},\s*\n)",
     re.MULTILINE,
 )
