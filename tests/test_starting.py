@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from tunelift.runtime import hardware
 from tunelift.runtime.chat import load_tokenizer, supervise
 from tunelift.runtime.hardware import Hardware
 from tunelift.runtime.template import pinned_template
+from tunelift.stages.curate.split import split_of
 from tunelift.starting import recipe, start
 from tunelift.starting.guessing import source_of
 from tunelift.starting.survey import Survey, estimate, languages, survey
@@ -173,6 +176,30 @@ def write(path: Path, rows: list[dict]) -> str:
         ({"instruction": "a", "input": "", "response": "b"}, "alpaca", {"output": "response"}),
         ({"input": "a", "output": "b"}, "prompt_completion", {"prompt": "input", "completion": "output"}),
         ({"Question": "a", "Answer": "b"}, "prompt_completion", {"prompt": "Question", "completion": "Answer"}),
+        (
+            {"instruction": "a", "context": "c", "response": "b", "category": "d"},
+            "alpaca",
+            {"input": "context", "output": "response"},
+        ),
+        ({"instruction": "a", "context": "c", "output": "b"}, "alpaca", {"input": "context"}),
+        (
+            {"question": "a", "passage": "c", "answer": "b"},
+            "alpaca",
+            {"instruction": "question", "input": "passage", "output": "answer"},
+        ),
+        (
+            {"prompt": "a", "Context": "c", "completion": "b"},
+            "alpaca",
+            {"instruction": "prompt", "input": "Context", "output": "completion"},
+        ),
+        (
+            {"question": "a", "context": [1], "answer": "b"},
+            "prompt_completion",
+            {"prompt": "question", "completion": "answer"},
+        ),
+        ({"document": "a", "summary": "b"}, "prompt_completion", {"prompt": "document", "completion": "summary"}),
+        ({"prompt": "a", "completion": "b"}, "prompt_completion", {}),
+        ({"Instruction": "a", "response": "b"}, "alpaca", {"instruction": "Instruction", "output": "response"}),
         ({"text": "a", "label": 1}, "prompt_completion", {"prompt": "text", "completion": "label"}),
         ({"dialog": [{"role": "user", "content": "a"}]}, "messages", {"messages": "dialog"}),
         ({"turns": [{"from": "human", "value": "a"}]}, "sharegpt", {"conversations": "turns"}),
@@ -182,6 +209,27 @@ def write(path: Path, rows: list[dict]) -> str:
 def test_fields_are_guessed_from_their_names(row: dict, shape: str, fields: dict, here: Path) -> None:
     source = source_of(write(here / "a.jsonl", [row]))
     assert (source.format, source.fields) == (shape, fields)
+
+
+def test_the_text_that_is_asked_about_is_seen_and_what_is_not_used_is_said(here: Path) -> None:
+    rows = [
+        {
+            "id": f"row {n}",
+            "question": f"How many in {n}?",
+            "context": f"There are {n}." * (n % 3),
+            "answer": f"{n} apples",
+        }
+        for n in range(60)
+    ]
+    with (here / "a.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    text, _ = start("a.csv")
+    assert "There are 1." in survey(source_of("a.csv")).sample[1]
+    assert "unused     'id': fields with text that the model neither sees nor learns\n" in text
+    write(here / "b.jsonl", [{"text": f"{n} is", "label": n % 2} for n in range(60)])
+    assert "unused" not in start("b.jsonl")[0]
 
 
 def test_fields_that_say_nothing_are_asked_for(here: Path) -> None:
@@ -273,6 +321,55 @@ def test_a_tokenizer_that_is_there_is_asked(here: Path) -> None:
     assert "estimated" in recipe.lengths(seen, "cpu", None).why
 
 
+def test_the_models_context_bounds_the_rows(here: Path) -> None:
+    (here / "model").mkdir()
+    (here / "model/config.json").write_text('{"max_position_embeddings": 96}')
+    path = write(here / "a.jsonl", [{"prompt": f"Say {n}", "completion": "word " * (n + 1)} for n in range(100)])
+    _, written = start(path, model="model")
+    train = load_config(written).train
+    assert train.max_length == 96
+    assert train.max_truncated_ratio > 0
+    assert "the model's context is 96" in written.read_text()
+    assert recipe.context_of("Qwen/Qwen3-8B") == 40960
+    assert recipe.context_of("somebody/else") is None
+
+
+def test_a_message_that_many_rows_begin_with_is_allowed_for(here: Path) -> None:
+    def row(n: int) -> dict:
+        said = ["Hi" if n % 3 == 0 else f"Hi, {n}", "Hello", f"How is {n}?", f"Fine and {n}"]
+        return {"conversations": [{"from": ("human", "gpt")[k % 2], "value": text} for k, text in enumerate(said)]}
+
+    for count in (30, 60, 300):
+        _, written = start(write(here / "a.jsonl", [row(n) for n in range(count)]), out=here / f"{count}.yaml")
+        config = load_config(written)
+        assert 1 / 3 < config.curate.split.max_group_ratio < 0.5
+        assert split_of("Hi", config.curate.split, config.seed) == "train"
+    _, written = start(write(here / "a.jsonl", [row(n) for n in range(60)]))
+    assert "# 20 of 60 rows begin with 'Hi' and stay in one split." in written.read_text()
+    _, written = start(write(here / "b.jsonl", [row(3 * n + 1) for n in range(60)]))
+    assert "max_group_ratio" not in written.read_text()
+    with pytest.raises(UserError, match="The 60 rows begin with 1 different user messages"):
+        start(write(here / "c.jsonl", [row(3 * n) for n in range(60)]))
+
+
+@pytest.mark.parametrize("rows", [8, 9, 20, 50, 99])
+def test_few_rows_fill_all_splits(rows: int, here: Path) -> None:
+    for start_at in range(5):
+        data = [{"prompt": f"Say {n + 100 * start_at}", "completion": f"Word {n}"} for n in range(rows)]
+        _, written = start(write(here / "a.jsonl", data), out=here / f"{start_at}.yaml")
+        config = load_config(written)
+        split = config.curate.split
+        found = Counter(split_of(row["prompt"], split, config.seed) for row in data)
+        assert found["test"] == found["validation"] == int(split.test * rows)
+        assert found["train"] >= rows / 2
+
+
+def test_replies_that_look_like_refusals_are_counted(here: Path) -> None:
+    replies = ["I'm sorry, but I can't help with that." if n % 10 == 0 else f"Number {n}" for n in range(60)]
+    path = write(here / "a.jsonl", [{"prompt": f"Say {n}", "completion": reply} for n, reply in enumerate(replies)])
+    assert "refusals   6 of 60 rows looked at; curate drops them\n" in start(path)[0]
+
+
 def test_rows_beyond_the_limit_are_said_and_allowed_for(here: Path) -> None:
     path = write(
         here / "a.jsonl",
@@ -294,11 +391,12 @@ def test_many_broken_rows_are_allowed_for(here: Path) -> None:
 
 
 def test_odd_names_and_texts_come_back_from_yaml_as_they_were(here: Path) -> None:
-    rows = [{"yes: no #": f"Say {n}", "on": "word"} for n in range(20)]
+    rows = [{"yes: no #": f"Say {n}", "on 😀\u2028\x7f": "word"} for n in range(20)]
     path = write(here / "rows [1]: of 'mine'.jsonl", rows)
-    _, written = start(path, prompt="yes: no #", completion="on")
+    _, written = start(path, prompt="yes: no #", completion="on 😀\u2028\x7f")
     config = load_config(written)
-    assert config.curate.sources[0].fields == {"prompt": "yes: no #", "completion": "on"}
+    assert config.curate.sources[0].fields == {"prompt": "yes: no #", "completion": "on 😀\u2028\x7f"}
+    assert not re.search(r"\\ud[89a-f]", written.read_text().lower()), "half of a character is no YAML"
     assert config.curate.sources[0].path == path
     assert config.name == "rows-1-of-mine"
 

@@ -12,7 +12,7 @@ from tunelift.config.curation import SourceConfig
 from tunelift.errors import UserError
 from tunelift.stages.curate.detection import DETECTION_ROWS, shape_of
 from tunelift.stages.curate.files import HUB, compression, kind_of
-from tunelift.stages.curate.formats import parsed_json
+from tunelift.stages.curate.formats import FIELDS, parsed_json
 from tunelift.stages.curate.read import parsed, read_source
 from tunelift.stages.curate.rows import RawRow
 from tunelift.stages.curate.tables import is_saved_folder
@@ -26,6 +26,9 @@ REPLIES = (
     "category", "intent", "sentiment", "summary", "highlights", "translation", "solution",
 )  # fmt: skip
 """Names of the fields that are asked and learnt, the clearest first."""
+QUESTIONS = ("prompt", "question", "query", "request", "instruction")
+CONTEXTS = ("input", "context", "passage", "document", "article", "paragraph")
+"""Names of the fields that may ask, and of those with the text that it is asked about, the clearest first."""
 OPTIONS = "Say which is which: --prompt FIELD --completion FIELD."
 
 
@@ -55,9 +58,12 @@ def source_of(data: str, prompt: str | None = None, completion: str | None = Non
         _check_there((prompt, completion), first, path)
         return _named(path, "prompt_completion", {"prompt": prompt, "completion": completion})
     votes = Counter(shape for row in first if (shape := shape_of(row)))
-    if votes:
-        return SourceConfig(path=path, format=votes.most_common(1)[0][0])
-    return _guessed(path, first)
+    if not votes:
+        return _guessed(path, first)
+    shape = votes.most_common(1)[0][0]
+    if shape in ("messages", "sharegpt"):
+        return SourceConfig(path=path, format=shape)
+    return _asked(path, _lowered(first), first, *FIELDS[shape][:2])
 
 
 def _path(data: str) -> str:
@@ -86,7 +92,7 @@ def _path(data: str) -> str:
 
 
 def _guessed(path: str, rows: Sequence[Mapping[str, Any]]) -> SourceConfig:
-    names = {name: name.strip().lower() for name in Counter(name for row in rows for name in row)}
+    names = _lowered(rows)
     for name in names:
         for ours, key in (("messages", "role"), ("conversations", "from")):
             if _share(rows, name, lambda value, key=key: _are_turns(value, key)) > 0.5:
@@ -100,10 +106,50 @@ def _guessed(path: str, rows: Sequence[Mapping[str, Any]]) -> SourceConfig:
             where=path,
             remedy=OPTIONS,
         )
-    has_input = any(isinstance(row.get("input"), str) for row in rows) and completion != "input"
-    if names[prompt] == "instruction" or (has_input and "instruction" in names):
-        return _named(path, "alpaca", {"instruction": "instruction", "output": completion})
+    return _asked(path, names, rows, prompt, completion)
+
+
+def _asked(
+    path: str, names: Mapping[str, str], rows: Sequence[Mapping[str, Any]], prompt: str, completion: str
+) -> SourceConfig:
+    """With the text that the question is about, if there is one: without it, the model would learn to guess."""
+    about = _about(names, rows, (prompt, completion))
+    if (
+        about is not None
+        and "tools" not in names.values()
+        and all(_is_text(rows, name) for name in (prompt, completion))
+    ):
+        if names[about] == "input":
+            prompt = _first(("instruction",), names, rows) or prompt
+        if names[prompt] in QUESTIONS:
+            return _named(path, "alpaca", {"instruction": prompt, "input": about, "output": completion})
+    if names[prompt] == "instruction":
+        return _named(path, "alpaca", {"instruction": prompt, "output": completion})
     return _named(path, "prompt_completion", {"prompt": prompt, "completion": completion})
+
+
+def _about(names: Mapping[str, str], rows: Sequence[Mapping[str, Any]], taken: Sequence[str]) -> str | None:
+    """The field with the clearest of the names of `CONTEXTS`, if it holds text and nothing else."""
+    for clear in CONTEXTS:
+        for name, lower in names.items():
+            values = [row.get(name) for row in rows]
+            if (
+                lower == clear
+                and name not in taken
+                and any(values)
+                and all(isinstance(one, str | None) for one in values)
+            ):
+                return name
+    return None
+
+
+def _is_text(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return _share(rows, name, lambda value: isinstance(value, str)) > 0.5
+
+
+def _lowered(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The names of all fields, with how they compare."""
+    return {name: name.strip().lower() for row in rows for name in row}
 
 
 def _first(wanted: Sequence[str], names: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
 
+from tunelift.config.curation import SplitConfig
 from tunelift.config.resolve import resolve
 from tunelift.config.schema import Config
 from tunelift.facts import facts_for
@@ -17,8 +20,10 @@ from tunelift.runtime.published import published_shape
 from tunelift.runtime.serving import serving_fits
 from tunelift.runtime.shape import ModelShape
 from tunelift.runtime.template import read_template
+from tunelift.stages.curate.split import split_of_key
 from tunelift.starting.survey import Survey, estimate, quantile
 
+SEED = 17
 SMALL_MODEL = "runs/models/smollm2-135m-instruct"
 """The quickstart's; scripts/fetch_assets.py makes it."""
 TEMPLATE = Path(__file__).parent / "chatml-tools.jinja"
@@ -45,6 +50,11 @@ ENGINE_TOKENS = 4096
 """What `engine.max_model_len: auto` comes to at most."""
 LEAST_STEPS = 10
 """In an epoch."""
+ROOM = 1.25
+"""A group's share may grow so much, since rows are dropped."""
+ENOUGH_GROUPS = 100
+"""With a tenth of so many a split is never empty."""
+SEEDS = 2000
 
 
 @dataclass(frozen=True)
@@ -76,10 +86,38 @@ def scorers(seen: Survey) -> Chosen:
 
 def splits(seen: Survey) -> Chosen:
     """Shares of validation and test: a tenth each, or more where that would be too few rows."""
-    groups = len(seen.prompts)
+    groups = seen.groups
     share = min(LARGEST_SHARE, max(0.1, ceil(100 * LEAST_ITEMS / max(1, groups)) / 100))
     why = "" if share == 0.1 else f"Of {groups} different prompts a tenth would be too few"
     return Chosen({"validation": share, "test": share}, why)
+
+
+def group_ratio(seen: Survey) -> Chosen | None:
+    """`max_group_ratio` where many rows have one first message; None where the default allows for it."""
+    (key, rows), *_ = seen.prompts.most_common(1)
+    share = rows / seen.usable
+    if share * ROOM <= SplitConfig.model_fields["max_group_ratio"].default:
+        return None
+    why = f"{rows:,} of {seen.usable:,} rows begin with {seen.shared.get(key)!r} and stay in one split"
+    return Chosen(min(1.0, ceil(100 * share * ROOM) / 100), why)
+
+
+def seed(seen: Survey, shares: dict[str, float]) -> Chosen:
+    """The usual one, or the first from there on with which no split is empty, or filled by one first message."""
+    number = next((one for one in range(SEED, SEED + SEEDS) if _divides(seen, shares, one)), SEED)
+    why = "with this seed each split gets its share of the prompts, and the commonest of them is in train"
+    return Chosen(number, why if number != SEED else "")
+
+
+def _divides(seen: Survey, shares: dict[str, float], seed: int) -> bool:
+    config = SplitConfig.model_validate(shares)
+    (commonest, _), *_ = seen.prompts.most_common(1)
+    if group_ratio(seen) and split_of_key(commonest, config, seed) != "train":
+        return False
+    if seen.groups >= ENOUGH_GROUPS:
+        return True
+    found = Counter(split_of_key(key, config, seed) for key in seen.prompts)
+    return all(found[split] == int(share * seen.groups) for split, share in shares.items())
 
 
 @dataclass(frozen=True)
@@ -95,22 +133,26 @@ class Lengths:
     """Longest reply, for the evaluation."""
     usual: int
     """Of the 99th percentile of the rows."""
+    engine: int
+    """What `engine.max_model_len: auto` comes to."""
     why: str
 
 
-def lengths(seen: Survey, device: str, folder: Path | None) -> Lengths:
+def lengths(seen: Survey, device: str, folder: Path | None, context: int | None = None) -> Lengths:
     """Tokens of rows and replies: by the model's tokenizer where its folder is there, otherwise from words and bytes.
 
     Args:
         seen: What was seen.
         device: `cpu` or `cuda`: how long rows may be.
         folder: Of the model, with its tokenizer.json.
+        context: The model's, if it is known.
     """
     factor = _measured(seen.sample, folder)
     extra = TEMPLATE_TOKENS + 2 * TURN_TOKENS * (2 if seen.turns else 1)
     rows = [(factor or 1.0) * value + extra for value in seen.estimates]
     usual, longest = quantile(rows, 0.99), max(rows)
-    limit = LONGEST[device]
+    engine = min(ENGINE_TOKENS, context or ENGINE_TOKENS)
+    limit = min(LONGEST[device], context or LONGEST[device])
     wanted = longest if longest <= 2 * usual else usual
     max_length = min(limit, _rounded(wanted, 64))
     beyond = [value for value in rows if value > max_length]
@@ -120,9 +162,11 @@ def lengths(seen: Survey, device: str, folder: Path | None) -> Lengths:
         max_length=max_length,
         truncated=sum(beyond) / sum(rows),
         longer=len(beyond),
-        answer=min(MAX_ANSWER, _rounded(1.25 * answer, 16)),
+        answer=min(MAX_ANSWER, _rounded(1.25 * answer, 16), engine // 2),
         usual=ceil(usual),
-        why=f"{how}: 99% of the rows have at most {ceil(usual):,} tokens, the longest {ceil(longest):,}",
+        engine=engine,
+        why=f"{how}: 99% of the rows have at most {ceil(usual):,} tokens, the longest {ceil(longest):,}"
+        + (f"; the model's context is {context:,}" if max_length == context else ""),
     )
 
 
@@ -143,7 +187,7 @@ def _rounded(value: float, step: int) -> int:
 
 def few_shot(sizes: Lengths) -> int:
     """Examples that the prompted arm has room for, at most 6."""
-    return max(1, min(6, (ENGINE_TOKENS - sizes.answer) // max(1, sizes.usual) - 1))
+    return max(1, min(6, (sizes.engine - sizes.answer) // max(1, sizes.usual) - 1))
 
 
 def batch(seen: Survey, share: float, device: str) -> int:
@@ -164,6 +208,16 @@ def base_model(machine: hardware.Hardware, given: str | None, max_length: int) -
         if shape and _fits(name, shape, machine, max_length):
             return Chosen(name, f"the largest of {len(LARGE_MODELS)} that {machine.name} trains and serves")
     return Chosen(SMALL_MODEL, f"{machine.name} has too little memory for a larger one")
+
+
+def context_of(model: str) -> int | None:
+    """The tokens that a model takes, where its config.json is there or its shape is known."""
+    file = Path(model) / "config.json"
+    if file.is_file():
+        described = json.loads(file.read_text(encoding="utf-8"))
+        return int(described.get("max_position_embeddings") or 0) or None
+    shape = published_shape(model)
+    return shape.context if shape else None
 
 
 def needs_template(seen: Survey, model: str) -> bool:

@@ -19,6 +19,9 @@ from tunelift.starting.writing import config_text
 
 LEAST_ROWS = 8
 """Fewer cannot be divided into three splits."""
+LEAST_GROUPS = 4
+UNUSED = 8
+"""Fields that are named."""
 
 
 def start(
@@ -53,6 +56,13 @@ def start(
             f"{seen.usable} of {seen.rows} rows can be used, too few to divide.\n" + "\n".join(_problems(seen)),
             where=data,
             remedy=f"Mend what is named above, or add rows: at least {LEAST_ROWS}, better some hundred.",
+        )
+    if seen.groups < LEAST_GROUPS:
+        raise UserError(
+            f"The {seen.usable:,} rows begin with {seen.groups} different user messages, too few to divide: rows that "
+            "begin with the same one stay in one split.",
+            where=data,
+            remedy="Add rows that begin differently, or write a config that names a field as curate.split.group_by.",
         )
     machine = hardware.detect()
     chosen = base_model(machine, model, lengths(seen, machine.device, None).max_length)
@@ -99,6 +109,7 @@ def _report(seen: Survey) -> list[str]:
     return [
         f"data       {source.path}: {rows}{files}, {seen.usable:,} of them usable",
         f"format     {source.format}{names}",
+        *([f"unused     {_unused(seen.unused)}"] if seen.unused else []),
         f"prompts    {_words(seen.prompt_words)}",
         f"replies    {_words(seen.reply_words)}; {len(seen.replies):,} different"
         + (f", the commonest {commonest}" if len(seen.replies) <= FEW_LABELS else ""),
@@ -106,8 +117,15 @@ def _report(seen: Survey) -> list[str]:
         *([f"turns      more than one reply in {seen.turns:,} rows"] if seen.turns else []),
         f"languages  {shares or 'the texts are too short to tell'}",
         f"duplicates {seen.duplicates:,} rows equal to an earlier one",
+        f"refusals   {seen.refusals:,} of {len(seen.sample):,} rows looked at; curate drops them",
         *_problems(seen),
     ]
+
+
+def _unused(names: Sequence[str]) -> str:
+    named = ", ".join(repr(name) for name in names[:UNUSED])
+    more = f" and {len(names) - UNUSED:,} more" if len(names) > UNUSED else ""
+    return f"{named}{more}: fields with text that the model neither sees nor learns"
 
 
 def _words(counts: Sequence[int]) -> str:

@@ -13,9 +13,11 @@ from typing import Any
 from tunelift.config.curation import SourceConfig
 from tunelift.stages.curate.checks import structure_fault
 from tunelift.stages.curate.duplicates import ExactDuplicates, normalised
-from tunelift.stages.curate.formats import ShapeError, to_conversation
+from tunelift.stages.curate.formats import FIELDS, TURN_FIELDS, ShapeError, to_conversation
 from tunelift.stages.curate.read import parsed, read_source
+from tunelift.stages.curate.refusals import refusal
 from tunelift.stages.curate.rows import Example, Quarantined, RawRow
+from tunelift.stages.curate.split import group_key
 from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
 from tunelift.tasks.scorers.tool_calls import parse_calls
 
@@ -27,6 +29,8 @@ PLACES = 3
 """Places that are named for each problem."""
 ENOUGH_WORDS = 4
 """A language is not told from fewer."""
+SHOWN = 40
+"""Characters of a message."""
 
 
 @dataclass
@@ -38,6 +42,8 @@ class Survey:
     more: bool = False
     """There are rows beyond those that were looked at."""
     files: Counter[str] = field(default_factory=Counter)
+    texts: Counter[str] = field(default_factory=Counter)
+    """By field, the rows where it holds text."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """By reason, the place and the finding of each row."""
     prompt_words: list[int] = field(default_factory=list)
@@ -51,8 +57,12 @@ class Survey:
     """Of the last replies: tool_call, calls_in_text, json, number, text."""
     replies: Counter[str] = field(default_factory=Counter)
     """Each distinct last reply."""
-    prompts: set[int] = field(default_factory=set)
-    """Hashes of the first user messages: what a split keeps together."""
+    prompts: Counter[int] = field(default_factory=Counter)
+    """By the group key of the first user message, which a split keeps together, its rows."""
+    shared: dict[int, str] = field(default_factory=dict)
+    """By key, how the message begins, where several rows have it."""
+    refusals: int = 0
+    """Rows of the sample in which a reply looks like a refusal."""
     sample: list[str] = field(default_factory=list)
     """Texts of conversations."""
     tools: int = 0
@@ -69,9 +79,22 @@ class Survey:
         return len(self.reply_words)
 
     @property
+    def groups(self) -> int:
+        """Different first user messages."""
+        return len(self.prompts)
+
+    @property
     def duplicates(self) -> int:
         """Rows equal to an earlier one."""
         return len(self.problems.get("exact_duplicate", ()))
+
+    @property
+    def unused(self) -> list[str]:
+        """Fields that hold text, and that the source's format does not read."""
+        assert self.source.format != "auto", "the format is found before"
+        read = {self.source.fields.get(name, name) for name in FIELDS[self.source.format]}
+        turns = TURN_FIELDS if self.source.format in ("messages", "sharegpt") else ()
+        return [name for name in self.texts if name not in {*read, *turns}]
 
 
 def survey(source: SourceConfig) -> Survey:
@@ -85,6 +108,8 @@ def survey(source: SourceConfig) -> Survey:
     for row in islice(rows, LOOKED_AT):
         seen.rows += 1
         seen.files[row.file] += 1
+        if isinstance(row, RawRow):
+            seen.texts.update(name for name, value in row.value.items() if isinstance(value, str) and value.strip())
         example = _example(row, source)
         if isinstance(example, Quarantined):
             inside = "" if example.path == "$" else f"{example.path} "
@@ -126,11 +151,17 @@ def _note(seen: Survey, example: Example) -> None:
     seen.reply_estimates.append(estimate(written))
     seen.kinds["tool_call" if calls else _kind(reply)] += 1
     seen.replies[normalised(written)] += 1
-    seen.prompts.add(hash(normalised(asked[0])))
+    opening = normalised(asked[0])
+    key = group_key(opening)
+    seen.prompts[key] += 1
+    if seen.prompts[key] == 2:
+        seen.shared[key] = opening[:SHOWN]
     seen.tools += bool(example.tools) or any(one["role"] == "tool" or one.get("tool_calls") for one in messages)
     seen.turns += sum(message["role"] == "assistant" for message in messages) > 1
     if len(seen.sample) < SAMPLE:
         seen.sample.append(whole)
+        replies = [one["content"] for one in messages if one["role"] == "assistant" and not one.get("tool_calls")]
+        seen.refusals += any(refusal(reply) is not None for reply in replies)
 
 
 def _as_text(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,8 @@ def config_text(
         template: Its chat template, in place of its own.
     """
     folder = Path(model.value)
-    sizes = recipe.lengths(seen, machine.device, folder if folder.is_dir() else None)
+    context = recipe.context_of(model.value)
+    sizes = recipe.lengths(seen, machine.device, folder if folder.is_dir() else None, context)
     scorers, splits = recipe.scorers(seen), recipe.splits(seen)
     shots = recipe.few_shot(sizes)
     revision = recipe.REVISIONS.get(model.value)
@@ -40,11 +42,13 @@ def config_text(
     # Twice what the sample says, since the tokenizer may find some rows longer.
     lost = min(1.0, round(2 * sizes.truncated + 0.01, 2)) if sizes.longer else 0.0
     share = splits.value["test"]
+    seed = recipe.seed(seen, splits.value)
     lines = [
         f"# Written by `tunelift init {' '.join(seen.source.path.split())}`.",
         "# What would run, and why: tunelift plan on this file.",
         f"name: {_scalar(name)}",
-        "seed: 17",
+        *([f"# {_comment(seed.why)}."] if seed.why else []),
+        f"seed: {seed.value}",
         "",
         "model:",
         f"  # {_comment(model.why)}.",
@@ -56,8 +60,7 @@ def config_text(
         "  sources:",
         *_source(seen),
         *_curating(seen),
-        *([f"  # {splits.why}." for _ in [0] if splits.why]),
-        f"  split: {_flow(splits.value)}",
+        *_split(seen, splits),
         "",
         "train:",
         f"  adapter: {_flow(train.pop('adapter'))}",
@@ -125,6 +128,13 @@ def _curating(seen: Survey) -> list[str]:
     return lines
 
 
+def _split(seen: Survey, splits: recipe.Chosen) -> list[str]:
+    ratio = recipe.group_ratio(seen)
+    values = {**splits.value, **({"max_group_ratio": ratio.value} if ratio else {})}
+    reasons = [splits.why, ratio.why if ratio else ""]
+    return [*(f"  # {why}." for why in reasons if why), f"  split: {_flow(values)}"]
+
+
 def _primary(scorers: Sequence[Any]) -> str:
     first = scorers[0]
     return str(first if isinstance(first, str) else first["scorer"])
@@ -139,7 +149,11 @@ def _flow(value: Any) -> str:
 
 def _scalar(text: str) -> str:
     """Text as YAML: plain where that means the same."""
-    return text if re.fullmatch(r"[A-Za-z./~][\w./-]*", text) and yaml.safe_load(text) == text else json.dumps(text)
+    return text if re.fullmatch(r"[A-Za-z./~][\w./-]*", text) and yaml.safe_load(text) == text else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    return str(yaml.safe_dump(text, default_style='"', allow_unicode=True, width=math.inf)).strip()
 
 
 def _comment(text: str) -> str:

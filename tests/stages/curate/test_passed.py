@@ -16,7 +16,15 @@ from tunelift.stages.curate.passed import Facts, Passed
 
 
 def facts(number: int, lengths: tuple[tuple[int, int], ...] = ((9, 3),), stratum: str = "") -> Facts:
-    return Facts(lengths, exact=number + 2**63, prompt=number, reply=2 * number, group=3 * number, stratum=stratum)
+    return Facts(
+        lengths,
+        exact=number + 2**63,
+        prompt=number,
+        reply=2 * number,
+        setting=4 * number,
+        group=3 * number,
+        stratum=stratum,
+    )
 
 
 def entry(prompt: str, *replies: dict) -> bytes:  # type: ignore[type-arg]
@@ -48,6 +56,7 @@ def test_rows_come_back_as_they_were(filled: Passed) -> None:
     assert passed.line(3) == entry("Ask 3", {"role": "assistant", "content": "Ä3"})
     assert passed.raw(0) == b'{"raw":0}'
     assert passed.column("exact").tolist() == [number + 2**63 for number in range(5)]
+    assert passed.column("setting").tolist() == [0, 4, 8, 12, 16]
     assert passed.column("group").tolist() == [0, 3, 6, 9, 12]
     assert passed.sources.tolist() == [0, 1, 0, 1, 0]
     assert passed.strata(np.asarray([4, 0, 2])) == ["b", "a", "c"]

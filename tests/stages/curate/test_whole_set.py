@@ -12,6 +12,7 @@ from tests.wording import own_words
 from tunelift.errors import UserError
 from tunelift.stages.curate import decide as decide_module
 from tunelift.stages.curate import stage as stage_module
+from tunelift.starting.recipe import TEMPLATE
 
 SPLITS = ("train", "validation", "test")
 
@@ -76,6 +77,28 @@ def test_near_duplicates_that_are_only_reported_stay_in_one_split(run, tmp_path:
     assert {line["outcome"] for line in read_jsonl(tmp_path / "out" / "duplicates.jsonl")} == {"reported"}
 
 
+def test_one_request_under_another_system_message_or_with_other_tools_is_no_duplicate(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    def row(number: int, system: str, tool: str, before: str = "") -> dict[str, Any]:
+        asked = {"role": "system", "content": system}
+        tools = [{"type": "function", "function": {"name": tool}}]
+        return {"messages": [asked, *pair(before + request(number), "yes")["messages"]], "tools": tools}
+
+    positive, film = "Is this sentence positive?", "Is this sentence about a film?"
+    rows = [row(number, positive, "look") for number in range(40)]
+    source = write_jsonl(
+        tmp_path / "a.jsonl",
+        [*rows, row(3, film, "look"), row(4, positive, "find"), row(5, positive, "look", "Hi! ")],
+    )
+    run(source, template=TEMPLATE.read_text())
+    (dropped,) = read_jsonl(tmp_path / "out" / "dropped.jsonl")
+    assert (dropped["source"], dropped["reason"]) == (f"{source}:43", "near_duplicate")
+    listed = {line["source"]: line["outcome"] for line in read_jsonl(tmp_path / "out" / "duplicates.jsonl")}
+    assert listed == {f"{source}:41": "related", f"{source}:42": "related", f"{source}:43": "dropped"}
+    kept = kept_rows(tmp_path / "out")
+    assert kept[f"{source}:41"]["split"] == kept[f"{source}:4"]["split"]
+    assert kept[f"{source}:42"]["split"] == kept[f"{source}:5"]["split"]
+
+
 def test_rows_that_differ_in_a_number_stay_in_one_split(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     texts = [f"{own_words(number, 9)} for {{}} people" for number in range(40)]
     rows = [pair(text.format(people)) for people in (4, 7) for text in texts]
@@ -111,6 +134,13 @@ def test_one_text_with_other_numbers_throughout_is_told(run, tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"One group holds 60 of 60 rows \(100%\)") as caught:
         run(write_jsonl(tmp_path / "a.jsonl", rows))
     assert "curate.split.max_group_ratio=1" in caught.value.remedy
+
+
+def test_a_large_group_is_told_with_its_first_message(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    begun = pair("Hi", "Hello")["messages"]
+    rows = [*pairs(40), *({"messages": [*begun, *row["messages"]]} for row in pairs(20, 40))]
+    with pytest.raises(UserError, match="all of them have the value 'Hi' of the first user message"):
+        run(write_jsonl(tmp_path / "a.jsonl", rows))
 
 
 def test_a_large_group_by_name_is_told_with_its_value(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

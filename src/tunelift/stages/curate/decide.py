@@ -60,6 +60,7 @@ def decide(passed: Passed, places: Sequence[str], config: CurateConfig, seed: in
     faults, left = _without_equals(passed, places, left)
     pairs, common = _near_pairs(passed.texts(left), config.duplicates, processes)
     pairs = [pair._replace(a=int(left[pair.a]), b=int(left[pair.b])) for pair in pairs]
+    pairs = list(_related_by_setting(pairs, passed.column("setting")))
     near = choose(pairs, len(passed)) if config.duplicates.near == "drop" else {}
     faults |= {
         row: Fault("near_duplicate", {"duplicate_of": places[pair.a], "jaccard": pair.jaccard})
@@ -123,6 +124,13 @@ def _near_pairs(texts: StoredTexts, config: DuplicatesConfig, processes: Process
         return processes.map(_as_it_is, (check,), blocks, chunks_here=CHUNKS_HERE)
 
     return near_duplicates(texts, joined(list(parts)), config, common, apply), common
+
+
+def _related_by_setting(pairs: Iterable[Pair], settings: Hashes) -> Iterator[Pair]:
+    """The pairs, where those under another system message or with other tools are no duplicates."""
+    for pair in pairs:
+        other = settings[pair.a] != settings[pair.b]
+        yield pair._replace(kind="related") if other and pair.kind == "duplicate" else pair
 
 
 def _sketcher(texts: StoredTexts, config: DuplicatesConfig, common: Hashes) -> Callable[[Rows], Sketch]:
@@ -191,8 +199,10 @@ def _settled(
     def describe(row: int) -> tuple[str, str]:
         whole = int(drawn[row])
         field = config.split.group_by
-        text = str(orjson.loads(passed.raw(whole))[field]) if field else texts(np.asarray([row]))[0][0]
-        return places[whole], text
+        if field:
+            return places[whole], str(orjson.loads(passed.raw(whole))[field])
+        messages = orjson.loads(passed.line(whole))["messages"]
+        return places[whole], next((one["content"] for one in messages if one["role"] == "user"), "")
 
     keys = passed.column("group")[drawn]
     settled = settle(

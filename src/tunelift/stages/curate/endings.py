@@ -16,6 +16,13 @@ SHOWN = 80
 """Characters of the end that are shown."""
 JSON_BEGINS = re.compile(r'\{\s*["}]|\{\s*$|\[\s*(?:[\[{"\-\d\]]|true|false|null|$)')
 JSON_INSIDE = re.compile(r'\{\s*"[^"\n]*"\s*:')
+JSON_ONLY = re.compile(
+    r'(?:[\s{}\[\],:\d.eE+-]|"(?:[^"\\]|\\.)*+"|[tT]rue|[fF]alse|null|None)*+(?:"(?:[^"\\]|\\.?)*+|(?<!\.))\Z', re.S
+)
+"""Nothing but JSON, the last text of it maybe open; a full stop at the end is a sentence's."""
+MORE_THAN_NUMBERS = re.compile(r'["{\n]|[,\[]$')
+HALF_OPEN = re.compile(r'\[[^\[\]{}"]*\d\s*\[')
+"""An interval such as [0, 1[."""
 BRACKETS = re.compile(r'["\\{}\[\]]')
 BLOCK_LINE = re.compile(r"(?:[-*+•–—#>|$]|\d+[.)]|\w[.)]|[A-Za-z][\w .]{0,24}[:=])(?:\s|$)|```|~~~|\\|\t| {4}")
 """Lines that end anyhow: list items, headings, quotes, tables, formulas, labels, code."""
@@ -60,7 +67,12 @@ def cut_off(reply: str, language: Callable[[str], str | None]) -> str | None:
 
 
 def _json_open(text: str) -> bool:
-    """Whether the JSON value that the text begins with ends with the text before it is closed."""
+    """Whether the JSON value that the text begins with ends with the text before it is closed.
+
+    Prose that shows the beginning of JSON goes on after it, and a bracket before numbers may open an interval.
+    """
+    if not JSON_ONLY.match(text) or not MORE_THAN_NUMBERS.search(text) or HALF_OPEN.match(text):
+        return False
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError:

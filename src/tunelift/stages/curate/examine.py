@@ -179,6 +179,7 @@ class Examiner:
         conversation = example.conversation
         reply = as_json(conversation["messages"][-1]).decode()
         before = as_json([conversation["messages"][:-1], example.tools]).decode()
+        system = [message for message in conversation["messages"] if message["role"] == "system"]
         group = short_hash(example.group)
         entry = {
             "id": short_hash(as_json(conversation).decode()),
@@ -196,6 +197,7 @@ class Examiner:
             exact=int.from_bytes(conversation_key(example)[:8], "big"),
             prompt=hash64(normalised(before)),
             reply=hash64(normalised(reply)),
+            setting=hash64(normalised(as_json([system, example.tools]).decode())),
             group=int(group, 16),
             stratum=example.stratum,
         )

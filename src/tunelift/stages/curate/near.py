@@ -63,7 +63,8 @@ class Pair(NamedTuple):
     b: int
     jaccard: float
     kind: Kind
-    """`related` rows are alike on the whole, but either prompts or replies are not: they only share a split."""
+    """`related` rows are alike on the whole, but their prompts, replies, system messages or tools are not: they
+    only share a split."""
 
 
 class Sketch(NamedTuple):

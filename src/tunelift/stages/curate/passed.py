@@ -22,11 +22,13 @@ class Facts:
     lengths: tuple[tuple[int, int], ...]
     """Tokens and supervised tokens of each row that training makes of it."""
     exact: int
-    """64 bits of a hash of the whole conversation, up to Unicode form and white space; so are the next three."""
+    """64 bits of a hash of the whole conversation, up to Unicode form and white space; so are the next four."""
     prompt: int
     """Of all before the last reply."""
     reply: int
     """Of the last reply."""
+    setting: int
+    """Of the system messages and the tools: what one request may be answered differently by."""
     group: int
     """Of what decides the split."""
     stratum: str
@@ -44,7 +46,7 @@ class Passed:
         self._file = path.open("w+b")
         self._ends = array("Q")
         """Of each row, where its entry ends and where its raw text ends."""
-        self._facts = {name: array("Q") for name in ("exact", "prompt", "reply", "group")}
+        self._facts = {name: array("Q") for name in ("exact", "prompt", "reply", "setting", "group")}
         self._source = array("l")
         self._strata: dict[str, int] = {}
         self._stratum = array("l")
@@ -70,7 +72,7 @@ class Passed:
         self._rows_after.append(len(self._lengths) // 2)
 
     def column(self, name: str) -> NDArray[np.uint64]:
-        """`exact`, `prompt`, `reply` or `group` of all rows; shape (rows,)."""
+        """`exact`, `prompt`, `reply`, `setting` or `group` of all rows; shape (rows,)."""
         return np.frombuffer(self._facts[name], dtype=np.uint64)
 
     @property

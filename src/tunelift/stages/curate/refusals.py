@@ -2,7 +2,8 @@
 
 A refusal says at its beginning, or after an opening clause, that the speaker cannot help with what was asked; it is
 known by a verb of helping or answering. To come, to sleep, to find a key are no such verbs: a letter that the user asked
-for may say that one cannot come. What stands in quotation marks is somebody else's.
+for may say that one cannot come. What stands in quotation marks is somebody else's, and so is a letter. Who asks for what is
+missing, or offers something in its place, does not refuse.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ HEAD_CHARACTERS = 320
 """A refusal begins within so many characters of the reply."""
 LONGEST = 400
 """Characters after its beginning in which a refusal is complete."""
+GOES_ON_CHARACTERS = 240
+"""So soon after a refusal stands what is asked for or offered."""
 
 
 def _any(*alternatives: str) -> str:
@@ -49,7 +52,7 @@ _CANNOT = (
     _any("i", "we")
     + r"(?: just| simply| really| do| currently| also| still| must)*"
     + _any(
-        r" can't", r" cannot", r" can not", r" couldn't", r" could not", r" won't(?: be able to)?",
+        r" can't", r" cannot", r" can not", r" won't(?: be able to)?",
         r" will not(?: be able to)?", r"(?:'m| am|'re| are) (?:unable|not able) to",
         rf"(?:'m| am|'re| are) not {_MAY} to", r"(?:'m| am|'re| are) not (?:comfortable|capable of|going to)",
         r" (?:don't|do not) feel comfortable", r"(?: refuse| decline| have to decline| have to refuse) to",
@@ -57,6 +60,8 @@ _CANNOT = (
     )
     + r"(?: directly| really| ethically| responsibly| legally| in good conscience| knowingly| personally| actually)*"
 )  # fmt: skip
+_COULD_NOT = _any("i", "we") + r"(?: just| simply| really)* (?:couldn't|could not)"
+"""Without an apology, the beginning of a story."""
 _HELP = _any(
     r"be of (?:any )?(?:help|assistance)",
     r"help(?:ing)?(?=[.,;!]|$| (?:you|with|anyone|to|in|out|on|plan|create|write|find|make)\b)"
@@ -65,7 +70,7 @@ _HELP = _any(
     r"comply(?:ing)?\b",
     r"fulfill?(?:ing)?\b",
     r"oblige\b",
-    r"do (?:that|this|so)\b(?! (?:any ?more|alone|again|without|to|any longer|by|tonight|today|tomorrow|with|job))",
+    r"do (?:that|this|so)(?=[.,;:!]|$| (?:for you|as|because|since)\b)",
     r"engag(?:e|ing) (?:in|with)\b",
     r"participat(?:e|ing) in (?:that|this|such|any)",
     r"(?:proceed|go along) with (?:that|this|your|such)",
@@ -104,19 +109,21 @@ _WHAT = r"(?:(?! (?:enough|up|by|before|until|till|my|our)\b)[^.!?\n]){0,60}? " 
     r"(?:predictions?|web ?sites?|online)\b",
 )
 _REQUEST = r"(?:this|that|your|the) (?:request|question|prompt|query|topic)"
+_RULES = r"(?:(?:my|our|the|any|safety|content|ethical|usage|community) ){1,3}(?:guideline|polic|programming|ethic|principle|rules|terms)"
 _NOT_FOR_ME = r"(?:that's|that is|this is|it's|it is) (?:not (?:something|anything) (?:that )?(?:i|we)|something (?:that )?(?:i|we) (?:can't|cannot|won't|am not))"
 ENGLISH = _compiled(
-    rf"(?:{_SORRY}{_LINK})?(?:no, )?{_CANNOT} (?:{_HELP}|{_MAKE}{_WHAT})",
+    rf"(?:{_SORRY}{_LINK}(?:{_CANNOT}|{_COULD_NOT})|(?:no, )?{_CANNOT}) (?:{_HELP}|{_MAKE}{_WHAT})",
     rf"(?:{_SORRY}{_LINK})?{_NOT_FOR_ME}\b{_NEAR} (?:help|assist|do|answer|provide|discuss|support|share|engage)\b",
     rf"(?:{_SORRY}{_LINK})?(?:i|we)(?:'ll)? ?(?:must|have to|need to|will have to|'m going to have to|am going to have to)(?: respectfully| politely)? (?:decline|refuse)"
     rf"(?=[.,;!]|$| (?:your|this|that)\b| to (?:{_HELP}|{_MAKE}))",
     rf"(?:{_SORRY}{_LINK})?it(?:'s| is| isn't| would| wouldn't)(?: not)?(?: be)? (?:in)?(?:appropriate|ethical|possible|"
     r"unethical|irresponsible|impossible|right|wrong) for me to (?:help|assist|provid|answer|discuss|writ|creat|generat|giv|"
     r"offer|shar|engag|comment|do (?:that|this|so))",
-    rf"(?:{_SORRY}{_LINK})?{_REQUEST} (?:violates|goes against|is against|conflicts with|falls outside|is (?:inappropriate|"
-    r"harmful|unethical|not appropriate|beyond my|outside my)|asks for something i|cannot be (?:fulfilled|answered|completed))",
-    rf"(?:{_SORRY}{_LINK})?(?:that|this|it)(?:'s| is| would be| goes| falls)? (?:well )?(?:beyond|outside|against)(?: of)?"
-    r"(?: the scope of)? (?:my|our) (?:capabilit|abilit|scope|guideline|polic|programming|knowledge|expertise|training|ethic)",
+    rf"(?:{_SORRY}{_LINK})?{_REQUEST} (?:(?:violates|goes against|is against|conflicts with) {_RULES}|is (?:inappropriate|"
+    r"harmful|unethical|not appropriate)|asks for something i)",
+    rf"{_SORRY}{_LINK}{_REQUEST} cannot be (?:fulfilled|answered|completed)",
+    rf"(?:{_SORRY}{_LINK})?(?:that|this|it|{_REQUEST})(?:'s| is| would be| goes| falls)? (?:well )?(?:beyond|outside|against)"
+    r"(?: of)?(?: the scope of)? (?:my|our) (?:capabilit|abilit|scope|guideline|polic|programming|knowledge|expertise|training|ethic)",
     rf"{_SORRY}{_LINK}(?:i|we) (?:do not|don't) (?:have|possess)(?: any| enough| sufficient| the)? (?:access|information|"
     r"knowledge|ability|capability|personal|real-?time|data)\b",
     r"i (?:do not|don't|have no)(?: have| possess)?(?: any| direct)? (?:access to (?:real-?time|the internet|current|live|external"
@@ -178,13 +185,19 @@ OTHERS = _compiled(
 )
 
 _AI = r"(?:ai|a\.i\.|artificial intelligence)"
+_MACHINE = (
+    rf"(?:{_AI}|language model|llm|chatbot)(?:[- ](?:powered|based|driven|large|language|text|chat|virtual|digital|conversational))*"
+    r"(?:[- ](?:model|assistant|system|(?:chat)?bot|program|agent|entity))?"
+    r"(?: (?:developed|created|made|trained|built|designed|programmed|called|named) [\w -]{1,40})?"
+)
+"""A researcher or company with AI before it is no machine."""
 AS_AN_AI = _compiled(
-    rf"(?:as|being) an? (?:[\w-]+ )?(?:{_AI}|language model|llm|chatbot)(?:[- ](?:\w+-)?\w+){{0,3}}?(?: by [\w ]{{1,30}})?,? "
-    r"(?:i|my|it's|it is|we|cannot|can't|do not|don't)\b",
+    rf"(?:as|being) an? (?:[\w-]+ )?{_MACHINE},? (?:i|my|it's|it is|we|cannot|can't|do not|don't)\b",
     rf"i(?:'m| am)(?: just| only| merely| simply| still)? an? (?:large )?(?:{_AI} )?(?:language model|llm)\b",
-    rf"i(?:'m| am)(?: just| only| merely| simply| still)? an? (?:{_AI}|machine|computer program|chatbot)(?: \w+){{0,2}},? (?:so|and|"
+    rf"i(?:'m| am)(?: just| only| merely| simply| still)? an? (?:{_MACHINE}|machine|computer program),? (?:so|and|"
     r"which means|therefore),? (?:i |that i )?(?:can't|cannot|don't|do not|am not|'m not|am unable|lack|have no)",
-    r"als (?:eine? )?(?:großes )?(?:ki|künstliche intelligenz|sprachmodell)(?:[- ]\w+){0,2},? "
+    r"als (?:eine? )?(?:großes )?(?:ki|künstliche intelligenz|sprachmodell)"
+    r"(?:[- ](?:\w*modell|\w*assistent(?:in)?|system|chatbot|basierte\w*|gestützte\w*)){0,2},? "
     r"(?:bin|habe|kann|darf|besitze|verfüge|möchte|werde|ist es mir|fehlt) ?",
     r"ich bin (?:nur |lediglich |bloß )?eine? (?:ki\b|künstliche intelligenz|(?:ki-)?sprachmodell)",
     r"en tant (?:qu'|que )(?:une? )?(?:grand )?(?:ia\b|intelligence artificielle|modèle (?:de langage|linguistique|d'ia)|"
@@ -206,6 +219,26 @@ AI_HINTS = (
     "ia ", "ia.", "de langage", "linguist", "lenguaje", "linguagg", "linguagem", "virtual", "a computer", "a machine",
 )  # fmt: skip
 """A text without any of these holds none of `AS_AN_AI`."""
+LETTER = re.compile(
+    r"^(?:[^\w\n]|_)*+(?:(?:subject|betreff|objet|asunto|oggetto|assunto)\W*:|(?:dear|liebe[rs]?|sehr geehrter?|ch[eè]re?|estimad[oa]s?|querid[oa]s?|"
+    r"gentile|car[oa]|prezad[oa])\s+[^\n]{1,60},|(?:hi|hello|hey|hallo|bonjour|hola|ciao|olá)\s+[^.!?,\n]{1,40},\s*\n)",
+    re.MULTILINE,
+)
+"""A line with which a letter begins."""
+_NO_OTHER = r"(?![^.!?\n]*\b(?:else|other|another|different)\b)"
+"""Any other question is what those who refuse ask for."""
+GOES_ON = _compiled(
+    rf"\b(?:could|can|would|will) you\b{_NO_OTHER}[^.!?\n]*\?",
+    r"\bplease (?:\w+ly )?(?:re-?send|send|provide|share|give|upload|attach|paste|enter|confirm|specify|reply|try again|describe)\b",
+    r"\b(?:what|which)(?: is|'s| are)? (?:your|the)\b[^.!?\n]*\?",
+    rf"\b(?:but|however,?|instead,?) (?:i|we)(?: can| could| will|'ll|'d| would)\b{_NO_OTHER}",
+    r"\bbut [^.!?\n]{1,60} (?:works?|would work|would be (?:fine|good|possible)|is (?:fine|free|possible|open))\b",
+    rf"\b(?:how|what) about\b{_NO_OTHER}",
+    r"\b(?:können|könnten|könntest|kannst|würden|würdest) (?:sie|du)\b[^.!?\n]*\?",
+    r"\b(?:pouvez|pourriez|peux|pourrais)-(?:vous|tu)\b[^.!?\n]*\?",
+    r"\b(?:puedes?|podrías?|puoi|può|potresti|potrebbe|pode|podes|poderia) [^.!?\n]*\?",
+)
+"""Asks for what is missing, or offers something in its place."""
 LEADS = (" but", " and", " that", " since", " because", "unfortunately", "sorry", "afraid", "regrettably")
 """Words behind which a clause begins, too."""
 CLAUSE = re.compile(
@@ -223,11 +256,11 @@ def refusal(reply: str) -> str | None:
     head = text[: HEAD_CHARACTERS + LONGEST]
     for start in _starts(head):
         match = ENGLISH.match(head, start) or OTHERS.match(head, start)
-        if match and not _quoted(text, start):
+        if match and not _of_others(text, start) and not _goes_on(text, match.end()):
             return reply[start:].partition("\n")[0]
     if any(hint in text for hint in AI_HINTS):
         for match in AS_AN_AI.finditer(text):
-            if _begins_clause(text, match.start()) and not _quoted(text, match.start()):
+            if _begins_clause(text, match.start()) and not _of_others(text, match.start()):
                 return reply[match.start() :].partition("\n")[0]
     return None
 
@@ -253,8 +286,12 @@ def _begins_clause(text: str, position: int) -> bool:
     return not before or before[-1] in ".!?:;,\n-–—(" or before.endswith(LEADS)
 
 
-def _quoted(text: str, position: int) -> bool:
-    """Whether a quotation is open there."""
+def _of_others(text: str, position: int) -> bool:
+    """Whether a quotation is open there, or a letter has begun."""
     before = text[:position]
     marks = sum(before.count(mark) for mark in '"“”„«»')
-    return marks % 2 == 1 or before.rstrip()[-1:] == "'"
+    return marks % 2 == 1 or before.rstrip()[-1:] == "'" or bool(LETTER.search(before))
+
+
+def _goes_on(text: str, position: int) -> bool:
+    return bool(GOES_ON.search(text, position, position + GOES_ON_CHARACTERS))

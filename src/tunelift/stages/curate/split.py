@@ -38,7 +38,12 @@ def group_key(group: str) -> int:
 
 def split_of(group: str, config: SplitConfig, seed: int) -> str:
     """The split of a group's text where no other group is joined to it."""
-    return SPLITS[_cut(_place(group_key(group), seed), config)]
+    return split_of_key(group_key(group), config, seed)
+
+
+def split_of_key(key: int, config: SplitConfig, seed: int) -> str:
+    """The same, by the group's key."""
+    return SPLITS[_cut(_place(key, seed), config)]
 
 
 def groups(rows: int, edges: Rows, keys: Hashes) -> Rows:
