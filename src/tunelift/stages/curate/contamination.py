@@ -26,7 +26,7 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
 LABEL = re.compile(r"\W*(?:\w+(?:[ -]\w+){0,2}\W{0,3}:|\w{1,3}[.)])(?=\W)")
 """Before a request: `Question:`, `**Q 3:**`, `1.`, `(b)`."""
-SENTENCE_END = re.compile(r"[.!?](?!\w)|[。！？]")
+SENTENCE_END = re.compile(r"[.!?。！？](?:(?<=[。！？])|(?!\w))")
 WHOLE_INSIDE_WORDS = 5
 """A short item this long or longer may stand anywhere in a text; a shorter one must be the request itself, since a
 handful of words is met inside other texts by chance."""
@@ -131,9 +131,9 @@ class Questions:
                     for number in self._whole.get(whole.keys[start : start + length], ()):
                         yield number, 1.0, whole.span(start, start + length - 1)
         if asked and self._alone and self._alone.touches(keys):
-            for part in map(words, _parts(text)):
-                for number in self._whole.get(part.keys, ()):
-                    yield number, 1.0, part.span(0, -1)
+            for part in _parts(text):
+                for number in self._whole.get(tuple(_keys(part)), ()):
+                    yield number, 1.0, words(part).span(0, -1)
 
     def _by_ngrams(self, row: Words) -> Iterator[tuple[int, float, str]]:
         covered: dict[int, set[int]] = {}

@@ -20,7 +20,7 @@ LIST_KEYS = ("data", "train")
 """Where a JSON object may hold the list of rows."""
 DEEPEST = 200
 """Levels that a row may have: orjson writes 254, and rows are written inside other objects."""
-LONG_INTEGER = re.compile(rb"\d{19}")
+LONG_INTEGER = re.compile(rb"[0-9][0-9]{18}")
 """What every integer beyond 64 bits holds."""
 NESTED = ("nested_too_deep", f"the row is nested more than {DEEPEST} levels deep")
 """Reason and detail of a row that has more."""

@@ -95,11 +95,16 @@ class Pii:
         Equal values get equal placeholders throughout the row: `[EMAIL_1]`. A message that is JSON stays JSON.
         """
         findings: dict[tuple[int | None, str, str], Finding] = {}
-        said = [(index, text, self.hits) for index, message in enumerate(messages) for text in _strings(message)]
-        for index, text, look in [*said, *((None, text, self._hits_in_tools) for text in _strings_in(tools))]:
-            for hit in look(text):
-                entry = Finding(hit.kind, self._actions[hit.kind], index, masked(hit.kind, hit.value))
-                findings.setdefault((index, hit.kind, key(hit.kind, hit.value)), entry)
+        hits: list[tuple[int | None, Hit]] = [
+            (index, hit)
+            for index, message in enumerate(messages)
+            for text in _strings(message)
+            for hit in self.hits(text)
+        ]
+        hits += [(None, hit) for text in _strings_in(tools) for hit in self._hits_in_tools(text)]
+        for index, hit in hits:
+            entry = Finding(hit.kind, self._actions[hit.kind], index, masked(hit.kind, hit.value))
+            findings.setdefault((index, hit.kind, key(hit.kind, hit.value)), entry)
         listed, fault = tuple(findings.values()), None
         worst = next((found for found in listed if found.action == "drop"), None)
         if worst:

@@ -6,7 +6,7 @@ from tunelift.runtime.chat import BOUNDARY_REMEDY
 from tunelift.runtime.turns import STABLE_REMEDY, TOOL_REASONS, TOOL_REMEDY
 
 MEANINGS = {
-    "invalid_json": "The line is not JSON.",
+    "invalid_json": "The row is not JSON, or has a key twice in one object, or an integer beyond 64 bits.",
     "not_an_object": "The row is JSON, but no object.",
     "missing_field": "A field that the format needs is not there.",
     "unknown_role": "A message has a role that is none of system, user, assistant and tool.",
