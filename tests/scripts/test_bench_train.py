@@ -24,7 +24,7 @@ def run(number: int, side: str, rate: float, *, kind: str = "qlora", first: floa
 
 @pytest.fixture
 def job(tiny_model: Path, tmp_path: Path):  # type: ignore[no-untyped-def]
-    config = train_config(global_batch_size=8, micro_batch_size=4, max_length=128)
+    config = train_config(global_batch_size=8, micro_batch_size=4, max_length=128, warmup_ratio=0.2)
     dataset = write_dataset(tmp_path / "data")
     return training.make_job(config, steps=7, model=tiny_model, dataset=dataset, seed=3, folder=tmp_path / "job")
 
@@ -102,7 +102,7 @@ def test_the_job_holds_the_rows_of_each_step_over_more_than_an_epoch(job) -> Non
 def test_both_tools_get_the_settings_of_the_train_stage(job) -> None:  # type: ignore[no-untyped-def]
     settings = training._shared_settings(job)
     assert (settings["per_device_train_batch_size"], settings["gradient_accumulation_steps"]) == (4, 2)
-    assert (settings["learning_rate"], settings["warmup_steps"], settings["max_steps"]) == (1e-2, 1, 7)
+    assert (settings["learning_rate"], settings["warmup_steps"], settings["max_steps"]) == (1e-2, 2, 7)
     assert (settings["lr_scheduler_type"], settings["seed"], settings["max_grad_norm"]) == ("cosine", 3, 1.0)
 
 
