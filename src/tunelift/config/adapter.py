@@ -6,14 +6,24 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from tunelift.config.section import Section
+
+
+def _regular_expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is not a regular expression: {error}.") from error
+    return text
+
 
 Rank = Annotated[int, Field(ge=1)]
 Alpha = Annotated[float, Field(gt=0)]
 Layer = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1)]
+Pattern = Annotated[str, AfterValidator(_regular_expression)]
 
 NEEDS_WHOLE_WEIGHTS = {
     "pissa": "takes the weights apart by SVD and trains their largest part",
@@ -32,15 +42,15 @@ _MEGATRON = "it is for Megatron's parallel layers, which are not trained here; t
 class LoraOptions(Section):
     """The options of PEFT's `LoraConfig` that have no field above; what is left out keeps PEFT's default."""
 
-    exclude_modules: str | tuple[Name, ...] | None = None
+    exclude_modules: Pattern | tuple[Name, ...] | None = None
     """Module names, or a regular expression over whole names, that get no adapter."""
     layers_to_transform: Layer | tuple[Layer, ...] | None = None
     """Numbers of the layers that get an adapter; needs `targets` by name."""
     layers_pattern: str | tuple[Name, ...] | None = None
     """Name of the list that the layers are numbered in, if PEFT does not know it."""
-    rank_pattern: dict[str, Rank] = Field(default_factory=dict)
+    rank_pattern: dict[Pattern, Rank] = Field(default_factory=dict)
     """Other ranks by module name or regular expression, such as `{down_proj: 32}`."""
-    alpha_pattern: dict[str, Alpha] = Field(default_factory=dict)
+    alpha_pattern: dict[Pattern, Alpha] = Field(default_factory=dict)
     """Other alphas, likewise."""
     init_lora_weights: bool | Literal["gaussian", "orthogonal", "pissa", "olora", "mica"] = True
     """How the adapter begins; all but `true` and `gaussian` need `kind: lora`."""
@@ -124,11 +134,7 @@ class AdapterConfig(Section):
                 f"{targets!r} is neither all-linear nor a regular expression over whole module names; "
                 f"did you mean `all-linear` or `[{targets}]`?"
             )
-        try:
-            re.compile(targets)
-        except re.error as error:
-            raise ValueError(f"{targets!r} is not a regular expression: {error}.") from error
-        return targets
+        return _regular_expression(targets)
 
     @model_validator(mode="after")
     def _combinations(self) -> AdapterConfig:
