@@ -44,7 +44,7 @@ def test_the_tokens_are_those_of_the_models_own_rendering(tokenizer) -> None:
     assert row.text == render(tokenizer, TURNS, None, generate=False)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=30), st.text(min_size=1, max_size=30)), min_size=1, max_size=4))
 def test_what_is_learnt_decodes_to_the_replies(tokenizer, pairs) -> None:
     messages = [

@@ -292,7 +292,7 @@ def talks(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list | None]:
 
 
 @pytest.mark.parametrize("family", EVERY)
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(talks())
 def test_any_conversation_is_learnt_turn_by_turn_or_refused(family: Family, talk: tuple) -> None:
     messages, tools = talk

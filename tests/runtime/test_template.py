@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers.utils import chat_template_utils
 
@@ -83,7 +83,6 @@ def test_pinned_arguments_render_as_if_they_were_given(
     assert not arguments or asked == text(family, pinned), "a request cannot undo the pin"
 
 
-@settings(deadline=None)
 @given(
     st.one_of(st.none(), st.booleans(), st.integers(), st.text(st.characters(exclude_categories=("Cs",)))),
     st.sampled_from(["", "\n", "  {% if true %}\n", "\n\n  text\n{% if true %}"]),

@@ -99,7 +99,7 @@ texts = st.lists(st.one_of(st.sampled_from((" ", *PIECES)), st.text(max_size=3))
 
 
 @pytest.mark.parametrize("name", COUNTED)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=3))
 def test_lengths_are_those_of_the_rows_or_the_reason_is(name: str, pairs: list[tuple[str, str]]) -> None:
     tokenizer = COUNTED[name]

@@ -13,13 +13,13 @@ from tests.scripts.loading import load_script
 fuzz = load_script("fuzz_curate")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**60))
 def test_no_malformed_file_crashes_reading_or_loses_a_row(seed: int, tmp_path: Path) -> None:
     fuzz.outcomes(fuzz.Maker(seed).file(), tmp_path)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=60), suffix=st.sampled_from([".jsonl", ".json", ".csv", ".jsonl.gz", ".csv.zst"]))
 def test_any_bytes_are_read_or_refused(content: bytes, suffix: str, tmp_path: Path) -> None:
     fuzz.outcomes(fuzz.Made("any bytes", suffix, content), tmp_path)

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stages.curate.similar import rows_of
@@ -22,7 +22,6 @@ def keys_of(texts: list[str]) -> np.ndarray:
     return np.array([group_key(text) for text in texts], np.uint64)
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 30).flatmap(
         lambda rows: st.tuples(

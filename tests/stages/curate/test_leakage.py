@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stages.curate.similar import pairs_above, reading, rows_of
@@ -25,7 +25,6 @@ def crossing(pairs: set[tuple[int, int]], splits: np.ndarray) -> set[tuple[int, 
     return {(a, b) for a, b in pairs if splits[a] != splits[b]}
 
 
-@settings(deadline=None)
 @given(SETS, st.sampled_from([0.3, 0.5, 0.6, 2 / 3, 0.75, 0.8, 1.0]), st.randoms(use_true_random=False))
 def test_the_join_is_exact(sets: list[set[int]], threshold: float, rng: random.Random) -> None:
     splits = np.array([rng.choice((0, 0, 0, 1, 2)) for _ in sets], np.uint8)
@@ -34,7 +33,6 @@ def test_the_join_is_exact(sets: list[set[int]], threshold: float, rng: random.R
     assert found.compared >= len(found.pairs)
 
 
-@settings(deadline=None)
 @given(SETS, st.randoms(use_true_random=False))
 def test_only_some_rows_are_looked_at_when_asked(sets: list[set[int]], rng: random.Random) -> None:
     splits = np.array([rng.randrange(3) for _ in sets], np.uint8)

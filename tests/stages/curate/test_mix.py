@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tunelift.stages.curate.mix import draw
@@ -50,7 +50,6 @@ def test_no_rows_no_choice() -> None:
     assert drawn([], weights=[1.0]).shape == (0,)
 
 
-@settings(deadline=None)
 @given(
     sources=st.lists(st.integers(0, 3), min_size=1, max_size=60),
     weights=st.lists(st.floats(0.1, 10), min_size=4, max_size=4),

@@ -141,7 +141,7 @@ def test_a_row_stays_unless_it_is_like_an_earlier_one_that_stays() -> None:
     assert choose(pairs[::-1], 6) == choose(pairs, 6)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 29), max_size=4))
 def test_neither_chunks_nor_processes_change_the_answer(cuts: list[int]) -> None:
     rows = [(" ".join(edited(words(20, seed % 8), 0.1, seed)), "ok") for seed in range(30)] + [("", "")]

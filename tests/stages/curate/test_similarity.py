@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stages.curate.similar import answering, edited, words
@@ -24,13 +24,11 @@ from tunelift.stages.curate.similarity import (
 SAID = st.lists(st.text(alphabet=st.characters(codec="utf-8"), max_size=60), max_size=6)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8")) | st.text(alphabet=st.characters(max_codepoint=127)))
 def test_words_are_those_of_the_search_for_evaluation_items(text: str) -> None:
     assert [word.decode() for word in words_of(text)] == list(contamination.words(text).keys)
 
 
-@settings(deadline=None)
 @given(SAID)
 def test_sets_are_rising_and_as_large_as_the_different_3_grams(texts: list[str]) -> None:
     sets = shingles(texts)
@@ -42,7 +40,6 @@ def test_sets_are_rising_and_as_large_as_the_different_3_grams(texts: list[str])
         assert (np.diff(sets.of(row).astype(object)) > 0).all()
 
 
-@settings(deadline=None)
 @given(SAID, st.integers(0, 6))
 def test_a_row_has_one_set_and_one_signature_in_any_batch(texts: list[str], cut: int) -> None:
     whole, parts = shingles(texts), [shingles(texts[:cut]), shingles(texts[cut:])]

@@ -225,7 +225,7 @@ GOOD, BROKEN = (
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mixed=st.lists(GOOD | BROKEN, max_size=30))
 def test_any_mix_of_good_and_broken_lines_adds_up(run, tmp_path: Path, mixed: list) -> None:  # type: ignore[no-untyped-def]
     rows = [pair("Always there"), *mixed]

@@ -54,14 +54,14 @@ def test_the_library_that_computes_them_is_part_of_their_identity() -> None:
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(anything, anything)
 def test_no_text_makes_them_raise_or_leave_their_range(output: str, accepted: str) -> None:
     for name in RULES:
         assert 0 <= scorer(name).function(output, item(accepted), task()) <= 1, name
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(["one", "two", "three", "four"]), min_size=2, max_size=8).map(" ".join))
 def test_a_text_has_full_overlap_with_itself(text: str) -> None:
     assert [one(name, text, text) for name in RULES] == pytest.approx([1] * len(RULES))

@@ -29,7 +29,7 @@ def test_items_without_a_cluster_stand_alone():
         cluster_index(["a"], 2)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(sizes=sizes)
 def test_the_standard_error_is_that_of_leaving_out_one_cluster_at_a_time(sizes):
     values, index = clustered(sizes)
@@ -58,7 +58,7 @@ def test_many_clusters_give_millers_standard_error_as_statsmodels_computes_it():
     assert jackknife(values, index).se == pytest.approx(miller, rel=0.005)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(sizes=sizes)
 def test_the_degrees_of_freedom_are_satterthwaites(sizes):
     """From the matrix of the quadratic form, spelled out: V = (s' B s), df = tr(B S)^2 / tr(B S B S)."""

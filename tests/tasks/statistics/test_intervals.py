@@ -27,7 +27,7 @@ def test_wilson_holds_the_estimate_at_the_ends():
         wilson(4, 3)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(values=scores, seed=st.integers(0, 9))
 def test_bootstrap_interval_holds_the_mean_and_stays_in_bounds(values, seed):
     low, high = bootstrap_mean(values, 200, seed)
@@ -36,7 +36,7 @@ def test_bootstrap_interval_holds_the_mean_and_stays_in_bounds(values, seed):
     assert (low, high) == bootstrap_mean(values, 200, seed), "the seed decides"
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(values=unbounded, scale=st.sampled_from([0.01, 3.0, 1000.0]))
 def test_intervals_of_unbounded_scores_change_with_their_unit(values, scale):
     low, high = mean_interval(values, "graded", bounded=False, **SETTINGS)
@@ -100,7 +100,6 @@ def test_clusters_widen_an_interval_by_how_much_their_items_agree():
     values=st.lists(st.tuples(st.sampled_from([0.0, 0.3, 1.0]), st.sampled_from(["a", "b", "c", None])), max_size=25),
     kind=st.sampled_from(["binary", "graded"]),
 )
-@settings(deadline=None)
 def test_clustered_intervals_hold_the_mean_and_stay_in_bounds(values, kind):
     found = [float(value == 1) if kind == "binary" else value for value, _ in values]
     low, high = mean_interval(found, kind, clusters=[cluster for _, cluster in values], **SETTINGS)

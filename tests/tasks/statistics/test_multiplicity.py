@@ -11,7 +11,7 @@ ps = st.lists(st.floats(0, 1) | st.sampled_from([0.01, 0.04]), min_size=1, max_s
 
 
 # statsmodels collects garbage at each call.
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(ps)
 def test_adjusted_p_values_agree_with_statsmodels(ps):
     assert holm(ps) == pytest.approx(multipletests(ps, method="holm")[1], abs=1e-12)

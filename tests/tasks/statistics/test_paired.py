@@ -50,7 +50,7 @@ def test_binary_comparison_counts_the_four_cells(outcomes):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pairs=pairs, clusters=st.booleans(), bounded=st.booleans())
 def test_graded_comparison_is_bounded_and_antisymmetric(pairs, clusters, bounded):
     first, second = zip(*pairs, strict=True)
@@ -68,7 +68,7 @@ def test_graded_comparison_is_bounded_and_antisymmetric(pairs, clusters, bounded
     assert (other.low, other.high) == pytest.approx((-one.high, -one.low), abs=tolerance)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     pairs=st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0])), max_size=40),
     kind=st.sampled_from(["binary", "graded"]),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.power import TTestPower
 
@@ -24,7 +24,6 @@ spreads = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(spread=spreads, effect=st.floats(0.02, 0.9))
 def test_needed_items_are_the_fewest_that_detect_the_effect(spread, effect):
     n = needed_items(effect, spread)
@@ -33,7 +32,6 @@ def test_needed_items_are_the_fewest_that_detect_the_effect(spread, effect):
     assert with_fewer is None or with_fewer >= effect * (1 - 1e-9)
 
 
-@settings(deadline=None)
 @given(spread=spreads, n=st.integers(30, 3000))
 def test_more_items_detect_less(spread, n):
     fewer, more = (minimum_detectable_effect(items, spread) for items in (n, 2 * n))

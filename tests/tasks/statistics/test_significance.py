@@ -30,7 +30,7 @@ def test_mcnemar_of_published_tables():
     assert 0 < mcnemar_midp(5000, 0) < 1e-300
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from([-2.0, -1.0, -0.1, 0.0, 0.1, 0.2, 0.3, 1.0]), min_size=1, max_size=10))
 def test_sign_flip_is_the_share_of_all_flips_that_are_as_extreme(differences):
     observed = abs(sum(differences)) - 1e-9
