@@ -344,6 +344,7 @@ def test_a_message_that_many_rows_begin_with_is_allowed_for(here: Path) -> None:
         config = load_config(written)
         assert 1 / 3 < config.curate.split.max_group_ratio < 0.5
         assert split_of("Hi", config.curate.split, config.seed) == "train"
+        assert ("the prompt of most rows is in train" in " ".join(written.read_text().split())) == (config.seed != 17)
     _, written = start(write(here / "a.jsonl", [row(n) for n in range(60)]))
     assert "# 20 of 60 rows begin with 'Hi' and stay in one split." in written.read_text()
     _, written = start(write(here / "b.jsonl", [row(3 * n + 1) for n in range(60)]))
@@ -359,6 +360,7 @@ def test_few_rows_fill_all_splits(rows: int, here: Path) -> None:
         _, written = start(write(here / "a.jsonl", data), out=here / f"{start_at}.yaml")
         config = load_config(written)
         split = config.curate.split
+        assert "most rows" not in written.read_text(), "no prompt has more than the others"
         found = Counter(split_of(row["prompt"], split, config.seed) for row in data)
         assert found["test"] == found["validation"] == int(split.test * rows)
         assert found["train"] >= rows / 2

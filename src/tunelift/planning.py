@@ -263,8 +263,8 @@ def disk_needed_gib(run: Pipeline) -> float:
     """Upper bound of what the stages write: the merged model, the adapter, and the checkpoints on the way."""
     train = run.config.train
     adapter_bytes = _trained_parameters(run) * BYTES_FP32
-    # One more is written before the oldest is deleted; the best one is kept beside the newest.
-    checkpoints = train.keep_checkpoints + 1 + (train.best.by != "last")
+    # Beside the newest are kept the best one and one from before the loss rose; another is written before any goes.
+    checkpoints = train.keep_checkpoints + 2 + (train.best.by != "last")
     return (run.base.parameters * BYTES_BF16 + adapter_bytes * (1 + ADAM_COPIES * checkpoints)) / 2**30
 
 

@@ -69,6 +69,24 @@ def set_golden(run: Path, right: int) -> None:
     rewrite(evaluation_of(run), samples)
 
 
+def test_answers_that_a_run_lacks_and_another_decoding_are_told_and_decide_nothing(make_run, tmp_path):
+    runs = [make_run("a"), make_run("b", 6)]
+    set_golden(runs[0], 30)
+    set_golden(runs[1], 40)
+    assert "b is better than a on tool_calls_golden" in compare_runs(runs, tmp_path / "whole")["verdict"]
+    samples = rows(evaluation_of(runs[0]))
+    kept = [row for row in samples if row["task"] != "tool_calls_golden" or row["scores"]["exact_match"]]
+    rewrite(evaluation_of(runs[0]), kept)
+    summary = json.loads((evaluation_of(runs[1]) / "summary.json").read_text())
+    summary["decoding"] = {"left_to_the_endpoint": ["temperature"]}
+    (evaluation_of(runs[1]) / "summary.json").write_text(json.dumps(summary))
+    result = compare_runs(runs, tmp_path / "out")
+    [pair] = result["tasks"]["tool_calls_golden"]["pairs"]
+    assert (pair["difference"], pair["low"] <= 0 <= pair["high"], pair["verdict"]) == (0.25, True, "underpowered")
+    assert "a has no answer to 10 of 40 items of tool_calls_golden" in result["verdict"]
+    assert "b took no temperature and answered at the endpoint's default" in result["verdict"]
+
+
 def test_the_numbers_are_those_of_the_paired_statistics(make_run, tmp_path):
     runs = [make_run("a"), make_run("b", 6), make_run("c", 7)]
     for run, right in zip(runs, (10, 30, 12), strict=True):

@@ -42,11 +42,14 @@ def test_choices_can_be_listed_and_answered_by_letter(tmp_path: Path) -> None:
 
 
 def test_listed_choices_are_not_looked_for_in_training_rows(tmp_path: Path) -> None:
+    about = "Which of these two towns is the capital of Italy?"
     rows = [{**row, "about": row.pop("request")} for row in map(dict, QUESTIONS)]
+    rows[0]["about"] = about
     prompt = {"user": "{about}\n{choices}\nAnswer:", "choice": " {letter}"}
-    first = load_task(questions(tmp_path, rows, prompt=prompt)).items[0]
-    assert first.question == "Capital of Italy?\nA. Rome\nB. Milan", "as it is asked"
-    assert first.held_out == "Capital of Italy?"
+    first, short = load_task(questions(tmp_path, rows, prompt=prompt)).items[:2]
+    assert first.question == f"{about}\nA. Rome\nB. Milan", "as it is asked"
+    assert first.held_out == about
+    assert short.held_out == short.question, "a few words may be an exam's usual phrase"
     alone = load_task(questions(tmp_path, rows, prompt={**prompt, "user": "{choices}\nWhich?"})).items[0]
     assert alone.held_out == "A. Rome\nB. Milan"
 

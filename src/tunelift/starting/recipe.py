@@ -105,7 +105,11 @@ def group_ratio(seen: Survey) -> Chosen | None:
 def seed(seen: Survey, shares: dict[str, float]) -> Chosen:
     """The usual one, or the first from there on with which no split is empty, or filled by one first message."""
     number = next((one for one in range(SEED, SEED + SEEDS) if _divides(seen, shares, one)), SEED)
-    why = "with this seed each split gets its share of the prompts, and the commonest of them is in train"
+    reasons = (
+        ("each split gets its share of the prompts", seen.groups < ENOUGH_GROUPS),
+        ("the prompt of most rows is in train", group_ratio(seen) is not None),
+    )
+    why = "with this seed " + " and ".join(reason for reason, counts in reasons if counts)
     return Chosen(number, why if number != SEED else "")
 
 

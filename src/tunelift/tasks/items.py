@@ -18,6 +18,10 @@ FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 MADE = ("choice", "letter")
 """Fields of `prompt.choice` that the task fills in for each choice."""
 
+FEWEST_WORDS_ALONE = 8
+"""A shorter question may be an exam's usual phrase, such as "Which of the following is true?": it counts with its
+choices."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -73,19 +77,20 @@ def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, 
     choices = _continuations(row, templates) if described.kind == "choice" else ()
     # `request` if the prompt has it, else all fields of the user message.
     asked = ["request"] if "request" in needed else [name for name in FIELD.findall(templates.user) if name in needed]
-    without_choices = [name for name in asked if name != "choices"] or asked
+    question = _joined(values, asked) or user["content"]
+    alone = _joined(values, [name for name in asked if name != "choices"])
     return Item(
         id=row.id,
         prompt=(*_system(templates.system, values), user),
         instructed=(*_system(instructed, values), user),
         accepted=(choices[content["right"]],) if choices else tuple(content["accepted"]),
-        question=_joined(values, asked) or user["content"],
+        question=question,
         cluster=cluster,
         tags=tags,
         tools=None if tools or "tools" in needed else _own_tools(content),
         choices=choices,
         right=content["right"] if choices else None,
-        held_out=_joined(values, without_choices) or user["content"],
+        held_out=alone if len(alone.split()) >= FEWEST_WORDS_ALONE else question,
     )
 
 

@@ -71,6 +71,12 @@ def test_a_very_short_item_inside_a_sentence_and_one_word_behind_a_label_are_cha
     assert matches(text, items={"trivia": ["Who wrote Hamlet?", "Thanks", "Hamlet"]}) == []
 
 
+def test_a_line_of_nothing_but_labels_is_no_endless_work() -> None:
+    text = "Q: " * 100_000 + "Who wrote Hamlet?"
+    assert matches("1. 2. 3. Who wrote Hamlet?", items={"trivia": ["Who wrote Hamlet?"]})
+    assert matches(text, items={"trivia": ["Who wrote Hamlet?"]}) == []
+
+
 @pytest.mark.parametrize("text", ["fan on", PREFIX + "fan on", "Fan: on"])
 def test_a_very_short_item_is_found_when_it_is_the_request(text: str) -> None:
     assert [match.item for match in matches(text)] == [2]

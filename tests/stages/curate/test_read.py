@@ -87,6 +87,8 @@ UNTRUE = [
     ('{"a": [-9223372036854775809]}', "Integer exceeds 64-bit range"),
     ('{"a": [{"b": 1, "c": ": ", "b": 2}]}', "the key 'b' stands twice in one object"),
     ('{"a" :"x","a" :"y"}', "the key 'a' stands twice in one object"),
+    ('{"a"  :1,"a" \t:2}', "the key 'a' stands twice in one object"),
+    (r'{"a\\":1,"a\\":2}', r"the key 'a\\' stands twice in one object"),
 ]
 TRUE = [
     {"a": 18446744073709551615, "b": 0.12345678901234567890, "c": "1180591620717411303424"},

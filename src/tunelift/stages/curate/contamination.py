@@ -26,6 +26,7 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
 LABEL = re.compile(r"\W*(?:\w+(?:[ -]\w+){0,2}\W{0,3}:|\w{1,3}[.)])(?=\W)")
 """Before a request: `Question:`, `**Q 3:**`, `1.`, `(b)`."""
+MOST_LABELS = 3
 SENTENCE_END = re.compile(r"[.!?。！？](?:(?<=[。！？])|(?!\w))")
 WHOLE_INSIDE_WORDS = 5
 """A short item this long or longer may stand anywhere in a text; a shorter one must be the request itself, since a
@@ -131,8 +132,8 @@ class Questions:
                     for number in self._whole.get(whole.keys[start : start + length], ()):
                         yield number, 1.0, whole.span(start, start + length - 1)
         if asked and self._alone and self._alone.touches(keys):
-            for part in _parts(text):
-                for number in self._whole.get(tuple(_keys(part)), ()):
+            for part, part_keys in _parts(text):
+                for number in self._whole.get(part_keys, ()):
                     yield number, 1.0, words(part).span(0, -1)
 
     def _by_ngrams(self, row: Words) -> Iterator[tuple[int, float, str]]:
@@ -148,19 +149,22 @@ class Questions:
                 yield number, share, row.span(*_longest_run(places[number], self.ngram))
 
 
-def _parts(text: str) -> Iterator[str]:
-    """What may be the request itself: the text, each line, also less its label or number, and the sentences of these.
+def _parts(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What may be the request itself, with its words: the text, each line, also less its labels, and their sentences.
 
     So neither today's date before the request nor "Answer briefly." after it hides it. A word is no such sentence.
     """
-    yield text
-    for line in text.splitlines():
-        yield line
+    lines = text.splitlines()
+    for whole in (text, *lines):
+        yield whole, tuple(_keys(whole))
+    for line in lines:
         rests = [line]
-        while label := LABEL.match(rests[-1]):
+        while len(rests) <= MOST_LABELS and (label := LABEL.match(rests[-1])):
             rests.append(rests[-1][label.end() :])
-        sentences = [sentence for rest in rests for sentence in (rest, *SENTENCE_END.split(rest))]
-        yield from (sentence for sentence in sentences if len(_keys(sentence)) > 1)
+        for sentence in [sentence for rest in rests for sentence in (rest, *SENTENCE_END.split(rest))]:
+            keys = tuple(_keys(sentence))
+            if len(keys) > 1:
+                yield sentence, keys
 
 
 class _Probe:

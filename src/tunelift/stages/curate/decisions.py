@@ -102,9 +102,10 @@ def _duplicates(config: CurateConfig) -> Iterator[str]:
 
 def _contamination(config: CurateConfig) -> Iterator[str]:
     yield (
-        f"Contamination: a row is dropped when word {config.contamination_ngram}-grams of its user messages cover more "
-        f"than {config.contamination_overlap:.0%} of the words of an evaluation item (the rule of Tulu 3). Items with "
-        f"fewer words are looked for whole, and below {WHOLE_INSIDE_WORDS} words only as a whole message or line."
+        f"Contamination: a row is dropped when word {config.contamination_ngram}-grams of one of its messages cover "
+        f"more than {config.contamination_overlap:.0%} of the words of an evaluation item (the rule of Tulu 3). Items "
+        f"with fewer words are looked for whole, and below {WHOLE_INSIDE_WORDS} words only where they are the request: "
+        "a message, a line, a sentence, or what follows a label or number."
     )
 
 

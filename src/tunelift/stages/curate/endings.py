@@ -17,9 +17,11 @@ SHOWN = 80
 JSON_BEGINS = re.compile(r'\{\s*["}]|\{\s*$|\[\s*(?:[\[{"\-\d\]]|true|false|null|$)')
 JSON_INSIDE = re.compile(r'\{\s*"[^"\n]*"\s*:')
 JSON_ONLY = re.compile(
-    r'(?:[\s{}\[\],:\d.eE+-]|"(?:[^"\\]|\\.)*+"|[tT]rue|[fF]alse|null|None)*+(?:"(?:[^"\\]|\\.?)*+|(?<!\.))\Z', re.S
+    r'(?:[\s{}\[\],:\d.eE+-]|"(?:[^"\\]|\\.)*+"|[tT]rue|[fF]alse|null|None)*+'
+    r'(?:"(?:[^"\\]|\\.?)*+|[tT]r?u?|[fF]a?l?s?|nu?l?|No?n?|(?<!\.))\Z',
+    re.S,
 )
-"""Nothing but JSON, the last text of it maybe open; a full stop at the end is a sentence's."""
+"""Nothing but JSON, its last text or word maybe open; a full stop at the end is a sentence's."""
 MORE_THAN_NUMBERS = re.compile(r'["{\n]|[,\[]$')
 HALF_OPEN = re.compile(r'\[[^\[\]{}"]*\d\s*\[')
 """An interval such as [0, 1[."""

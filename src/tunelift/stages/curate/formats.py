@@ -10,7 +10,7 @@ from typing import Any, get_args
 import orjson
 
 from tunelift.config.curation import SourceFormat
-from tunelift.stages.curate.documents import LONG_INTEGER, kind, nested_too_deep
+from tunelift.stages.curate.documents import holds_long_integer, kind, nested_too_deep
 
 Message = dict[str, Any]
 Conversation = tuple[list[Message], list[Message] | None]
@@ -188,9 +188,8 @@ def parsed_json(value: Any) -> Any:
         data = value.encode()
         if nested_too_deep(found, data):
             return value
-        return (
-            json.loads(value) if LONG_INTEGER.search(data) else found
-        )  # orjson makes floats of integers beyond 64 bits.
+        # orjson makes floats of integers beyond 64 bits.
+        return json.loads(value) if holds_long_integer(data) else found
     return value
 
 

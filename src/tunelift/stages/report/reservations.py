@@ -15,12 +15,26 @@ def reservations(task: Asked, focus: str, rival: str) -> list[str]:
     if lost := task.failed(rival):
         found.append(f"{rival} has no answer to {lost} {of}; the interval holds even had it got them all right.")
     if decoding_differs(task, focus, rival):
-        sampled = listed([arm for arm in (focus, rival) if task.sampled_by[arm]])
-        found.append(
-            f"The decoding differs: {sampled} took no temperature and answered at the endpoint's default, "
-            "so that no claim of a gate can rest on this."
-        )
+        found.append(f"{_sampled(task, focus, rival)}, so that no claim of a gate can rest on this.")
     return found
+
+
+def reservations_between(task: Asked, one: str, other: str) -> list[str]:
+    """The same where neither of the two has to prove anything."""
+    found = [
+        f"{run} has no answer to {lost} of {len(task.ids)} items of {task.name}; "
+        "whatever they would have been, the difference lies in its interval."
+        for run in (one, other)
+        if (lost := task.failed(run))
+    ]
+    if decoding_differs(task, one, other):
+        found.append(f"{_sampled(task, one, other)}: the difference on {task.name} may be the decoding's.")
+    return found
+
+
+def _sampled(task: Asked, one: str, other: str) -> str:
+    sampled = listed([arm for arm in (one, other) if task.sampled_by[arm]])
+    return f"The decoding differs: {sampled} took no temperature and answered at the endpoint's default"
 
 
 def decoding_differs(task: Asked, focus: str, rival: str) -> bool:

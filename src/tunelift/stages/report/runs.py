@@ -14,17 +14,20 @@ from urllib.parse import quote
 
 from tunelift.artifacts.store import writing
 from tunelift.errors import UserError
-from tunelift.stages.report.evidence import COMPARED, Asked, Json, asked, read_object, read_rows
+from tunelift.stages.report.evidence import COMPARED, Asked, Json, Missing, asked, read_object, read_rows
 from tunelift.stages.report.forest import Measure, Row, forests
 from tunelift.stages.report.page import write_page
+from tunelift.stages.report.reservations import reservations_between
 from tunelift.stages.report.wording import amount, label, listed
 from tunelift.tasks.statistics import (
+    PairedDifference,
     compare,
     holm,
     mean_interval,
     minimum_detectable_effect,
     needed_items,
     verdict,
+    whichever,
 )
 
 COSTS = ("tokens_in_mean", "tokens_out_mean", "seconds_p50", "seconds_p95", "requests_per_hour", "usd_per_1000")
@@ -174,28 +177,16 @@ def _unlike(task: str, runs: Sequence[Run]) -> str:
 def _compare(task: Asked, runs: Sequence[Run], samples: int, seed: int) -> Json:
     """The primary metric of one task: each run's mean, and its paired difference from the first run's."""
     about, clusters = task.metrics[task.primary], task.clusters_of(task.ids)
-    scores = {run.name: task.scores(run.name, task.primary) for run in runs}
     means = {}
     for run in runs:
-        values = scores[run.name]
+        values = task.scores(run.name, task.primary)
         low, high = mean_interval(
             values, about.kind, clusters=clusters, samples=samples, seed=seed, bounded=about.bounded
         )
         mean = fmean(values) if values else 0.0
         means[run.name] = {"n": len(values), "mean": mean, "low": low, "high": high, "failed": task.failed(run.name)}
     reference = runs[0].name
-    found = {
-        run.name: compare(
-            scores[run.name],
-            scores[reference],
-            about.kind,
-            clusters=clusters,
-            samples=samples,
-            seed=seed,
-            bounded=about.bounded,
-        )
-        for run in runs[1:]
-    }
+    found = {run.name: _pair(task, run.name, reference, samples, seed) for run in runs[1:]}
     adjusted = dict(zip(found, holm([pair.p for pair in found.values()]), strict=True))
     pairs = []
     for name, pair in found.items():
@@ -211,6 +202,7 @@ def _compare(task: Asked, runs: Sequence[Run], samples: int, seed: int) -> Json:
             "verdict": said,
             "mde": mde,
             "needed_n": needed_items(task.effect, pair.spread),
+            "reservations": reservations_between(task, name, reference),
         }
         pairs.append({"a": name, "b": reference} | numbers | more)
     return {
@@ -226,9 +218,37 @@ def _compare(task: Asked, runs: Sequence[Run], samples: int, seed: int) -> Json:
     }
 
 
+def _pair(task: Asked, name: str, reference: str, samples: int, seed: int) -> PairedDifference:
+    """One run less the reference. What either has no answer to may have been anything: the interval spans it all."""
+    about = task.metrics[task.primary]
+
+    def missing(one: Missing, other: Missing) -> PairedDifference:
+        return compare(
+            task.scores(name, task.primary, missing=one),
+            task.scores(reference, task.primary, missing=other),
+            about.kind,
+            clusters=task.clusters_of(task.ids),
+            samples=samples,
+            seed=seed,
+            bounded=about.bounded,
+        )
+
+    failed = missing("worst", "worst")
+    if not task.failed(name) and not task.failed(reference):
+        return failed
+    return whichever(failed, whichever(missing("worst", "best"), missing("best", "worst")))
+
+
 def _verdict(runs: Sequence[Run], compared: Mapping[str, Json]) -> str:
     """The runs that are shown to differ from the first, in words."""
     reference, *others = [run.name for run in runs]
+    doubts = dict.fromkeys(
+        doubt for shown in compared.values() for pair in shown["pairs"] for doubt in pair["reservations"]
+    )
+    return " ".join((_differing_ones(reference, others, compared), *doubts))
+
+
+def _differing_ones(reference: str, others: Sequence[str], compared: Mapping[str, Json]) -> str:
     told = [sentence for name in others if (sentence := _sentence(name, reference, compared))]
     alike = f"is shown to differ from {reference}."
     if not told:
