@@ -334,9 +334,8 @@ def _backward(forward: Pass, gradients: int) -> dict[str, dict[str, int]]:
         moment: {"gradients": gradients, "activations": kept, "working memory": working}
         for moment, (kept, working) in moments.items()
     }
-    if (
-        forward.checkpointing and not accumulated
-    ):  # Layers' inputs go as gradients come: one end or the other is higher.
+    if forward.checkpointing and not accumulated:
+        # Layers' inputs go as gradients come: one end or the other is higher.
         layers = forward.shape.layers
         inputs = (layers - 1) * forward.tokens * forward.stream * forward.shape.hidden
         entries = sum(adapter_tensors(forward.shape, forward.rank, forward.targets, forward.rank_pattern))

@@ -75,18 +75,34 @@ class Pairing:
         A missing answer counts against the claim, whosever it is. The focus arm's is a failure; the rival's may have
         been anything, so the interval reaches from where it is a failure to where it is the best score.
         """
-        chosen, about = task.ids if items is None else items, task.metrics[metric]
+        chosen = task.ids if items is None else items
         failed, best = (task.scores(rival, metric, chosen, missing) for missing in ("worst", "best"))
 
         def against(scores: Sequence[float]) -> PairedDifference:
-            return compare(
-                task.scores(first or self.focus, metric, chosen),
-                scores,
-                about.kind,
-                clusters=task.clusters_of(chosen),
-                samples=self.samples,
-                seed=self.seed,
-                bounded=about.bounded,
-            )
+            ours = task.scores(first or self.focus, metric, chosen)
+            return compare_scores(task, metric, ours, scores, chosen, samples=self.samples, seed=self.seed)
 
         return against(failed) if failed == best else whichever(against(failed), against(best))
+
+
+def compare_scores(
+    task: Asked,
+    metric: str,
+    first: Sequence[float],
+    second: Sequence[float],
+    items: Sequence[str],
+    *,
+    samples: int,
+    seed: int,
+) -> PairedDifference:
+    """First minus second, scores of these items of the task, as its metric and its clusters want."""
+    about = task.metrics[metric]
+    return compare(
+        first,
+        second,
+        about.kind,
+        clusters=task.clusters_of(items),
+        samples=samples,
+        seed=seed,
+        bounded=about.bounded,
+    )

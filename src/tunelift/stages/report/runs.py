@@ -17,11 +17,11 @@ from tunelift.errors import UserError
 from tunelift.stages.report.evidence import COMPARED, Asked, Json, Missing, asked, read_object, read_rows
 from tunelift.stages.report.forest import Measure, Row, forests
 from tunelift.stages.report.page import write_page
+from tunelift.stages.report.pairing import compare_scores
 from tunelift.stages.report.reservations import reservations_between
 from tunelift.stages.report.wording import amount, label, listed
 from tunelift.tasks.statistics import (
     PairedDifference,
-    compare,
     holm,
     mean_interval,
     minimum_detectable_effect,
@@ -220,18 +220,11 @@ def _compare(task: Asked, runs: Sequence[Run], samples: int, seed: int) -> Json:
 
 def _pair(task: Asked, name: str, reference: str, samples: int, seed: int) -> PairedDifference:
     """One run less the reference. What either has no answer to may have been anything: the interval spans it all."""
-    about = task.metrics[task.primary]
 
     def missing(one: Missing, other: Missing) -> PairedDifference:
-        return compare(
-            task.scores(name, task.primary, missing=one),
-            task.scores(reference, task.primary, missing=other),
-            about.kind,
-            clusters=task.clusters_of(task.ids),
-            samples=samples,
-            seed=seed,
-            bounded=about.bounded,
-        )
+        first = task.scores(name, task.primary, missing=one)
+        second = task.scores(reference, task.primary, missing=other)
+        return compare_scores(task, task.primary, first, second, task.ids, samples=samples, seed=seed)
 
     failed = missing("worst", "worst")
     if not task.failed(name) and not task.failed(reference):
