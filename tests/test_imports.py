@@ -19,13 +19,13 @@ def test_arrows_between_modules_go_one_way(capsys: pytest.CaptureFixture[str], m
 @pytest.mark.parametrize("arguments", [["--help"], ["plan", "no-such-config.yaml"]], ids=" ".join)
 def test_help_and_a_wrong_config_are_answered_without_heavy_imports(arguments: list[str]) -> None:
     code = (
-        "import sys, time\n"
+        "import sys\n"
         "from tunelift.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
-        "print(time.process_time(), *sys.modules, file=sys.stderr)"
+        "print(*sys.modules, file=sys.stderr)"
     )
     result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    seconds, *modules = result.stderr.splitlines()[-1].split()
+    modules = result.stderr.splitlines()[-1].split()
+    assert "tunelift.cli" in modules
     assert not {name for name in HEAVY if name in modules}
-    assert float(seconds) < 0.5, "CPU seconds"

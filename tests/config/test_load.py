@@ -350,20 +350,17 @@ def test_fields_at_knows_list_elements() -> None:
     assert fields_at(("nowhere",)) == ()
 
 
-def test_an_invalid_config_is_told_within_half_a_second_of_cpu(write: Write) -> None:
+def test_an_invalid_config_is_told_before_the_validators_of_other_sections_are_built(write: Write) -> None:
+    """Building them all takes longer than everything else that such an answer needs."""
     path = write(MINIMAL + "sede: 1\n")
     code = (
-        "import sys, time; from pathlib import Path; from tunelift.config.load import load_config\n"
+        "import sys; from pathlib import Path; from tunelift.config.load import load_config\n"
+        "from tunelift.config.evaluation import JudgeConfig\n"
         "try: load_config(Path(sys.argv[1]))\n"
-        "except Exception as error: print(time.process_time())"
+        "except Exception: print(JudgeConfig.__pydantic_complete__)"
     )
-    seconds = [
-        float(
-            subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
-        )
-        for _ in range(3)
-    ]
-    assert min(seconds) < 0.5, seconds
+    result = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
 
 
 def test_the_split_that_selects_may_not_prove(write: Write) -> None:

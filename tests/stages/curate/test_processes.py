@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from tunelift.errors import MachineError
+from tunelift.errors import MachineError, UserError
 from tunelift.stages.curate.processes import WAITING, Processes
 
 
@@ -41,29 +41,27 @@ def two() -> Iterator[Processes]:
 @pytest.mark.parametrize("number", [1, 2])
 def test_results_come_in_order(number: int) -> None:
     with Processes(number) as processes:
-        assert list(processes.map(multiplier, (3,), range(40), chunks_here=3)) == [3 * one for one in range(40)]
+        assert list(processes.map(multiplier, (3,), range(40), few=3)) == [3 * one for one in range(40)]
 
 
 def test_few_chunks_start_no_process(two: Processes) -> None:
-    assert list(two.map(here_or_there, (0,), range(4), chunks_here=4)) == [os.getpid()] * 4
+    assert list(two.map(here_or_there, (0,), range(4), few=4)) == [os.getpid()] * 4
 
 
-def test_later_chunks_are_done_elsewhere(two: Processes) -> None:
-    made = list(two.map(here_or_there, (0,), range(30), chunks_here=2))
-    assert made[:2] == [os.getpid()] * 2
-    assert os.getpid() not in made[2:]
+def test_many_chunks_are_all_done_elsewhere(two: Processes) -> None:
+    assert os.getpid() not in list(two.map(here_or_there, (0,), range(30), few=29))
 
 
 def test_what_comes_next_is_done_by_the_same_processes(two: Processes) -> None:
-    first = set(two.map(here_or_there, (0,), range(30), chunks_here=0))
-    assert list(two.map(multiplier, (3,), range(40), chunks_here=0)) == [3 * one for one in range(40)]
-    assert list(two.map(multiplier, (4,), range(40), chunks_here=0)) == [4 * one for one in range(40)]
-    assert set(two.map(here_or_there, (0,), range(30), chunks_here=10)) <= first
+    first = set(two.map(here_or_there, (0,), range(30), few=0))
+    assert list(two.map(multiplier, (3,), range(40), few=0)) == [3 * one for one in range(40)]
+    assert list(two.map(multiplier, (4,), range(40), few=0)) == [4 * one for one in range(40)]
+    assert set(two.map(here_or_there, (0,), range(30), few=10)) <= first
 
 
 def test_no_process_is_left_in_the_end() -> None:
     with Processes(2) as processes:
-        made = set(processes.map(here_or_there, (0,), range(30), chunks_here=0))
+        made = set(processes.map(here_or_there, (0,), range(30), few=0))
         assert all(map(psutil.pid_exists, made))
     assert not any(map(psutil.pid_exists, made))
 
@@ -77,7 +75,7 @@ def test_chunks_are_taken_as_they_are_needed(two: Processes) -> None:
             taken += 1
             yield number
 
-    made = two.map(multiplier, (1,), chunks(), chunks_here=1)
+    made = two.map(multiplier, (1,), chunks(), few=1)
     for _ in range(5):
         next(made)
     assert taken <= 5 + 2 * WAITING + 1
@@ -85,4 +83,15 @@ def test_chunks_are_taken_as_they_are_needed(two: Processes) -> None:
 
 def test_a_killed_process_is_the_machines_failure(two: Processes) -> None:
     with pytest.raises(MachineError, match="killed"):
-        list(two.map(killer, (0,), range(20), chunks_here=1))
+        list(two.map(killer, (0,), range(20), few=1))
+
+
+def unprepared(_: int) -> Callable[[int], int]:
+    raise UserError("The schema for replies cannot be read.", where="schema.json", remedy="Correct it.")
+
+
+@pytest.mark.parametrize("few", [0, 20])
+def test_what_is_wrong_with_the_rules_is_told_alike_here_and_there(two: Processes, few: int) -> None:
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        list(two.map(unprepared, (0,), range(20), few=few))
+    assert (caught.value.where, caught.value.remedy) == ("schema.json", "Correct it.")

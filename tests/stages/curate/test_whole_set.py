@@ -30,9 +30,9 @@ def mixed_rows(count: int, start: int = 0) -> list[dict[str, Any]]:
 
 
 def test_one_or_two_processes_make_the_same(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(stage_module, "CHUNKS_HERE", 1)
+    monkeypatch.setattr(stage_module, "FEW_CHUNKS", 1)
     monkeypatch.setattr(stage_module, "CHUNK_ROWS", 20)
-    monkeypatch.setattr(decide_module, "CHUNKS_HERE", 0)
+    monkeypatch.setattr(decide_module, "FEW_CHUNKS", 0)
     monkeypatch.setattr(decide_module, "CHUNK_ROWS", 30)
     source = write_jsonl(tmp_path / "a.jsonl", [*mixed_rows(80), "{half"])
     for processes in (1, 2):

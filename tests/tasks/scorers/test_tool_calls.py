@@ -111,7 +111,7 @@ def test_calls_inside_text_count_only_where_that_is_asked_for(output: str) -> No
 def test_hostile_repetition_costs_no_quadratic_time(part: str) -> None:
     start = time.process_time()
     assert one("tool_call", part * (300_000 // len(part)), REMIND, find="anywhere") == 0
-    assert time.process_time() - start < 2, "CPU seconds"
+    assert time.process_time() - start < 20, "quadratic time would take minutes"
 
 
 def test_several_calls_match_in_any_order_and_none_counts_twice() -> None:

@@ -25,7 +25,7 @@ from tunelift.stages.curate.similarity import Hashes, On, Rows, Sets, common_shi
 from tunelift.stages.curate.split import SPLITS, refuse_large_group
 
 CHUNK_ROWS = 2000
-CHUNKS_HERE = 4
+FEW_CHUNKS = 4
 SHOWN_CHARACTERS = 300
 
 
@@ -118,10 +118,10 @@ def _near_pairs(texts: StoredTexts, config: DuplicatesConfig, processes: Process
     if config.near == "off" or rows < 2:
         return [], common
     chunks = (np.arange(start, min(start + CHUNK_ROWS, rows)) for start in range(0, rows, CHUNK_ROWS))
-    parts: Iterable[Sketch] = processes.map(_sketcher, (texts, config, common), chunks, chunks_here=CHUNKS_HERE)
+    parts: Iterable[Sketch] = processes.map(_sketcher, (texts, config, common), chunks, few=FEW_CHUNKS)
 
     def apply(check: Callable[[Rows], list[Pair]], blocks: Iterable[Rows]) -> Iterator[list[Pair]]:
-        return processes.map(_as_it_is, (check,), blocks, chunks_here=CHUNKS_HERE)
+        return processes.map(_as_it_is, (check,), blocks, few=FEW_CHUNKS)
 
     return near_duplicates(texts, joined(list(parts)), config, common, apply), common
 
@@ -194,7 +194,7 @@ def _settled(
     edges = number[np.asarray([(pair.a, pair.b) for pair in pairs], dtype=np.int64).reshape(-1, 2)]
 
     def sets_of(blocks: Iterable[Rows]) -> Iterator[Sets]:
-        return processes.map(_reader, (texts, duplicates.on, common), blocks, chunks_here=CHUNKS_HERE)
+        return processes.map(_reader, (texts, duplicates.on, common), blocks, few=FEW_CHUNKS)
 
     def describe(row: int) -> tuple[str, str]:
         whole = int(drawn[row])

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import count, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,31 +54,32 @@ class Processes:
         arguments: tuple[Any, ...],
         chunks: Iterable[Chunk],
         *,
-        chunks_here: int,
+        few: int,
     ) -> Iterator[Result]:
         """What the function that `prepare(*arguments)` returns makes of each chunk, in order.
 
         Args:
             prepare: Called once in each process; a module's function, so that a new process can import it.
             arguments: Can be pickled, as chunks and results can.
-            chunks_here: So many chunks are done here before processes are started, which may take longer.
+            few: So many chunks are done here: to start processes would take longer. If there are more, and for all
+                that comes after, each is done in one of them.
 
         Raises:
             MachineError: a process was killed, for memory as a rule.
         """
         rest = iter(chunks)
         if self._pool is None:
-            yield from map(prepare(*arguments), islice(rest, chunks_here) if self._number > 1 else rest)
-        first = next(rest, None)
-        if first is None:
-            return
-        if self._pool is None:
+            held = list(islice(rest, few + 1)) if self._number > 1 else []
+            rest = chain(held, rest)
+            if len(held) <= few:
+                yield from map(prepare(*arguments), rest)
+                return
             # A fork would take over locks of threads that do not exist in it.
             self._pool = ProcessPoolExecutor(self._number, multiprocessing.get_context("spawn"), _begin)
         task = next(self._tasks)
         task.write_bytes(pickle.dumps((prepare, arguments)))  # Too much to be sent along with each chunk.
         try:
-            yield from _in_order(self._pool, task, first, rest, self._number * WAITING)
+            yield from _in_order(self._pool, task, rest, self._number * WAITING)
         except BrokenProcessPool as error:
             raise MachineError(
                 "A process that looks at rows was killed; as a rule the machine has run out of memory.",
@@ -86,10 +87,10 @@ class Processes:
             ) from error
 
 
-def _in_order(pool: ProcessPoolExecutor, task: Path, first: Any, rest: Iterator[Any], at_once: int) -> Iterator[Any]:
-    waiting: deque[Future[Any]] = deque([pool.submit(_work, task, first)])
+def _in_order(pool: ProcessPoolExecutor, task: Path, rest: Iterator[Any], at_once: int) -> Iterator[Any]:
+    waiting: deque[Future[Any]] = deque()
     try:
-        waiting.extend(pool.submit(_work, task, chunk) for chunk in islice(rest, at_once - 1))
+        waiting.extend(pool.submit(_work, task, chunk) for chunk in islice(rest, at_once))
         while waiting:
             raise_if_stopped()
             result = waiting.popleft().result()

@@ -36,8 +36,8 @@ from tunelift.stages.curate.write import Ledger, by_count, check_counts
 
 NAMED_SOURCES = 3
 CHUNK_ROWS = 250
-CHUNKS_HERE = 16
-"""So many are done before other processes are started, which takes as long."""
+FEW_CHUNKS = 16
+"""So many are done sooner than other processes are started."""
 
 
 def curate(
@@ -193,7 +193,7 @@ def examine(
     rules: Rules, reading: Reading, processes: Processes, passed: Passed, account: Account, ledger: Ledger
 ) -> None:
     """Look at each row alone: it passes, or is written to `dropped` or `quarantine`."""
-    examined = processes.map(examine_chunks, (rules,), reading.chunks(), chunks_here=CHUNKS_HERE)
+    examined = processes.map(examine_chunks, (rules,), reading.chunks(), few=FEW_CHUNKS)
     with console.progress("curate", unit="rows") as bar:
         for source, rows in examined:
             for row in rows:
