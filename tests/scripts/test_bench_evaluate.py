@@ -78,3 +78,8 @@ def test_bf16_may_round_but_float32_must_agree(capsys: pytest.CaptureFixture[str
     assert outcome(rounded, rounded, rounded, further) == 1
     assert outcome(exact, rounded, further, rounded) == 1
     assert "2 of 2" in capsys.readouterr().out
+
+
+def test_a_character_that_the_limit_cut_makes_no_difference() -> None:
+    assert bench_evaluate.whole(" 絵は\ufffd\ufffd") == bench_evaluate.whole("絵は")
+    assert bench_evaluate.whole("a\ufffdb") != bench_evaluate.whole("ab")
