@@ -230,7 +230,7 @@ def compare(
 
 
 def whole(text: str) -> str:
-    """Without a character that the limit on tokens cut: lm-eval shows its first bytes as U+FFFD, vLLM leaves them out."""
+    """Less a character that the limit on tokens cut: lm-eval shows its first bytes as U+FFFD, vLLM leaves them out."""
     return text.strip().rstrip("\ufffd")
 
 
