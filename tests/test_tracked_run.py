@@ -33,7 +33,7 @@ def test_results_are_sent_when_the_stages_were_made_one_by_one(tmp_path: Path, m
     assert sent("evaluate").summary == {}
     reported = sent("report")
     stub.close()
-    assert "gate/passed" in reported.summary
+    assert reported.summary["verdict"]
     assert [list(values) for values in reported.logged] == [["samples", "report"]]
     stages = ("curate", "evaluate-one", "evaluate-other", "report")
     assert [name.endswith(stage) for name, stage in zip(reported.artifacts, stages, strict=True)] == [True] * 4

@@ -65,7 +65,7 @@ class Run:
             return self.made[plan.stage]
 
         def build(out: Path) -> dict[str, Any]:
-            watches = [self.tracker.follow(plan.stage, out / follow)] if follow else []
+            watches = [self.tracker.follow(plan.stage, out / follow, plan.fingerprint)] if follow else []
             watches += [self.tracker.follow_samples(plan.stage, out / samples)] if samples else []
             log = self.folder / "logs" / f"{plan.stage}.log"
 
@@ -82,7 +82,10 @@ class Run:
                 saves_within_seconds=saves_within_seconds,
             )
 
-        return self.record(plan.stage, plan, build)
+        artifact = self.record(plan.stage, plan, build)
+        if follow and artifact.found:  # Made for another run's folder, perhaps.
+            self.tracker.follow(plan.stage, artifact.path / follow, plan.fingerprint)()
+        return artifact
 
     def record(self, name: str, plan: Plan, build: Build, *, force: bool = False) -> Artifact:
         """Find or make, say so, and link the artifact into the run's folder."""

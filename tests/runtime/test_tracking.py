@@ -29,14 +29,14 @@ def test_metrics_are_written_locally_with_tracking_off(tmp_path: Path) -> None:
 def test_following_forwards_each_step_once_even_after_a_resume(tmp_path: Path) -> None:
     source = tmp_path / "source.jsonl"
     tracker = Tracker(TrackingConfig(wandb="off"), tmp_path, {})
-    forward = tracker.follow("train", source)
+    forward = tracker.follow("train", source, "f00")
     forward()
     source.write_text('{"step": 1, "loss": 3}\n{"step": 2, "lo')
     forward()
     source.write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\n{"step": 2, "eval_loss": 2}\n')
     forward()
     source.write_text('{"step": 1, "loss": 3}\n')  # The run was killed; its resumption cut the file back.
-    forward = Tracker(TrackingConfig(wandb="off"), tmp_path, {}).follow("train", source)
+    forward = Tracker(TrackingConfig(wandb="off"), tmp_path, {}).follow("train", source, "f00")
     source.write_text(
         '{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\n{"step": 2, "eval_loss": 2}\n{"step": 3, "loss": 1}\n'
     )
@@ -51,7 +51,7 @@ def test_following_forwards_each_step_once_even_after_a_resume(tmp_path: Path) -
 
 def test_following_survives_a_file_that_was_cut_back_and_has_grown_again(tmp_path: Path) -> None:
     source = tmp_path / "source.jsonl"
-    forward = Tracker(TrackingConfig(wandb="off"), tmp_path, {}).follow("train", source)
+    forward = Tracker(TrackingConfig(wandb="off"), tmp_path, {}).follow("train", source, "f00")
     source.write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\n')
     forward()
     again = tmp_path / "source.tmp"
@@ -59,6 +59,63 @@ def test_following_survives_a_file_that_was_cut_back_and_has_grown_again(tmp_pat
     again.replace(source)
     forward()
     assert [row["step"] for row in lines(tmp_path)] == [1, 2, 3]
+
+
+def trained(folder: Path, made_from: str, losses: list[float], *, done: bool = False) -> Tracker:
+    """Follow a training in a process of its own; or look at one that is `done`."""
+    source = folder / f"source-{made_from}.jsonl"
+    tracker = Tracker(TrackingConfig(wandb="offline"), folder, {})
+    if not done:
+        source.unlink(missing_ok=True)
+    forward = tracker.follow("train", source, made_from)
+    source.write_text("".join(json.dumps({"step": n, "loss": loss}) + "\n" for n, loss in enumerate(losses, 1)))
+    forward()
+    return tracker
+
+
+def test_two_trainings_in_one_folder_do_not_make_one_curve(tmp_path: Path, wandb_run: FakeRun) -> None:
+    def curve() -> list[tuple[int, float]]:
+        return [(row["step"], row["loss"]) for row in lines(tmp_path)]
+
+    trained(tmp_path, "a", [3.0, 2.0])
+    trained(tmp_path, "b", [5.0, 4.0, 3.5])
+    assert curve() == [(1, 5.0), (2, 4.0), (3, 3.5)], "other data, more steps"
+    trained(tmp_path, "b", [6.0])
+    assert curve() == [(1, 6.0)], "the same, trained again by --force"
+    trained(tmp_path, "a", [3.0, 2.0], done=True)
+    assert curve() == [(1, 3.0), (2, 2.0)], "found in the store"
+    trained(tmp_path, "a", [3.0, 2.0], done=True)
+    assert curve() == [(1, 3.0), (2, 2.0)]
+    assert [sent["train/loss"] for sent in wandb_run.logged] == [3.0, 2.0, 5.0, 4.0, 3.5, 6.0, 3.0, 2.0]
+
+
+def test_each_training_has_a_run_of_its_own_in_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    ids: list[str] = []
+
+    def begin(**options: object) -> FakeRun:
+        ids.append(str(options["id"]))
+        return FakeRun()
+
+    monkeypatch.setattr(wandb, "init", begin)
+    trained(tmp_path, "a", [3.0])
+    trained(tmp_path, "a", [3.0, 2.0], done=True)  # A resume.
+    trained(tmp_path, "b", [3.0])
+    trained(tmp_path, "b", [3.0], done=True).log("other", {"step": 1})
+    assert ids == [tmp_path.name, tmp_path.name, f"{tmp_path.name}-2", f"{tmp_path.name}-2"]
+
+
+def test_a_curve_stays_until_the_next_training_has_something_to_show(tmp_path: Path, wandb_run: FakeRun) -> None:
+    trained(tmp_path, "a", [3.0])
+    trained(tmp_path, "b", [])
+    assert [row["loss"] for row in lines(tmp_path)] == [3.0]
+
+
+def test_a_record_from_before_trainings_were_marked_is_of_another_one(tmp_path: Path, wandb_run: FakeRun) -> None:
+    (tmp_path / METRICS).write_text('{"stage": "train", "step": 9, "loss": 1.0}\n{"stage": "tr')
+    trained(tmp_path, "a", [3.0], done=True)
+    assert [(row["step"], row["training"]) for row in lines(tmp_path)] == [(1, "a-2")]
 
 
 def test_a_tracker_that_fails_is_switched_off_once_and_the_work_goes_on(tmp_path, monkeypatch, capsys) -> None:
@@ -95,7 +152,7 @@ tracker.close()
 
 COMPARISON = {
     "verdict": "better by far",
-    "gate": {"passed": True},
+    "gate": {"declared": True, "passed": True},
     "guards": [{"task": "general", "verdict": "non-inferior"}],
     "tasks": {
         "lights": {
@@ -234,6 +291,15 @@ def test_line_separators_in_an_answer_do_not_tear_its_line(tmp_path: Path, wandb
     results, training = wandb_run.logged
     assert results["samples"].data[0][results["samples"].columns.index("tuned output")] == LINE_BREAKS
     assert training["train/samples"].data[0][-1] == LINE_BREAKS
+
+
+def test_a_gate_that_was_not_declared_has_not_passed(tmp_path: Path, wandb_run: FakeRun) -> None:
+    finished_run(tmp_path)
+    for declared in (False, True):
+        gate = {"gate": {"declared": declared, "passed": True}}
+        (tmp_path / "report/comparison.json").write_text(json.dumps(COMPARISON | gate))
+        Tracker(TrackingConfig(wandb="offline"), tmp_path, {}).results(tmp_path / "report", {}, [])
+        assert ("gate/passed" in wandb_run.summary) is declared
 
 
 def test_results_are_sent_until_they_have_arrived_and_then_no_more(tmp_path: Path, wandb_run: FakeRun, capsys) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from tunelift.runtime import console
 METRICS = "metrics.jsonl"
 SENT = "wandb_sent.txt"
 """A digest of the results that W&B has."""
+MARK = "-"
+"""Between a fingerprint and the training's number."""
+NOTHING = (-1, False)
+"""The step before any."""
 
 
 class Tracker:
@@ -28,7 +33,7 @@ class Tracker:
 
     Args:
         config: Where to send; `wandb` is resolved.
-        folder: The run's folder; its name is the W&B run's id.
+        folder: The run's folder; its name is the W&B run's id, with a number for each further training in it.
         description: The resolved config, shown in W&B.
     """
 
@@ -38,6 +43,8 @@ class Tracker:
         self._description = dict(description)
         self._wandb_run: Any = None
         self._off = config.wandb == "off"
+        self._training = 1
+        """Number of the training whose curve is sent: one folder may see several, after a change of data or --force."""
         self._results = ""
         """A digest of the results sent to the W&B run that is not finished yet."""
 
@@ -48,9 +55,22 @@ class Tracker:
         numbers = {f"{stage}/{key}": value for key, value in values.items() if isinstance(value, int | float)}
         self._to_wandb(lambda run: run.log(numbers))
 
-    def follow(self, stage: str, source: Path) -> Callable[[], None]:
-        """A function that forwards what `source` has gained since its last call; a step is forwarded once."""
-        seen = _last_step(self._folder / METRICS, stage)
+    def follow(self, stage: str, source: Path, made_from: str) -> Callable[[], None]:
+        """A function that forwards what `source` has gained since its last call; a step is forwarded once a training.
+
+        Records bear the training's mark. Those of another one give way to the first record of this one, and W&B gets a
+        run of its own: two trainings would make one false curve.
+
+        Args:
+            source: Metrics of a training under way, or of one that is done.
+            made_from: The fingerprint of what is trained. With an equal one and no `source` yet, it is trained again.
+        """
+        before, number, seen = _last(self._folder / METRICS, stage)
+        goes_on = before == made_from and source.exists()
+        self._training = number if goes_on else number + 1
+        mark = f"{made_from}{MARK}{self._training}"
+        if not goes_on:
+            seen = NOTHING
         offset = inode = 0
 
         def forward() -> None:
@@ -66,10 +86,11 @@ class Tracker:
                         break
                     offset += len(line)
                     values = json.loads(line)
-                    mark = (values.get("step", 0), "eval_loss" in values)
-                    if mark > seen:
-                        seen = mark
-                        self.log(stage, values)
+                    if (step := _step(values)) > seen:
+                        if seen == NOTHING:
+                            _forget(self._folder / METRICS, stage)
+                        seen = step
+                        self.log(stage, {"training": mark, **values})
 
         return forward
 
@@ -96,7 +117,8 @@ class Tracker:
             evaluations: By arm, the folder with samples.jsonl.
             lineage: One object an artifact: stage, fingerprint, content, inputs.
         """
-        results = digest([[made["fingerprint"] for made in lineage], self._config.model_dump(mode="json")])
+        made_from = [made["fingerprint"] for made in lineage]
+        results = digest([self._wandb_id, made_from, self._config.model_dump(mode="json")])
         if self._off or results == self._sent():
             return
         self._to_wandb(lambda run: run.summary.update(_numbers(report)))
@@ -133,13 +155,17 @@ class Tracker:
             reason = (str(error).splitlines() or [""])[0][:200]
             console.warn(f"W&B is switched off for this run ({type(error).__name__}: {reason}); metrics.jsonl goes on.")
 
+    @property
+    def _wandb_id(self) -> str:
+        return self._folder.name if self._training == 1 else f"{self._folder.name}-{self._training}"
+
     def _begin(self) -> Any:
         import wandb
 
         return wandb.init(
             project=self._config.project,
-            name=self._folder.name,
-            id=self._folder.name,
+            name=self._wandb_id,
+            id=self._wandb_id,
             dir=str(self._folder),
             mode="online" if self._config.wandb == "online" else "offline",
             resume="allow" if self._config.wandb == "online" else None,
@@ -163,7 +189,9 @@ TYPES = {"curate": "dataset", "train": "adapter", "merge": "model", "evaluate": 
 def _numbers(report: Path) -> dict[str, Any]:
     """W&B's summary: means and paired differences with their intervals, the verdict, the gate."""
     comparison = json.loads((report / "comparison.json").read_text(encoding="utf-8"))
-    numbers: dict[str, Any] = {"verdict": comparison["verdict"], "gate/passed": comparison["gate"]["passed"]}
+    numbers: dict[str, Any] = {"verdict": comparison["verdict"]}
+    if comparison["gate"]["declared"]:
+        numbers["gate/passed"] = comparison["gate"]["passed"]
     for task, metrics in comparison["tasks"].items():
         for metric, shown in metrics.items():
             for arm, values in shown["arms"].items():
@@ -238,18 +266,31 @@ def _page(report: Path) -> Any:
     return wandb.Html((report / "report.html").read_text(encoding="utf-8"), inject=False)
 
 
-def _last_step(path: Path, stage: str) -> tuple[int, bool]:
-    """The last (step, is an evaluation) that was forwarded; a torn last line is ignored."""
-    seen = (-1, False)
-    try:
-        lines = read_lines(path)
-    except OSError:
-        return seen
-    for line in lines:
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        if values.get("stage") == stage:
-            seen = max(seen, (values.get("step", 0), "eval_loss" in values))
-    return seen
+def _step(record: Mapping[str, Any]) -> tuple[int, bool]:
+    """What a record is of: a step, and after it the evaluation."""
+    return record.get("step", 0), "eval_loss" in record
+
+
+def _last(path: Path, stage: str) -> tuple[str, int, tuple[int, bool]]:
+    """What was forwarded last: what it was made from, the training's number (0 for none), and its last step."""
+    records = [record for record in _records(path) if record.get("stage") == stage]
+    if not records:
+        return "", 0, NOTHING
+    made_from, _, number = str(records[-1].get("training", "")).rpartition(MARK)
+    return made_from, int(number) if number.isdecimal() else 1, max(map(_step, records))
+
+
+def _forget(path: Path, stage: str) -> None:
+    """Take a stage's records out of the file."""
+    if path.exists():
+        kept = [json.dumps(record) + "\n" for record in _records(path) if record.get("stage") != stage]
+        write_durably(path, "".join(kept))
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """What was forwarded so far; a torn line is ignored."""
+    records = []
+    for line in read_lines(path) if path.exists() else []:
+        with suppress(ValueError):
+            records.append(json.loads(line))
+    return records
