@@ -21,6 +21,7 @@ def facts_for(machine: hardware.Hardware, context: int, shape: ModelShape | None
         device=machine.device,
         context=context,
         wandb_key=bool(os.environ.get("WANDB_API_KEY")),
+        wandb_mode=os.environ.get("WANDB_MODE", ""),
         native_bf16=machine.native_bf16,
         capability=machine.capability,
         flash_attention=find_spec("flash_attn") is not None,

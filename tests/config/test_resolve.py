@@ -161,3 +161,22 @@ def test_fused_kernels_are_taken_where_they_are_installed() -> None:
     assert "pip install kernels" in caught.value.remedy
     with pytest.raises(UserError, match="needs a GPU"):
         resolve(config(train={"kernels": "hub"}), CPU)
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "chosen", "why"),
+    [
+        ("offline", True, "offline", "WANDB_MODE is offline"),
+        ("dryrun", True, "offline", "WANDB_MODE is dryrun"),
+        ("disabled", True, "off", "WANDB_MODE is disabled"),
+        ("online", False, "online", "WANDB_MODE is online"),
+        ("shared", True, "online", "WANDB_API_KEY is set"),
+        ("", False, "offline", "WANDB_API_KEY is not set; `wandb sync` uploads later"),
+    ],
+)
+def test_tracking_does_as_wandb_mode_says(mode: str, key: bool, chosen: str, why: str) -> None:
+    facts = replace(CPU, wandb_key=key, wandb_mode=mode)
+    resolved = resolve(config(), facts)
+    assert resolved.config.tracking.wandb == chosen
+    assert next(choice.why for choice in resolved.choices if choice.field == "tracking.wandb") == why
+    assert resolve(config(tracking={"wandb": "online"}), facts).config.tracking.wandb == "online", "set by hand"

@@ -31,6 +31,8 @@ class Facts:
     """The base model's longest sequence in tokens."""
     wandb_key: bool
     """A W&B API key is set."""
+    wandb_mode: str = ""
+    """W&B's own WANDB_MODE."""
     native_bf16: bool = True
     """The device multiplies bf16 matrices in hardware."""
     capability: float = 0.0
@@ -120,17 +122,23 @@ def resolve(config: Config, facts: Facts) -> Resolved:
                 "compiling pays on a GPU" if on_gpu else "ready in a third of the time",
             ),
         },
-        "tracking": {
-            "wandb": choose(
-                "tracking.wandb",
-                config.tracking.wandb,
-                "online" if facts.wandb_key else "offline",
-                "WANDB_API_KEY is set" if facts.wandb_key else "WANDB_API_KEY is not set; `wandb sync` uploads later",
-            )
-        },
+        "tracking": {"wandb": choose("tracking.wandb", config.tracking.wandb, *_wandb(facts))},
     }
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
     return Resolved(config.model_copy(update=sections), tuple(choices))
+
+
+WANDB_MODES = {"disabled": "off", "offline": "offline", "dryrun": "offline", "online": "online", "run": "online"}
+"""What W&B's modes are called here; any other is left to the key."""
+
+
+def _wandb(facts: Facts) -> tuple[str, str]:
+    """As WANDB_MODE says, which what is handed to W&B would override."""
+    if facts.wandb_mode in WANDB_MODES:
+        return WANDB_MODES[facts.wandb_mode], f"WANDB_MODE is {facts.wandb_mode}"
+    if facts.wandb_key:
+        return "online", "WANDB_API_KEY is set"
+    return "offline", "WANDB_API_KEY is not set; `wandb sync` uploads later"
 
 
 def _check_attention(attention: str, precision: str) -> None:

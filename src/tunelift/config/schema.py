@@ -165,7 +165,7 @@ class TrackingConfig(Section):
     """Where metrics go beside the local metrics.jsonl."""
 
     wandb: Literal["auto", "off", "offline", "online"] = Field("auto", json_schema_extra=RUNTIME)
-    """`auto`: online when WANDB_API_KEY is set, offline otherwise."""
+    """`auto`: as WANDB_MODE says (`disabled`: off); without it online when WANDB_API_KEY is set, offline otherwise."""
     project: str = Field("tunelift", json_schema_extra=RUNTIME)
     """W&B project."""
     log_samples: bool = Field(False, json_schema_extra=RUNTIME)
