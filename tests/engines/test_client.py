@@ -272,3 +272,20 @@ def test_a_prompt_that_is_too_long_is_refused_and_nothing_learned(stub: Callable
     assert reply.error is not None
     assert "too large" in reply.error
     assert dialect.substituted == set()
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        (None, (None, None)),
+        ({}, (None, None)),
+        ({"prompt_tokens": 5, "completion_tokens": None}, (5, None)),
+        ({"prompt_tokens": 5, "completion_tokens": 0}, (5, 0)),
+    ],
+)
+def test_tokens_that_the_endpoint_does_not_tell_are_unknown_and_not_none(
+    stub: Callable[[Answer], Stub], usage: Any, counted: tuple[int | None, int | None]
+) -> None:
+    server = stub(lambda body, number: (200, {**answer("x"), "usage": usage}))
+    reply = ask(server.url, ["q"])["q"]
+    assert (reply.tokens_in, reply.tokens_out, reply.error) == (*counted, None)

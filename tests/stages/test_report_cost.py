@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.stages.report_fixture import FEW, build, make_evaluations, make_whole_run, rows
+from tests.stages.report_fixture import FEW, build, make_evaluations, make_whole_run, rewrite, rows
 from tunelift.config.evaluation import EndpointConfig, ReportConfig
 
 PRICED = {"url": "http://127.0.0.1:9/v1", "model": "other", "usd_per_million_input": 2.0, "usd_per_million_output": 8.0}
@@ -33,6 +33,49 @@ def test_guard_tasks_are_no_part_of_the_cost(tmp_path):
     tokens = sum(row["tokens_in"] for row in samples) / len(samples)
     assert comparison["cost"]["base"]["tokens_in_mean"] == pytest.approx(tokens)
     assert comparison["cost"]["base"]["machine_seconds_per_1000"] == pytest.approx(310)
+
+
+def test_a_target_by_log_likelihood_is_no_part_of_the_cost(tmp_path):
+    arguments = make_whole_run(tmp_path / "whole", items=12)
+    arguments["gate"] = None
+    for folder in arguments["evaluations"].values():
+        summary = json.loads((folder / "summary.json").read_text())
+        for name in ("general_knowledge", "general_text"):
+            if name in summary["tasks"]:
+                summary["tasks"][name]["role"] = "target"
+        (folder / "summary.json").write_text(json.dumps(summary))
+    del arguments["evaluations"]["prompted"]  # It was not asked them.
+    _, comparison = build(tmp_path, **arguments)
+    samples = [row for row in rows(arguments["evaluations"]["base"]) if row["kind"] == "generate"]
+    cost = comparison["cost"]["base"]
+    assert cost["tokens_in_mean"] == pytest.approx(sum(row["tokens_in"] for row in samples) / len(samples))
+    assert cost["machine_seconds_per_1000"] == pytest.approx(310)
+
+
+def test_without_a_target_that_generates_no_cost_is_made_up(tmp_path):
+    evaluations = make_evaluations(tmp_path / "e", items=8)
+    for folder in evaluations.values():
+        summary = json.loads((folder / "summary.json").read_text())
+        for about in summary["tasks"].values():
+            about["kind"] = "choice"
+        (folder / "summary.json").write_text(json.dumps(summary))
+    prices = {"prompted": EndpointConfig(**PRICED)}
+    out, comparison = build(tmp_path, evaluations, prices=prices, training_seconds=60.0)
+    assert {value for cost in comparison["cost"].values() for value in cost.values()} == {None}
+    assert comparison["break_even"] is None
+    page = (out / "report.html").read_text()
+    assert page.count('data-label="USD per 1,000">—<') == 3
+    assert "Seconds to an answer" not in page
+    assert "| tuned | — | — | — | — | — | — |" in (out / "report.md").read_text()
+
+
+def test_tokens_that_an_endpoint_does_not_tell_cost_nobody_knows_what(tmp_path):
+    evaluations = make_evaluations(tmp_path / "e", items=8)
+    rewrite(evaluations["prompted"], [{**row, "tokens_in": None} for row in rows(evaluations["prompted"])])
+    _, comparison = build(tmp_path, evaluations, prices={"prompted": EndpointConfig(**PRICED)}, training_seconds=60.0)
+    cost = comparison["cost"]["prompted"]
+    assert (cost["tokens_in_mean"], cost["usd_per_1000"]) == (None, None)
+    assert cost["tokens_out_mean"] > 0 and cost["seconds_mean"] > 0
 
 
 def test_no_price_no_cost_in_money(tmp_path):

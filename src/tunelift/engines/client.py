@@ -42,8 +42,9 @@ class Reply:
     text: str
     """What the model wrote; a native tool call as JSON with `name` and `arguments`, several as a list of them, without
     what was said beside it."""
-    tokens_in: int
-    tokens_out: int
+    tokens_in: int | None
+    """None where the endpoint does not say; 0 of a request that failed."""
+    tokens_out: int | None
     seconds: float
     """From sending to the last token, of the try that succeeded."""
     finish_reason: str | None
@@ -274,11 +275,15 @@ def _read_reply(identity: str, answer: Mapping[str, Any], seconds: float) -> Rep
         identity,
         # A lone surrogate, which JSON can carry, could not be written to a file.
         text.encode("utf-8", "replace").decode(),
-        int(usage.get("prompt_tokens") or 0),
-        int(usage.get("completion_tokens") or 0),
+        _count(usage.get("prompt_tokens")),
+        _count(usage.get("completion_tokens")),
         seconds,
         choice.get("finish_reason"),
     )
+
+
+def _count(tokens: Any) -> int | None:
+    return None if tokens is None else int(tokens)
 
 
 def _calls(calls: Sequence[Mapping[str, Any]]) -> str:

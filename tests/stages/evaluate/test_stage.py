@@ -323,3 +323,12 @@ def test_a_quantile_is_a_value_that_enough_values_do_not_exceed(values: list[flo
     found = quantile(sorted(values), share)
     assert found in values
     assert sum(value <= found for value in values) >= share * len(values)
+
+
+def test_tokens_that_no_endpoint_tells_have_no_mean(tmp_path: Path) -> None:
+    engine = StubEngine(lambda body: (200, {**answer("x"), "usage": None}))
+    run(engine, tmp_path / "out")
+    engine.stop()
+    assert {(sample["tokens_in"], sample["tokens_out"]) for sample in samples(tmp_path / "out")} == {(None, None)}
+    shown = summary(tmp_path / "out")["tasks"]["one"]
+    assert (shown["tokens_in_mean"], shown["tokens_out_mean"]) == (None, None)

@@ -356,3 +356,31 @@ def test_what_was_decided_is_the_content_and_not_how_it_was_worded(bench: StubJu
     bench.respond = bench.give_opinion
     third, _, _ = run(bench, tmp_path, evaluations={a: evaluation(tmp_path, a, [5, 2, 3, 1, 1, 1]) for a in QUALITIES})
     assert third["content"] != first["content"]
+
+
+@pytest.mark.usefixtures("labelled")
+def test_tokens_that_the_endpoint_does_not_tell_cost_nobody_knows_what(bench: StubJudge, tmp_path: Path) -> None:
+    bench.respond = lambda body, number: (200, bench.give_opinion(body, number)[1] | {"usage": None})
+    prices = {"usd_per_million_input": 2.0, "usd_per_million_output": 10.0}
+    priced = EndpointConfig(url="http://127.0.0.1:1/v1", model="m", **prices)  # type: ignore[arg-type]
+    _, _, summary = run(bench, tmp_path, endpoint=priced)
+    assert [summary[key] for key in ("tokens_in", "tokens_out", "usd")] == [None] * 3
+
+
+@pytest.mark.usefixtures("labelled")
+def test_what_cannot_be_judged_is_told_without_an_answer(tmp_path: Path) -> None:
+    items, tasks = tmp_path / "labelled.jsonl", [task()]
+    stage.check(config(items), tasks, ["tuned", "base"])
+    stage.check(config(items, modes=("absolute",)), tasks, ["tuned"])
+    with pytest.raises(UserError, match="pairs, but tuned is the only arm"):
+        stage.check(config(items), tasks, ["tuned"])
+    with pytest.raises(UserError, match="'chta', which is no task"):
+        stage.check(config(items, tasks=("chta",)), tasks, ["tuned", "base"])
+    with pytest.raises(UserError, match="missing"):
+        stage.check(config(tmp_path / "labeled.jsonl"), tasks, ["tuned", "base"])
+    write_lines(items, read_lines(items)[:9])
+    with pytest.raises(UserError, match="at least 10 of either"):
+        stage.check(config(items), tasks, ["tuned", "base"])
+    items.write_text('{"id": "a", "request": "r", "output": "o", "good": "yes"}\n')
+    with pytest.raises(UserError, match=r"good='yes'"):
+        stage.check(config(items), tasks, ["tuned", "base"])

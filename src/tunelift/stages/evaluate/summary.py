@@ -35,8 +35,8 @@ def summarise(task: Task, samples: Sequence[Sample], asking: dict[str, float], s
         "failed_requests": len(samples) - len(answered),
         "cut_off": sum(1 for sample in answered if sample["finish_reason"] == "length"),
         "metrics": {scorer.name: _metric(scorer, samples, seed) for scorer in task.scorers},
-        "tokens_in_mean": _mean([sample["tokens_in"] for sample in answered]),
-        "tokens_out_mean": _mean([sample["tokens_out"] for sample in answered]),
+        "tokens_in_mean": _tokens_mean(answered, "tokens_in"),
+        "tokens_out_mean": _tokens_mean(answered, "tokens_out"),
         "seconds_p50": quantile(seconds, 0.5),
         "seconds_p95": quantile(seconds, 0.95),
         "asking": asking,
@@ -61,6 +61,12 @@ def _metric(scorer: Scorer, samples: Sequence[Sample], seed: int) -> dict[str, A
         "lower_is_better": scorer.lower_is_better,
         "bounded": scorer.bounded,
     }
+
+
+def _tokens_mean(samples: Sequence[Sample], key: str) -> float | None:
+    """Over the answers whose tokens the engine told; None where it told none."""
+    known = [sample[key] for sample in samples if sample[key] is not None]
+    return _mean(known) if known or not samples else None
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,9 +1,9 @@
 """Judge: a model that has passed an examination grades answers that no rule can grade."""
 
 from tunelift.stages.judge.labels import calibration_fingerprint
-from tunelift.stages.judge.stage import judge
+from tunelift.stages.judge.stage import check, judge
 
-VERSION = 2
+VERSION = 3
 """Raised when the same input would give other judgements."""
 
-__all__ = ["VERSION", "calibration_fingerprint", "judge"]
+__all__ = ["VERSION", "calibration_fingerprint", "check", "judge"]

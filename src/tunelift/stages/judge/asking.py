@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,8 +36,9 @@ class Verdict:
     error: str | None
     unreadable: bool
     """It replied, and no verdict could be read."""
-    tokens_in: int
-    tokens_out: int
+    tokens_in: int | None
+    """None where the endpoint does not say; 0 where no reply came."""
+    tokens_out: int | None
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,15 @@ def _verdict(question: Question, reply: Reply) -> Verdict:
 def _both(first: Verdict, second: Verdict) -> Verdict:
     """The second try's verdict, with what both have cost; a second try that failed leaves the first as it was."""
     spoken = first if second.error is not None and not second.unreadable else second
-    tokens_in, tokens_out = first.tokens_in + second.tokens_in, first.tokens_out + second.tokens_out
+    tokens_in = total(one.tokens_in for one in (first, second))
+    tokens_out = total(one.tokens_out for one in (first, second))
     return Verdict(spoken.value, spoken.reason, spoken.error, spoken.unreadable, tokens_in, tokens_out)
+
+
+def total(counts: Iterable[int | None]) -> int | None:
+    """Their sum; None if one of them is not known."""
+    known = list(counts)
+    return None if None in known else sum(count or 0 for count in known)
 
 
 def _line(key: str, verdict: Verdict, **more: str) -> str:

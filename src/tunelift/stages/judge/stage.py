@@ -15,7 +15,7 @@ from tunelift.engines.protocol import Engine
 from tunelift.errors import UserError
 from tunelift.runtime import console
 from tunelift.stages.judge import questions
-from tunelift.stages.judge.asking import Judge, Verdict, check_requests
+from tunelift.stages.judge.asking import Judge, Verdict, check_requests, total
 from tunelift.stages.judge.calibration import calibrate, check_labels
 from tunelift.stages.judge.labels import read_labels
 from tunelift.stages.judge.questions import Question
@@ -52,14 +52,9 @@ def judge(
         UserError: the judge failed its calibration, or there is nothing that it could judge.
         MachineError: requests failed through no fault of their own; the replies so far are kept.
     """
+    check(config, tasks, list(evaluations))
     labels = read_labels(Path(config.calibration.items))
-    check_labels(config, labels)
     answers = _answers(_chosen(config, tasks), evaluations)
-    if "pairwise" in config.modes and len(evaluations) < 2:
-        raise UserError(
-            f"judge.modes asks for pairs, but {focus} is the only arm.",
-            remedy="Add an arm to evaluate.arms, or set judge.modes to [absolute].",
-        )
     asked = Judge(config, endpoint, seed, out / "replies.jsonl")
     calibration = calibrate(config, asked, labels, seed, out)
     judgements: list[Judgement] = []
@@ -86,6 +81,24 @@ def judge(
         "judgements": len(judgements),
         **{key: summary[key] for key in ("model", "flip_rate", "missing", "tokens_in", "tokens_out", "usd")},
     }
+
+
+def check(config: JudgeConfig, tasks: Sequence[Task], arms: Sequence[str]) -> None:
+    """Refuse, before hours of training, what could not be judged.
+
+    Args:
+        arms: Names of those whose answers are to be judged.
+
+    Raises:
+        UserError: calibration items that are missing, malformed or too few, no task to judge, or no other arm.
+    """
+    check_labels(config, read_labels(Path(config.calibration.items)))
+    _chosen(config, tasks)
+    if "pairwise" in config.modes and len(arms) < 2:
+        raise UserError(
+            f"judge.modes asks for pairs, but {' '.join(arms)} is the only arm.",
+            remedy="Add an arm to evaluate.arms, or set judge.modes to [absolute].",
+        )
 
 
 @dataclass(frozen=True)
@@ -245,13 +258,13 @@ def _biases(config: JudgeConfig, judgements: Sequence[Judgement], answers: Seque
 
 
 def _cost(endpoint: EndpointConfig, verdicts: Iterable[Verdict]) -> dict[str, Any]:
-    """Tokens of the calibration and of all judgements, and what they cost if both prices are known."""
+    """Tokens of the calibration and of all judgements, and what they cost; None for what is not known."""
     spent = list(verdicts)
-    tokens_in, tokens_out = sum(one.tokens_in for one in spent), sum(one.tokens_out for one in spent)
-    prices = endpoint.usd_per_million_input, endpoint.usd_per_million_output
+    tokens_in, tokens_out = total(one.tokens_in for one in spent), total(one.tokens_out for one in spent)
+    cheap, dear = endpoint.usd_per_million_input, endpoint.usd_per_million_output
     usd = None
-    if prices[0] is not None and prices[1] is not None:
-        usd = (tokens_in * prices[0] + tokens_out * prices[1]) / 1e6
+    if tokens_in is not None and tokens_out is not None and cheap is not None and dear is not None:
+        usd = (tokens_in * cheap + tokens_out * dear) / 1e6
     return {"tokens_in": tokens_in, "tokens_out": tokens_out, "usd": usd}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tunelift.config.evaluation import NOISE_ARM
 from tunelift.stages.report import figures
+from tunelift.stages.report.cost import is_priced
 from tunelift.stages.report.evidence import Evidence, Json, sampled_by
 from tunelift.stages.report.wording import fact, number
 
@@ -31,12 +32,12 @@ LATENCY_TAIL = 0.99
 
 
 def latencies(evidence: Evidence, comparison: Json) -> list[Json]:
-    """By arm, how long an answer took under the evaluation's load, on the target tasks."""
+    """By arm, how long an answer took under the evaluation's load, on the target tasks that generate."""
     found = {
         arm: sorted(
             float(sample["seconds"])
             for task in evidence.tasks
-            if task.role != "guard"
+            if is_priced(task)
             for sample in task.samples.get(arm, {}).values()
             if sample.get("seconds") is not None and not sample.get("error")
         )

@@ -7,18 +7,20 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from tunelift.config.evaluation import EndpointConfig, ReportConfig
-from tunelift.stages.report.evidence import Evidence, Json
+from tunelift.stages.report.evidence import Asked, Evidence, Json
 from tunelift.stages.report.wording import rounded
 
 HOUR = 3600.0
 
 
 def cost_of(config: ReportConfig, arm: str, evidence: Evidence, prices: Mapping[str, EndpointConfig]) -> Json:
-    """Means per answered request over the target tasks, and throughput under the evaluation's own load.
+    """Means per answered request over the target tasks that generate, and throughput under the evaluation's own load.
 
+    None where there is no such task, or the endpoint does not tell. An item that is measured by log-likelihood is no
+    request of the kind that a user makes: it takes one for each choice, and only what is scored counts as its tokens.
     An arm of ours costs machine time, an endpoint tokens: `prices` holds the arms that endpoints answered.
     """
-    tasks = [task for task in evidence.tasks if task.role != "guard" and arm in task.samples]
+    tasks = [task for task in evidence.tasks if is_priced(task) and arm in task.samples]
     samples = [sample for task in tasks for sample in task.samples[arm].values() if not sample.get("error")]
     asked = [evidence.summaries[arm]["tasks"][task.name].get("asking") or {} for task in tasks]
     requests, seconds = (sum(float(one.get(key) or 0) for one in asked) for key in ("requests", "seconds"))
@@ -42,6 +44,11 @@ def cost_of(config: ReportConfig, arm: str, evidence: Evidence, prices: Mapping[
     else:
         cost["usd_per_1000"] = machine * config.usd_per_hour / HOUR
     return cost
+
+
+def is_priced(task: Asked) -> bool:
+    """Whether its requests are like those that the tuned model is made for."""
+    return task.role != "guard" and task.kind == "generate"
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
