@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from tunelift.config.evaluation import NOISE_ARM, ArmConfig, EvaluateConfig, GateConfig, JudgeConfig
+from tunelift.config.evaluation import NOISE_ARM, ArmConfig, EndpointConfig, EvaluateConfig, GateConfig, JudgeConfig
 
 
 def test_the_usual_arms_stand_for_weights_and_prompts() -> None:
@@ -116,3 +116,30 @@ def test_a_written_config_reads_back_as_the_same_arms() -> None:
     again = EvaluateConfig(**config.model_dump(mode="json"))
     assert again == config
     assert again.resolved_arms() == config.resolved_arms()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:80O0/v1",
+        "http://localhost:123456/v1",
+        "http://[::1/v1",
+        "http:///v1",
+        "http://:8000/v1",
+        "http://my host/v1",
+        "http://host\n/v1",
+    ],
+)
+def test_a_url_that_is_no_address_is_refused_when_the_config_is_read_and_not_repeated(url: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        EndpointConfig(url=url, model="m")
+    (problem,) = caught.value.errors()
+    assert problem["loc"] == ("url",)
+    assert problem["msg"].endswith(
+        "is no address: its host or its port is malformed; write http://127.0.0.1:8000/v1, say"
+    )
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8000/v1", "https://api.example.com/v1", "http://10.0.0.1:65535"])
+def test_an_address_is_taken_as_it_is(url: str) -> None:
+    assert EndpointConfig(url=url, model="m").url == url

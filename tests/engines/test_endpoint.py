@@ -74,6 +74,35 @@ def test_a_wrong_key_names_the_variable_and_not_the_key(
     assert "api_key_env" in message(EndpointConfig(url=server.url, model="m"))
 
 
+@pytest.mark.parametrize(
+    "key", ["# my key\nsk-SECRET", "sk-SECRET key", "sk-SECRE\u0422", "\u201csk-SECRET\u201d", "sk\x7fSECRET"]
+)
+def test_a_key_that_no_header_can_carry_is_told_and_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", key)
+    said = message(EndpointConfig(url="http://127.0.0.1:9/v1", model="m", api_key_env="JUDGE_KEY"))
+    assert "JUDGE_KEY" in said
+    assert "holds what no key has" in said
+    assert "SECRE" not in said
+
+
+def test_whatever_the_transport_says_the_key_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx
+
+    def fail(self: httpx.Client, url: str) -> httpx.Response:
+        raise httpx.LocalProtocolError(f"Illegal header value {self.headers['Authorization']!r}")
+
+    monkeypatch.setattr(httpx.Client, "get", fail)
+    monkeypatch.setenv("JUDGE_KEY", "sk-SECRET")
+    said = message(EndpointConfig(url="http://127.0.0.1:9/v1", model="m", api_key_env="JUDGE_KEY"))
+    assert "Bearer ***" in said
+    assert "SECRET" not in said
+
+
+@pytest.mark.parametrize("host", ["xn--", "ä..b"])
+def test_a_host_that_cannot_be_a_name_is_told(host: str) -> None:
+    assert f"Nothing answers at http://{host}/v1" in message(EndpointConfig(url=f"http://{host}/v1", model="m"))
+
+
 def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
     said = message(EndpointConfig(url="https://me:hunter2@api.example.com/v1", model="m"))
     assert "holds a user name or a password" in said

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tunelift.config.section import RUNTIME, ModelConfig, Section
 
@@ -31,6 +32,19 @@ class EndpointConfig(Section):
     """Price of prompt tokens."""
     usd_per_million_output: float | None = Field(None, ge=0, json_schema_extra=RUNTIME)
     """Price of output tokens."""
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        """Told with its line, not by the first request; without the URL, which may hold a password."""
+        try:
+            parts = urlsplit(url)
+            sound = bool(parts.hostname) and parts.port != 0 and url.isprintable() and " " not in url
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ValueError("is no address: its host or its port is malformed; write http://127.0.0.1:8000/v1, say")
+        return url
 
 
 class PromptSearchConfig(Section):

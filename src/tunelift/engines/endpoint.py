@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -18,13 +19,15 @@ from tunelift.runtime import console
 
 CHECK_TIMEOUT_SECONDS = 20.0
 SHOWN_NAMES = 5
+KEY = re.compile(r"[\x21-\x7e]+")
+"""What an HTTP header can carry as one word."""
 
 
 def read_key(config: EndpointConfig) -> str | None:
     """The API key, if the config names a variable for one.
 
     Raises:
-        UserError: the variable is not set, or the URL itself holds a password.
+        UserError: the variable is not set or holds no key, or the URL itself holds a password.
     """
     parts = urlsplit(config.url)
     if parts.username or parts.password:
@@ -39,6 +42,12 @@ def read_key(config: EndpointConfig) -> str | None:
         raise UserError(
             f"The environment variable {config.api_key_env}, the API key of {config.url}, is not set.",
             remedy=f"Run `export {config.api_key_env}=…` first, or take api_key_env out if the endpoint needs none.",
+        )
+    if not KEY.fullmatch(key):
+        raise UserError(
+            f"The environment variable {config.api_key_env}, the API key of {config.url}, holds what no key has: a "
+            "line break, a space, or a character beyond ASCII.",
+            remedy="Set it to the key alone: no comment, no quotation marks, no second line.",
         )
     return key
 
@@ -137,9 +146,10 @@ class Endpoint:
                         f"There is no endpoint at {self.url}, but there is one at {self.url}/v1.",
                         remedy=f"Set url to {self.url}/v1.",
                     )
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            said = str(error).replace(key, "***") if key else str(error)
             raise UserError(
-                f"Nothing answers at {self.url} ({type(error).__name__}: {error}).",
+                f"Nothing answers at {self.url} ({type(error).__name__}: {said}).",
                 remedy="Start the endpoint, or correct its url, which ends in /v1.",
             ) from error
         if answer.status_code in {401, 403}:
