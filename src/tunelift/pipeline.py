@@ -184,9 +184,11 @@ class Pipeline(Run):
     def make_evaluate(self) -> dict[str, Artifact]:
         """One evaluation an arm; arms on the same weights share one engine, started only if an answer is missing."""
         dataset = self.make_curate()
-        # What cannot be asked or claimed, or a key that is not set, is told before hours of training.
+        # What cannot be asked, claimed or judged, or a key that is not set, is told before hours of training.
         tasks = self.tasks(dataset)
         report.check_declared(self.config.gate, tasks, self.arms)
+        if self.config.judge:
+            judge.check(self.config.judge, tasks, [arm.name for arm in self.arms if arm.name != NOISE_ARM])
         for arm in self.arms:
             evaluate.check_askable(arm, tasks, self._selection(arm, dataset), has_tokenizer=arm.endpoint is None)
         for endpoint in (*(arm.endpoint for arm in self.arms), self.config.judge and self.config.judge.endpoint):
@@ -227,12 +229,24 @@ class Pipeline(Run):
     def template_of(self, arm: ArmConfig) -> str | None:
         """The pinned chat template of an arm's model; None where its folder's own holds, as the tuned model's does."""
         if isinstance(arm.model, ModelConfig):
-            return pinned_template(self.others[arm.name].path, arm.model)
+            return self._templates[arm.name]
         return self.template if arm.model == "base" and not arm.endpoint else None
 
+    @cached_property
+    def _templates(self) -> dict[str, str | None]:
+        """Of the arms in `others`; read once, so that what was asked with is what the evaluation is filed under."""
+        return {
+            arm.name: pinned_template(self.others[arm.name].path, arm.model)
+            for arm in self.arms
+            if isinstance(arm.model, ModelConfig)
+        }
+
     def _template_input_of(self, arm: ArmConfig) -> dict[str, str]:
-        """Another model's pin is part of the arm's own section."""
-        return {} if arm.endpoint or isinstance(arm.model, ModelConfig) else self._template_input()
+        """What the tuned model's pin was is part of how it was made, though it lies in its own folder now."""
+        if arm.endpoint:
+            return {}
+        own = isinstance(arm.model, ModelConfig)
+        return _template_input(self.template_of(arm)) if own else self._template_input()
 
     @cached_property
     def others(self) -> dict[str, ModelFacts]:
@@ -266,7 +280,7 @@ class Pipeline(Run):
                 out=out,
                 selection=self._selection(arm, dataset),
             )
-            items = {task.name: task.digests["items"] for task in tasks}
+            items = self._items_asked([task for task in tasks if evaluate.is_asked(arm, task)])
             note_look(self.store.root, run=self.folder.name, arm=arm.name, tuned=arm.model == "tuned", items=items)
             return details
 
@@ -288,6 +302,11 @@ class Pipeline(Run):
                 for task in self.config.evaluate.tasks
             )
         return self._tasks[dataset.content]
+
+    def _items_asked(self, tasks: Sequence[Task]) -> dict[str, str]:
+        """By task, the digest of the items that an arm is asked."""
+        most = self.config.evaluate.max_items
+        return {task.name: task.first(most).digests["items"] for task in tasks}
 
     def _selection(self, arm: ArmConfig, dataset: Artifact) -> Task | None:
         """The task on which an arm's prompt is chosen; no claim rests on it."""
@@ -399,7 +418,7 @@ class Pipeline(Run):
                 lineage=self.lineage(),
                 environment=environment(hardware.detect().to_json()),
                 command=f"tunelift run {shlex.quote(str(self.folder / 'config.yaml'))}",
-                looks=count_looks(self.store.root),
+                looks=count_looks(self.store.root, self._items_asked(self.tasks(self.made["curate"]))),
                 training_seconds=self._training_seconds(),
                 prices={arm.name: arm.endpoint for arm in self.arms if arm.endpoint},
                 seed=self.config.seed,

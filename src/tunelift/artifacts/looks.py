@@ -26,12 +26,18 @@ def note_look(root: Path, *, run: str, arm: str, tuned: bool, items: Mapping[str
             file.write(json.dumps({"run": run, "arm": arm, "tuned": tuned, "task": task, "items": digest}) + "\n")
 
 
-def count_looks(root: Path) -> dict[str, int]:
-    """By task, how often a tuned arm was evaluated on its items, by any run of this store."""
+def count_looks(root: Path, items: Mapping[str, str]) -> dict[str, int]:
+    """By task, how often a tuned arm was evaluated on its items, by any run of this store.
+
+    Args:
+        root: The store.
+        items: By task, the digest of its items: looks at others, asked under the same name, are none at these.
+    """
     counts: Counter[str] = Counter()
     path = root / FILE
     for line in path.read_bytes().splitlines() if path.exists() else []:
         with suppress(ValueError):  # A full disk may have torn a line.
             look = json.loads(line)
-            counts[look["task"]] += bool(look.get("tuned", look["arm"] == "tuned"))
+            if look["items"] == items.get(look["task"]):
+                counts[look["task"]] += bool(look.get("tuned", look["arm"] == "tuned"))
     return dict(+counts)

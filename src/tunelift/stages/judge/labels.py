@@ -140,4 +140,8 @@ def _first_problem(problems: Sequence[Any]) -> str:
 
 def _unreadable(path: Path, error: OSError) -> UserError:
     what = "The file is missing." if isinstance(error, FileNotFoundError) else f"It cannot be read: {error.strerror}."
-    return UserError(what, where=str(path), remedy="Correct judge.calibration.items; docs/judging.md says what it is.")
+    return UserError(
+        what,
+        where=str(path),
+        remedy="Correct judge.calibration.items; docs/judging.md says what it is, and how to come by answers to label.",
+    )
