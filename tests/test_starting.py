@@ -295,6 +295,13 @@ def test_scorers_fit_the_replies(reply: Callable[[int], str], first: str, here: 
     build_scorers(chosen)
 
 
+def test_calls_and_texts_side_by_side_are_judged_as_both(here: Path) -> None:
+    call = json.dumps({"name": "weather", "arguments": {"day": 1}})
+    chosen = recipe.scorers(made([call if n % 3 else f"There are {n} of what you asked for." for n in range(60)], here))
+    assert chosen.value == ["tool_call", "chrf"]
+    assert chosen.why.startswith("67% of the replies are tool calls")
+
+
 @pytest.mark.parametrize(("rows", "share"), [(10, 0.25), (50, 0.2), (2000, 0.1)])
 def test_few_rows_get_larger_shares_for_the_splits(rows: int, share: float, here: Path) -> None:
     assert recipe.splits(made([str(n) for n in range(rows)], here)).value == {"validation": share, "test": share}

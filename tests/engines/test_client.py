@@ -164,6 +164,23 @@ def test_tools_are_rendered_but_not_called_and_the_key_travels_in_a_header(stub:
     assert server.headers[0]["Authorization"] == "Bearer secret"
 
 
+def test_earlier_calls_and_bare_tools_are_sent_as_openai_wants_them(stub: Callable[[Answer], Stub]) -> None:
+    server = stub(lambda body, number: (200, answer("x")))
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Köln"}}}
+    messages = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "rain"},
+    ]
+    client = Client(server.url, "m", concurrency=1, timeout_seconds=5, decoding={}, seed=1)
+    client.generate([Request("q", messages, 9, tools=[{"name": "weather"}])], lambda reply: None)
+    (body,) = server.bodies
+    function = {"name": "weather", "arguments": '{"city": "Köln"}'}
+    assert body["messages"][1]["tool_calls"] == [{"id": "call00001", "type": "function", "function": function}]
+    assert body["messages"][2] == {"role": "tool", "content": "rain", "tool_call_id": "call00001"}
+    assert body["tools"][0]["function"]["name"] == "weather"
+
+
 def test_text_that_cannot_be_written_to_a_file_is_made_writable(stub: Callable[[Answer], Stub]) -> None:
     server = stub(lambda body, number: (200, json.dumps(answer("a\ud800b")).encode()))
     assert ask(server.url, ["q"])["q"].text == "a?b"

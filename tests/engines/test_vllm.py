@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from tests.families import FAMILIES, Family
 from tests.tiny import CHATML
 from tunelift.config.schema import EngineConfig
 from tunelift.engines import vllm as module
@@ -22,6 +24,9 @@ from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
 from tunelift.engines.vllm import VllmEngine, meaningful_lines, vllm_arguments, vllm_environment
 from tunelift.errors import MachineError
 from tunelift.runtime.hardware import Hardware
+from tunelift.runtime.openai_form import openai_messages, openai_tools
+from tunelift.runtime.turns import render
+from tunelift.starting.recipe import TEMPLATE
 
 SMALL = EngineConfig(dtype="bfloat16", max_model_len=512, cpu_kv_cache_gib=1, max_num_seqs=8, enforce_eager=True)
 
@@ -211,6 +216,80 @@ def test_a_real_engine_answers_and_greedy_answers_repeat(running: VllmEngine, ti
     port = running.url
     running.start()
     assert running.url == port, "a running engine is not started again"
+
+
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"days": 2, "city": "Köln"}}}
+TALK: list[dict[str, Any]] = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Weather?"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "content": "rain"},
+    {"role": "assistant", "content": "It rains."},
+    {"role": "user", "content": "And tomorrow?"},
+]
+"""As curation writes it: arguments are an object, calls have no id."""
+BARE = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+
+
+@pytest.mark.timeout(240)
+def test_a_conversation_with_earlier_calls_and_bare_tools_is_taken(running: VllmEngine) -> None:
+    replies: list[Reply] = []
+    client = running.client(concurrency=1, timeout_seconds=60, decoding={"temperature": 0.0}, seed=1)
+    client.generate([Request("q", TALK, 8, tools=[BARE])], replies.append)
+    assert replies[0].error is None
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Of what vLLM imports.
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family.tools], ids=lambda family: family.name)
+def test_vllm_renders_earlier_calls_as_training_does(family: Family) -> None:
+    """By its own request classes, and the function that prepares messages for the template."""
+    from types import SimpleNamespace
+
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.renderers.chat_utils import parse_chat_messages
+
+    talk, tools = TALK, openai_tools([BARE])
+    if family.call_ids:
+        talk = openai_messages(TALK)
+        talk[2]["tool_calls"] = [{"id": "call00001", **CALL}]  # Without ids the template refuses the row.
+    request = ChatCompletionRequest(model="m", messages=openai_messages(talk), tools=openai_tools(tools))
+    text_only = SimpleNamespace(enable_prompt_embeds=False, is_multimodal_model=False, multimodal_config=None)
+    messages, *_ = parse_chat_messages(request.messages, text_only, "string")
+    seen = render(family.tokenizer(), messages, [tool.model_dump() for tool in request.tools or ()], generate=True)
+    if family.name == "mistral_nemo":
+        # It writes a call's function whole, and vLLM has parsed it into the order of its own fields.
+        seen = seen.replace('{"arguments": {"days": 2, "city": "Köln"}, ', "{").replace(
+            '{"name": "weather", "id"', '{"name": "weather", "arguments": {"days": 2, "city": "Köln"}, "id"'
+        )
+    assert seen == render(family.tokenizer(), talk, tools, generate=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_real_engine_sees_the_tokens_that_training_sees_of_earlier_calls(tiny_model: Path, tmp_path: Path) -> None:
+    import httpx
+
+    from tunelift.runtime.chat import load_tokenizer, supervise
+
+    log, settings = tmp_path / "vllm.log", SMALL.model_copy(update={"dtype": "float32"})
+    row = [*TALK, {"role": "assistant", "content": "Sun."}]
+    *_, learnt = supervise(load_tokenizer(tiny_model, TEMPLATE.read_text()), row, openai_tools([BARE]))
+    reply = len(learnt.mask) - learnt.mask[::-1].index(True) - 1
+    while learnt.mask[reply - 1]:
+        reply -= 1
+    with VllmEngine(
+        tiny_model, settings, device="cpu", seed=1, served_name="tiny", log=log, template=TEMPLATE
+    ) as engine:
+        engine.start()
+        asked = {"model": "tiny", "messages": openai_messages(TALK), "tools": openai_tools([BARE])}
+        url = engine.url.removesuffix("/v1") + "/tokenize"
+        tokens = httpx.post(url, json=asked | {"add_generation_prompt": True}, trust_env=False).json()["tokens"]
+        assert tokens == learnt.input_ids[:reply]
+        replies: list[Reply] = []
+        client = engine.client(concurrency=1, timeout_seconds=60, decoding={"temperature": 0.0}, seed=1)
+        client.generate([Request("q", TALK, 8, tools=[BARE])], replies.append)
+        assert (replies[0].error, replies[0].tokens_in) == (None, reply)
 
 
 @pytest.mark.timeout(240)

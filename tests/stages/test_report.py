@@ -60,14 +60,15 @@ def test_the_numbers_follow_from_the_samples(built):
     assert found == ("tuned", mcnemar_midp(b, c), "improved", b + c, None)
 
 
-def test_items_that_share_a_cluster_do_not_count_as_independent(built, tmp_path):
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_items_that_share_a_cluster_do_not_count_as_independent(built, nothing, tmp_path):
     _, comparison, evaluations = built
     clustered = comparison["tasks"]["tool_calls_heldout"]["exact_match"]["pairs"][0]
     assert clustered["clusters"] == 50
     alone = {arm: tmp_path / arm for arm in evaluations}
     for arm, folder in evaluations.items():
         shutil.copytree(folder, alone[arm])
-        rewrite(alone[arm], [row | {"cluster": None} for row in rows(folder)])
+        rewrite(alone[arm], [row | {"cluster": nothing} for row in rows(folder)])
     _, other = build(tmp_path, alone)
     independent = other["tasks"]["tool_calls_heldout"]["exact_match"]["pairs"][0]
     assert independent["clusters"] is None and independent["method"] != clustered["method"]

@@ -127,6 +127,11 @@ def test_few_clusters_are_told(tmp_path: Path, groups: int, text: str | None) ->
     assert [message[: len(text or "")] for message in warnings] == ([text] if text else [])
 
 
+def test_items_without_a_value_stand_alone(tmp_path: Path) -> None:
+    items = [{**row, "topic": [None, "", "a", "a"][number]} for number, row in enumerate(rows(4))]
+    assert "in 3 clusters" in one(found(tmp_path, items, cluster="topic"), "items of the kind").message
+
+
 def test_answers_that_max_tokens_cannot_hold_are_a_warning(tmp_path: Path) -> None:
     items = [*rows(3), {"id": "x", "request": "?", "accepted": ["long " * 100, "longer " * 100]}]
     finding = one(found(tmp_path, items, max_tokens=100), "can hold")

@@ -13,6 +13,7 @@ import yaml
 
 from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.errors import UserError
+from tunelift.tasks.scorers import score
 from tunelift.tasks.task import load_task, task_from_split
 
 ROWS = [
@@ -301,6 +302,68 @@ def test_a_split_whose_replies_call_tools_is_judged_by_the_calls() -> None:
     assert scores == [[1.0, 0.0], [0.0, 1.0]]
 
 
+def test_where_some_replies_call_tools_the_others_are_judged_by_their_text() -> None:
+    rows = [calling("1", "weather"), calling("2", "weather", "time"), row("3", "It rains.")]
+    scorers = ("tool_call", "exact_match", "chrf", "field_f1")
+    task = task_from_split(rows, SplitTaskConfig(from_split="test", scorers=scorers))
+    perfect = [
+        '{"name": "weather", "arguments": {}}',
+        '[{"name": "weather", "arguments": {}}, {"name": "time", "arguments": {}}]',
+        "It rains.",
+    ]
+    for item, output in zip(task.items, perfect, strict=True):
+        assert score(output, item, task) == dict.fromkeys(scorers, 1.0), output
+        assert score("It snows for once.", item, task)["exact_match"] == 0
+
+
+def calling(identity: str, *names: str) -> dict[str, Any]:
+    calls = [{"type": "function", "function": {"name": name, "arguments": {}}} for name in names]
+    said = row(identity, "")
+    return said | {"messages": [*said["messages"][:-1], {"role": "assistant", "content": "", "tool_calls": calls}]}
+
+
+@pytest.mark.parametrize(
+    "tools", [["a"], [{"name": "t", "parameters": {"type": "dict"}}], [{"name": "t", "parameters": 3}]]
+)
+def test_tools_that_judge_are_checked_where_they_stand(tools: list[Any], tmp_path: Path) -> None:
+    lines = [json.dumps(ROWS[1]), json.dumps({**ROWS[0], "tools": tools})]
+    with pytest.raises(UserError) as caught:
+        load_task(make(tmp_path, lines, tools=None, prompt={"user": "{request}"}))
+    assert caught.value.where == f"{tmp_path / 'items.jsonl'}:2"
+    of_split = {**row("1", "x"), "tools": tools, "source": "a.jsonl:7"}
+    with pytest.raises(UserError) as caught:
+        task_from_split([of_split], SplitTaskConfig(from_split="test", scorers=("schema_valid",)))
+    assert caught.value.where == "a.jsonl:7"
+    task_from_split([of_split], SplitTaskConfig(from_split="test", scorers=("tool_call",)))
+
+
+def test_a_null_is_no_answer_and_no_cluster(tmp_path: Path) -> None:
+    rows = [{**ROWS[0], "answer": "x", "group": group} for group in (None, "", "g", "g")]
+    lines = [json.dumps({**one, "id": str(number)}) for number, one in enumerate(rows)]
+    task = load_task(make(tmp_path, lines, cluster="group", fields={"accepted": "answer"}))
+    assert [item.cluster for item in task.items] == [None, None, "g", "g"]
+    lines = [json.dumps({**rows[0], "id": "a"}), json.dumps({**rows[0], "id": "b", "answer": None})]
+    with pytest.raises(UserError, match="no answer: it is null") as caught:
+        load_task(make(tmp_path, lines, cluster="group", fields={"accepted": "answer"}))
+    assert caught.value.where.endswith("items.jsonl:2")
+
+
+@pytest.mark.parametrize(
+    ("number", "refused_"),
+    [("-9223372036854775808", False), ("18446744073709551615", False), ("1.00000000000000000001", False),
+     ("18446744073709551616", True), ("-9223372036854775809", True), ("9" * 300, True)],
+)  # fmt: skip
+def test_an_integer_that_would_lose_digits_is_refused(number: str, refused_: bool, tmp_path: Path) -> None:
+    text = json.dumps({**ROWS[1], "request": f'a "{number}", which is no number'})
+    folder = make(tmp_path, [text.replace('"accepted": [', f'"accepted": [{number}, ')])
+    if not refused_:
+        assert load_task(folder).items[0].accepted[0] == json.loads(number)
+        return
+    with pytest.raises(UserError, match=f"The integer {number[:20]}.* is beyond 64 bits") as caught:
+        load_task(folder)
+    assert caught.value.where == f"{tmp_path / 'items.jsonl'}:1"
+
+
 def test_primary_is_the_first_scorer_unless_it_is_named(tmp_path: Path) -> None:
     assert load_task(make(tmp_path, primary=None)).primary == "exact_match"
     rows = [row("1", "12"), row("2", "13")]
@@ -338,7 +401,7 @@ def test_an_items_own_tools_reach_the_chat_template_unless_the_prompt_writes_the
     assert written.items[0].tools is None
     assert '"name":"x"' in written.items[0].instructed[0]["content"]
     rendered = load_task(make(tmp_path / "b", lines, tools=None, prompt={"user": "{request}"}))
-    assert rendered.items[0].tools == tuple(tools)
+    assert rendered.items[0].tools == ({"type": "function", "function": {"name": "x", "description": "", **tools[0]}},)
 
 
 def test_all_bad_items_are_counted(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tunelift.engines.dialect import Dialect
 from tunelift.engines.likelihood import Echo, Likelihood, NextToken, NoEchoError, Scoring
 from tunelift.engines.transport import FailedError, RefusedError, Transport
 from tunelift.errors import UserError
+from tunelift.runtime.openai_form import openai_messages, openai_tools
 
 __all__ = ["Client", "Likelihood", "Reply", "Request", "Scoring"]
 
@@ -29,7 +30,7 @@ class Request:
     messages: Sequence[dict[str, Any]]
     max_tokens: int
     tools: Sequence[Any] | None = None
-    """Schemas for the chat template to render."""
+    """Schemas for the chat template to render, bare or in OpenAI's form."""
     schema: dict[str, Any] | None = None
     """JSON schema of the answer. Strict endpoints want every property required and `additionalProperties: false`."""
 
@@ -167,9 +168,9 @@ class Client:
                     raise
 
     async def _reply(self, transport: Transport, request: Request) -> Reply:
-        body = {"messages": list(request.messages), "max_tokens": request.max_tokens, **self._decoding}
+        body = {"messages": openai_messages(request.messages), "max_tokens": request.max_tokens, **self._decoding}
         if request.tools:
-            body |= {"tools": list(request.tools), "tool_choice": self._tool_choice}
+            body |= {"tools": openai_tools(request.tools), "tool_choice": self._tool_choice}
         if request.schema:
             schema = {"name": "answer", "schema": request.schema, "strict": True}
             body |= {"response_format": {"type": "json_schema", "json_schema": schema}}

@@ -68,10 +68,14 @@ class Chosen:
 def scorers(seen: Survey) -> Chosen:
     """The scorers that fit nearly all replies; the first is what the verdict goes by."""
     share = {kind: count / max(1, seen.usable) for kind, count in seen.kinds.items()}
-    if share.get("tool_call", 0) + share.get("calls_in_text", 0) >= NEARLY_ALL:
+    calls = share.get("tool_call", 0) + share.get("calls_in_text", 0)
+    if calls >= NEARLY_ALL:
         return Chosen(["tool_call"], "the replies are tool calls")
     if share.get("json", 0) + share.get("calls_in_text", 0) >= NEARLY_ALL:
         return Chosen(["field_f1", "valid_json", "exact_match"], "the replies are JSON objects")
+    if calls > 1 - NEARLY_ALL:
+        why = f"{calls:.0%} of the replies are tool calls, and the others want none; chrf: how alike those texts are"
+        return Chosen(["tool_call", "chrf"], why)
     distinct, words = len(seen.replies), quantile(seen.reply_words, 0.95)
     if distinct <= FEW_LABELS and distinct * 3 <= seen.usable and words <= LABEL_WORDS:
         return Chosen(["exact_match"], f"the replies are {distinct} different labels")

@@ -13,6 +13,7 @@ from tunelift.config.section import Section
 from tunelift.errors import UserError
 from tunelift.tasks.likelihood import TaskKind
 from tunelift.tasks.scorers import NotJsonError, parse_json
+from tunelift.tasks.scorers.attempts import name_of
 from tunelift.tasks.scorers.base import read_text
 from tunelift.tasks.scorers.build import validated
 from tunelift.tasks.scorers.structured import check_schema
@@ -145,13 +146,24 @@ def read_tools(path: Path) -> tuple[Any, ...]:
         tools = parse_json(text)
     except NotJsonError as error:
         raise UserError(f"This is no JSON: {error}.", where=str(path), remedy="Correct the file.") from error
+    return check_tools(tools, str(path))
+
+
+def check_tools(tools: Any, where: str) -> tuple[Any, ...]:
+    """The tools, if they are a list of tools with sound JSON schemas.
+
+    Raises:
+        UserError: they are not.
+    """
     shape = "Write a list of objects with `name`, `description` and `parameters` (a JSON schema)."
     if not isinstance(tools, list) or not tools:
-        raise UserError("The file holds no list of tools.", where=str(path), remedy=shape)
+        raise UserError("This is no list of tools.", where=where, remedy=shape)
     for position, tool in enumerate(tools, 1):
-        described = tool.get("function", tool) if isinstance(tool, dict) else None
-        if not isinstance(described, dict) or not isinstance(described.get("name"), str):
-            raise UserError(f"Tool {position} has no name.", where=str(path), remedy=shape)
-        name = described["name"]
-        check_schema(described.get("parameters", {}), str(path), f"What tool {name!r} has as parameters")
+        name = name_of(tool)
+        if not name:
+            raise UserError(f"Tool {position} has no name.", where=where, remedy=shape)
+        parameters = tool.get("function", tool).get("parameters", {})
+        check_schema(parameters, where, f"What tool {name!r} has as parameters")
+        if not isinstance(parameters, dict):
+            raise UserError(f"The parameters of tool {name!r} are no JSON object.", where=where, remedy=shape)
     return tuple(tools)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunelift.errors import UserError
-from tunelift.tasks.folder import PromptFile, TaskFile
+from tunelift.runtime.openai_form import openai_tools
+from tunelift.tasks.folder import PromptFile, TaskFile, check_tools
 from tunelift.tasks.rows import Row
 
 Message = dict[str, Any]
@@ -55,7 +56,7 @@ def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, 
     """The item of a checked row; `known` are the fields of any row, which the templates' {fields} may mean.
 
     Raises:
-        UserError: the row lacks a field that the task uses.
+        UserError: the row lacks a field that the task uses, or its own tools are not as they should be.
     """
     content = row.content
     used = [*(described.cluster,) * bool(described.cluster), *described.slices]
@@ -63,7 +64,7 @@ def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, 
     absent = next((name for name in (*needed, *used) if name not in content), None)
     if absent is not None:
         raise UserError(f"The item has no field `{absent}`, which the task uses.", where=row.where, remedy="Add it.")
-    cluster = as_text(content[described.cluster]) if described.cluster else None
+    cluster = _cluster(content[described.cluster]) if described.cluster else None
     tags = (*content.get("tags", ()), *(tag for name in described.slices for tag in _slices(name, content[name])))
     if described.kind == "perplexity":
         text = content["text"]
@@ -87,7 +88,7 @@ def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, 
         question=question,
         cluster=cluster,
         tags=tags,
-        tools=None if tools or "tools" in needed else _own_tools(content),
+        tools=None if tools or "tools" in needed else _own_tools(row),
         choices=choices,
         right=content["right"] if choices else None,
         held_out=alone if len(alone.split()) >= FEWEST_WORDS_ALONE else question,
@@ -141,10 +142,15 @@ def listed(choices: Sequence[str]) -> str:
     return "\n".join(f"{LETTERS[number % len(LETTERS)]}. {choice}" for number, choice in enumerate(choices))
 
 
-def _own_tools(content: Mapping[str, Any]) -> tuple[Any, ...] | None:
+def _own_tools(row: Row) -> tuple[Any, ...] | None:
     """The item's own tools, for the chat template to render."""
-    tools = content.get("tools")
-    return tuple(tools) if isinstance(tools, list) and tools else None
+    tools = row.content.get("tools")
+    return tuple(openai_tools(check_tools(tools, row.where))) if isinstance(tools, list) and tools else None
+
+
+def _cluster(value: Any) -> str | None:
+    """What the item shares with others; without a value it stands alone."""
+    return None if value is None else as_text(value) or None
 
 
 def _slices(name: str, value: Any) -> list[str]:

@@ -214,7 +214,8 @@ def _size(task: Task, described: TaskFile, place: Place) -> Iterator[Finding]:
     from tunelift.tasks.statistics import MIN_CLUSTERS, Spread, minimum_detectable_effect, needed_items
 
     clusters = [item.cluster for item in task.items]
-    groups = len(set(clusters)) if described.cluster else 0
+    # An item without a value stands alone.
+    groups = len({cluster or number for number, cluster in enumerate(clusters)}) if described.cluster else 0
     scorer = task.scorer(task.primary)
     yield Finding(
         "note",

@@ -89,10 +89,22 @@ def _from_lines(path: Path) -> Iterator[Row | UserError]:
             remedy = "Correct the line; each line is one whole JSON object."
             yield UserError(f"This is no JSON: {error}.", where=where, remedy=remedy)
             continue
-        if isinstance(content, dict):
-            yield Row(content, where)
-        else:
+        if not isinstance(content, dict):
             yield UserError("The line is no JSON object.", where=where, remedy='Write {"id": …, …}.')
+        elif (digits := _too_long(line)) is not None:
+            yield UserError(f"The integer {digits} is beyond 64 bits.", where=where, remedy="Write it as a text.")
+        else:
+            yield Row(content, where)
+
+
+TEXTS = re.compile(r'"(?:[^"\\]|\\.)*"')
+LONG_INTEGER = re.compile(r"(?<![\d.eE+-])-?[0-9]{19,}(?![\d.eE])")
+
+
+def _too_long(line: str) -> str | None:
+    """An integer of a JSON line that orjson makes a float of, so that no answer could equal it."""
+    found = LONG_INTEGER.findall(TEXTS.sub("", line)) if LONG_INTEGER.search(line) else ()
+    return next((digits for digits in found if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64), None)
 
 
 def _from_hub(source: HubFile) -> Iterator[Row]:
@@ -157,7 +169,7 @@ def _renamed(row: Row, fields: Mapping[str, str]) -> dict[str, Any]:
     named = dict(row.content)
     for ours, theirs in fields.items():
         value = _column(row, ours, theirs)
-        alone = ours == "accepted" and not isinstance(value, list)
+        alone = ours == "accepted" and value is not None and not isinstance(value, list)
         named[ours] = [value] if alone else str(value) if ours == "id" and isinstance(value, int) else value
     return named
 
@@ -180,6 +192,8 @@ def _column(row: Row, ours: str, theirs: str) -> Any:
 
 def _check_accepted(row: Row) -> None:
     accepted = row.content.get("accepted")
+    if accepted is None and "accepted" in row.content:
+        raise UserError("The item has no answer: it is null.", where=row.where, remedy="Give it one, or take it out.")
     if not isinstance(accepted, list) or not accepted:
         raise UserError(
             "The item has no list `accepted` of right answers.",

@@ -199,11 +199,13 @@ def _primary(given: str | None, scorers: Sequence[Scorer], where: str) -> str:
 def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig) -> Task:
     """A data set's own rows as a task: asked is the conversation without its last reply, right is that reply.
 
-    A reply that calls tools has its calls as the right answer; where any row's does, a reply in text means no call.
+    A reply that calls tools has its calls as the right answer, one as an object and several as a list; one in text has
+    that text, by which `tool_call` wants no call.
     Files that scorers name are relative to the working directory.
 
     Raises:
-        UserError: no row, an unknown scorer, or a last message that is no reply in text.
+        UserError: no row, an unknown scorer, a last message that is no reply in text, or tools whose schemas judge and
+            are none.
     """
     rows = rows[: config.max_items]
     if not rows:
@@ -211,17 +213,21 @@ def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig) 
             f"The {config.from_split} split is empty, so it cannot be a task.",
             remedy=f"Raise curate.split.{config.from_split}, or give more data.",
         )
-    calling = [_last_calls(row) for row in rows]
+    calling = [calls_of_reply(row["messages"][-1]) for row in rows]
     has_calls = any(calling)
     replies = [_last_reply(row) for row in rows]
     parsed = [_object_or_none(reply) for reply in replies]
     structured = [value for value in parsed if value is not None]
     is_json = len(structured) == len(replies)
-    calls = is_json and all("tool" in value for value in structured)
+    names_tools = is_json and all("tool" in value for value in structured)
     automatic = (
         ("tool_call",)
         if has_calls
-        else ("exact_match", *(("valid_json", "field_f1") if is_json else ()), *(("right_tool",) if calls else ()))
+        else (
+            "exact_match",
+            *(("valid_json", "field_f1") if is_json else ()),
+            *(("right_tool",) if names_tools else ()),
+        )
     )
     name = config.name or config.from_split
     where = f"task {name}"
@@ -230,11 +236,16 @@ def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig) 
         has_tools=any(row.get("tools") for row in rows),
         where=lambda path: where,
     )
+    if any(scorer.identity["scorer"] == "schema_valid" for scorer in scorers):
+        for row in rows:
+            if row.get("tools"):
+                files.check_tools(row["tools"], _place(row))
     if not scorers:
         raise UserError("The task has no scorers.", where=where, remedy="Name one, or write `scorers: auto`.")
     names = [scorer.name for scorer in scorers]
     primary = config.primary or ("exact_match" if "exact_match" in names else None)
-    accepted: list[Any] = calling if has_calls else list(structured) if is_json else list(replies)
+    said: list[Any] = list(structured) if is_json else list(replies)
+    accepted = [_alone(calls) if calls else right for calls, right in zip(calling, said, strict=True)]
     return Task(
         name=name,
         version=1,
@@ -254,16 +265,25 @@ def _last_reply(row: Mapping[str, Any]) -> str:
     if last["role"] != "assistant" or not isinstance(last.get("content"), str):
         raise UserError(
             "The row does not end with a reply in text, so there is nothing to compare an answer with.",
-            where=str(row.get("source", row["id"])),
+            where=_place(row),
             remedy="Leave such rows out of the data, or evaluate on a task folder instead.",
         )
     return str(last["content"])
 
 
-def _last_calls(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The calls of a row's last reply, as the scorer `tool_call` reads them."""
-    functions = [call["function"] for call in row["messages"][-1].get("tool_calls") or ()]
+def _place(row: Mapping[str, Any]) -> str:
+    return str(row.get("source", row["id"]))
+
+
+def calls_of_reply(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The calls of a message, as the scorer `tool_call` reads them."""
+    functions = [call["function"] for call in message.get("tool_calls") or ()]
     return [{"name": function["name"], "arguments": function["arguments"]} for function in functions]
+
+
+def _alone(calls: list[dict[str, Any]]) -> Any:
+    """As an answer with native calls is read: rules on text compare it with that."""
+    return calls[0] if len(calls) == 1 else calls
 
 
 def _object_or_none(reply: str) -> dict[str, Any] | None:
@@ -284,6 +304,6 @@ def _item_from_row(row: Mapping[str, Any], right: Any, instruction: str | None) 
         instructed=prompt if instruction is None else ({"role": "system", "content": instruction}, *spoken),
         accepted=(right,),
         question=question,
-        cluster=row.get("group"),
+        cluster=row.get("group") or None,
         tools=tuple(row["tools"]) if row.get("tools") else None,
     )

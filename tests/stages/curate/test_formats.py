@@ -16,6 +16,7 @@ from tunelift.stages.curate.rows import Line, Quarantined, RawRow
 ASKED = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 WITH_SYSTEM = [{"role": "system", "content": "Be brief."}, *ASKED]
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+IN_FULL = {"type": "function", "function": {"name": "weather", "description": "", "parameters": {"type": "object"}}}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_tools_and_calls_are_kept_with_arguments_as_an_object() -> None:
         "tools": [TOOL],
     }
     messages, tools = to_conversation(row, "messages", None)
-    assert tools == [TOOL]
+    assert tools == [IN_FULL]
     assert messages[1] == {
         "role": "assistant",
         "content": "",
@@ -88,6 +89,11 @@ def test_tools_and_calls_are_kept_with_arguments_as_an_object() -> None:
         ],
     }
     assert messages[2] == {"role": "tool", "content": "rain", "tool_call_id": "c1", "name": "weather"}
+
+
+def test_bare_tools_are_kept_as_an_endpoint_gives_them_to_the_template() -> None:
+    bare = {**TOOL["function"], "returns": "a text"}
+    assert to_conversation({"messages": ASKED, "tools": [bare]}, "messages", None)[1] == [IN_FULL]
 
 
 def test_sharegpt_function_calls_become_tool_calls() -> None:
@@ -105,7 +111,7 @@ def test_sharegpt_function_calls_become_tool_calls() -> None:
     assert messages[1]["tool_calls"] == [
         {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
     ]
-    assert tools == [TOOL]
+    assert tools == [IN_FULL]
 
 
 def test_the_sources_system_message_is_for_rows_without_one() -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import pytest
+
+from tests.families import BY_NAME
 from tests.stages.evaluate.making import item, row, task
+from tunelift.runtime.turns import render
 from tunelift.stages.evaluate import prompts
-from tunelift.stages.evaluate.prompts import Prompting, choose_examples
+from tunelift.stages.evaluate.prompts import Prompting, choose_examples, showable
 
 
 def test_examples_cover_what_replies_are_made_of() -> None:
@@ -18,12 +25,48 @@ def test_examples_cover_what_replies_are_made_of() -> None:
     assert choose_examples(rows, 5, seed=1)[:3] == chosen, "fewer examples are the first of more"
 
 
-def test_examples_are_conversations_in_text_that_end_with_a_reply() -> None:
-    call = row("call", "")
-    call["messages"][-1] = {"role": "assistant", "content": None, "tool_calls": []}
+def test_examples_are_conversations_without_results_that_end_with_a_reply() -> None:
+    result = row("result", "It rains.")
+    result["messages"][2:2] = [*calling("x", "weather")["messages"][2:], {"role": "tool", "content": "rain"}]
     open_end = {"id": "open", "messages": [{"role": "user", "content": "x"}]}
-    assert [shot["id"] for shot in choose_examples([call, open_end, row("good", "yes")], 3, seed=1)] == ["good"]
+    rows = [row("blank", " "), result, open_end, row("good", "yes"), calling("call", "weather")]
+    assert {shot["id"] for shot in choose_examples(rows, 9, seed=1)} == {"good", "call"}
     assert choose_examples([], 3, seed=1) == []
+
+
+def calling(identity: str, name: str, **arguments: object) -> dict[str, Any]:
+    """A row whose reply is a native call, as curation writes it."""
+    call = {"type": "function", "function": {"name": name, "arguments": arguments}}
+    return row(identity, "", tool_calls=[call]) | {"tools": [{"name": name}]}
+
+
+def test_examples_cover_the_words_of_native_calls() -> None:
+    rows = [calling(f"w{n}", "get_weather", city=f"c{n}") for n in range(30)]
+    rows += [calling(f"r{n}", "set_reminder", text=f"t{n}") for n in range(10)]
+    assert {str(shot["id"])[0] for shot in choose_examples(rows, 2, seed=1)} == {"w", "r"}
+
+
+@pytest.mark.parametrize("family", ["qwen_2_5", "llama_3_1", "granite_4"])
+def test_a_template_that_shows_calls_shows_those_of_examples(family: str) -> None:
+    shot = calling("a", "get_weather", city="Rome")
+    (kept,) = showable([shot], BY_NAME[family].tokenizer)
+    assert kept is shot
+    built = Prompting(False, shots=(kept,)).build(task(), item(0))
+    text = render(BY_NAME[family].tokenizer(), built, [{"name": "send_mail"}], generate=True)
+    assert "get_weather" in text and "Rome" in text
+
+
+@pytest.mark.parametrize("family", ["smollm_2", "mistral_nemo", None])
+def test_elsewhere_calls_of_examples_are_written_as_text(family: str | None) -> None:
+    """ChatML without tools would show a blank reply; Mistral's template, as OpenAI, refuses a call without a result."""
+    shots = [calling("a", "get_weather", city="Rome"), row("b", "yes")]
+    call = {"name": "get_weather", "arguments": {"city": "Rome"}}
+    shown = showable(shots, BY_NAME[family].tokenizer if family else None)
+    replies = [
+        message for message in Prompting(False, shots=tuple(shown)).build(task(), item(0)) if "ask" not in message
+    ]
+    assert [message["content"] for message in replies if message["role"] == "assistant"] == [json.dumps(call), "yes"]
+    assert not any("tool_calls" in message for message in replies)
 
 
 def test_a_text_has_no_prompt_whatever_the_arm() -> None:
@@ -39,7 +82,7 @@ def test_the_example_of_a_prompt_is_cut_to_what_a_report_can_show() -> None:
     assert prompts.shortened([{"role": "user", "content": "x" * 30_000}, long[0]]) == [
         {"role": "user", "content": "x" * 20_000 + "…"}
     ]
-    call = {"role": "assistant", "content": None, "tool_calls": []}
+    call = calling("a", "f")["messages"][-1]
     assert prompts.shortened([call, long[1]]) == [call, long[1]]
 
 

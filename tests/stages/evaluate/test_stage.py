@@ -186,6 +186,13 @@ def test_too_few_rows_for_the_examples_are_told(engine: StubEngine, tmp_path: Pa
     )
 
 
+def test_examples_with_native_calls_show_what_they_call(engine: StubEngine, tmp_path: Path) -> None:
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
+    run(engine, tmp_path, arm=PROMPTED, examples=[row("a", "", tool_calls=[call])])
+    said = [message["content"] for message in samples(tmp_path)[0]["prompt"] if message["role"] == "assistant"]
+    assert said == ['{"name": "weather", "arguments": {"city": "Rome"}}'], "as text, where the template is not known"
+
+
 def test_a_refused_request_scores_worst_and_is_asked_again_by_the_next_run(
     engine: StubEngine, tmp_path: Path, capsys: Any
 ) -> None:

@@ -69,6 +69,32 @@ def test_schema_valid(call: object, expected: float) -> None:
     assert one("schema_valid", json.dumps(call)) == expected
 
 
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ('{"name": "remind", "arguments": {"text": "x"}}', 1),
+        ('{"name": "remind", "parameters": {"minutes": 3}}', 0),
+        ('<tool_call>{"name": "ping", "arguments": {}}</tool_call>', 1),
+        ('[{"name": "ping", "arguments": {}}, {"tool": "remind", "arguments": {"text": "x"}}]', 1),
+        ('[{"name": "ping", "arguments": {}}, {"tool": "nope", "arguments": {}}]', 0),
+        ('[remind(text="x", minutes=3)]', 1),
+        ('[remind(text="x", minutes=0)]', 0),
+        ("Well, ping()", 0),
+    ],
+)
+def test_schema_valid_reads_calls_as_tool_call_does(output: str, expected: float) -> None:
+    assert one("schema_valid", output) == expected
+
+
+@pytest.mark.parametrize(
+    "tools", [({"name": "f", "parameters": {"type": "dict"}},), ("a",), ({"name": "f", "parameters": None},)]
+)
+def test_no_schema_makes_a_rule_raise(tools: tuple[object, ...]) -> None:
+    rule = scorer("schema_valid")
+    for output in ('{"tool": "f", "arguments": {"a": 1}}', "f(a=1)", ""):
+        assert rule.function(output, item(tools=tools), task()) in {0, 1}
+
+
 def test_field_f1_counts_paths_with_their_values() -> None:
     assert one("field_f1", '{"tool": "remind", "arguments": {"text": "call Anna", "minutes": 30}}', REMIND) == 1
     # Two of three fields: precision 1, recall 2/3.

@@ -186,6 +186,47 @@ def test_no_call_is_asked_for_in_two_ways() -> None:
         assert one("tool_call", output, []) == nothing, output
 
 
+@pytest.mark.parametrize(
+    "output",
+    [
+        "<tool_call>{bad json",
+        "Let me see. <|tool_call|>[{",
+        '<|python_tag|>{"name": "ping", "par',
+        '[send_mail(to="x", text="Dea',
+        '[send_mail("x")]',
+        'ping("x")',
+        'ping(text="a (b) c',
+        '{"tool": "pi',
+        '[{"name": "ping", "argum',
+        '{"name": "other", "arguments": "{\\"text\\": \\"Dea"}',
+        'So: {"name": "other", "parameters": {"a": ',
+    ],
+)
+def test_a_call_that_cannot_be_read_is_still_no_silence(output: str) -> None:
+    assert one("tool_call", output, []) == 0
+    assert one("tool_call", output, "I cannot do that.") == 0
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "",
+        "I cannot do that.",
+        "ping(x) is a function that I have.",
+        "You could use remind, ping (or both).",
+        "[see here](https://example.com) for what ping() does",
+        "[1] and [2] say so {citation}",
+        '{"answer": "no", "reason": "none fits',
+        'The record is {"name": "Anna", "age": 3, ...}.',
+        "f(x) = x + 1",
+    ],
+)
+def test_prose_that_speaks_of_functions_makes_no_call(output: str) -> None:
+    assert one("tool_call", output, []) == 1
+    assert one("tool_call", output, "I cannot do that.") == 1, "an accepted text without a call asks for none"
+    assert one("tool_call", output, {"tool": None}) == 0
+
+
 arguments = st.dictionaries(st.from_regex(r"[a-z]{1,5}", fullmatch=True), json_values, max_size=4)
 calls = st.lists(st.tuples(st.sampled_from(["f", "g", "a.b"]), arguments), min_size=1, max_size=4)
 

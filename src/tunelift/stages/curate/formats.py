@@ -10,6 +10,7 @@ from typing import Any, get_args
 import orjson
 
 from tunelift.config.curation import SourceFormat
+from tunelift.runtime.openai_form import openai_tools
 from tunelift.stages.curate.documents import holds_long_integer, kind, nested_too_deep
 
 Message = dict[str, Any]
@@ -285,9 +286,10 @@ def _call(value: Any, path: str) -> Message:
 
 
 def _tools(row: dict[str, Any]) -> list[Message] | None:
+    """The row's tools in OpenAI's form, as an engine gives them to the chat template."""
     tools = _list(row.get("tools"), "$.tools")
     for index, tool in enumerate(tools):
         if not isinstance(tool, dict):
             raise ShapeError(f"$.tools[{index}]", "wrong_type", f"is {kind(tool)}, must be an object")
     _refuse_unwritable(tools, "$.tools")
-    return tools or None
+    return openai_tools(tools) or None

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunelift.config.evaluation import ArmConfig
-from tunelift.tasks.task import Item, Task
+from tunelift.runtime import turns
+from tunelift.runtime.turns import UnusableRow
+from tunelift.tasks.task import Item, Task, calls_of_reply
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 Message = dict[str, Any]
 Row = Mapping[str, Any]
 
 EXAMPLE_POOL = 500
 """Rows that examples are chosen from."""
+SHOWN_FIELDS = ("role", "content", "tool_calls")
+"""Of an example's messages."""
 SHOWN_CHARACTERS = 20_000
 """Of an example of the arm's prompt in the summary."""
 
@@ -50,7 +58,7 @@ class Prompting:
         if self.instruction is not None:
             system = [{"role": "system", "content": self.instruction}]
         shown = [
-            {"role": message["role"], "content": message["content"]}
+            {key: message[key] for key in SHOWN_FIELDS if key in message}
             for shot in self.shots
             for message in shot["messages"]
             if message["role"] != "system"
@@ -85,6 +93,45 @@ def shortened(messages: Sequence[Message]) -> list[Message]:
     return shown
 
 
+def showable(rows: Sequence[Row], tokenizer: Callable[[], PreTrainedTokenizerFast] | None) -> list[Row]:
+    """Rows as they can stand before a question: with native calls where the chat template shows them so, else in text.
+
+    Mistral's templates and OpenAI's endpoint want a result behind every call, and ChatML without tools leaves it out.
+
+    Args:
+        tokenizer: Loads the arm's tokenizer; None where it is not known.
+    """
+    first = next((row for row in rows if _is_example(row) and row["messages"][-1].get("tool_calls")), None)
+    if first is None or (tokenizer is not None and _shows_calls(tokenizer(), first)):
+        return list(rows)
+    return [{**row, "messages": [_with_calls_in_text(message) for message in row["messages"]]} for row in rows]
+
+
+def _shows_calls(tokenizer: PreTrainedTokenizerFast, row: Row) -> bool:
+    """Whether the calls are to be read in the prompt, and the template takes a question right after them."""
+    *before, reply = (message for message in row["messages"] if message["role"] != "system")
+    question = {"role": "user", "content": "?"}
+    try:
+        shown, hidden = (
+            turns.render(tokenizer, [*before, last, question], row.get("tools"), generate=True)
+            for last in (reply, {"role": "assistant", "content": "?"})
+        )
+    except UnusableRow:
+        return False
+    return all(shown.count(call["name"]) > hidden.count(call["name"]) for call in calls_of_reply(reply))
+
+
+def _with_calls_in_text(message: Message) -> Message:
+    """As an endpoint's native calls are read: one as an object, several as a list."""
+    calls = calls_of_reply(message)
+    if not calls:
+        return message
+    return {
+        "role": message["role"],
+        "content": json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False),
+    }
+
+
 def choose_examples(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
     """Rows whose replies together show most of what replies are made of, in a fixed order for a seed.
 
@@ -92,9 +139,9 @@ def choose_examples(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
     replies that have it and counted once, per word of the reply (budgeted maximum coverage: Khuller, Moss & Naor, Inf
     Process Lett 70:39-45, 1999).
     """
-    usable = [row for row in rows if _is_plain(row)]
+    usable = [row for row in rows if _is_example(row)]
     pool = random.Random(seed).sample(usable, min(EXAMPLE_POOL, len(usable)))
-    words = [_words(str(row["messages"][-1]["content"])) for row in pool]
+    words = [_words(_said(row["messages"][-1])) for row in pool]
     frequency = Counter(word for found in words for word in found)
     chosen: list[int] = []
     covered: set[str] = set()
@@ -115,9 +162,17 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower()))
 
 
-def _is_plain(row: Row) -> bool:
-    """A conversation in text that ends with a reply."""
+def _said(reply: Message) -> str:
+    """What it says, calls as JSON."""
+    calls = calls_of_reply(reply)
+    return str(reply["content"]) + (json.dumps(calls, ensure_ascii=False) if calls else "")
+
+
+def _is_example(row: Row) -> bool:
+    """A conversation without tools' results that ends with a reply, and in which no reply is blank."""
     return row["messages"][-1]["role"] == "assistant" and all(
-        message["role"] in {"system", "user", "assistant"} and isinstance(message.get("content"), str)
+        message["role"] in {"system", "user", "assistant"}
+        and isinstance(message.get("content"), str)
+        and (message["role"] != "assistant" or bool(message["content"].strip() or message.get("tool_calls")))
         for message in row["messages"]
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from tunelift.artifacts.store import write_durably
 from tunelift.config.evaluation import NOISE_ARM, ArmConfig, EvaluateConfig
 from tunelift.engines.protocol import Engine
 from tunelift.errors import UserError
-from tunelift.runtime import console
+from tunelift.runtime import chat, console
 from tunelift.stages.evaluate.asking import Asker, Stopwatch, Substitutions
-from tunelift.stages.evaluate.prompts import Prompting, Row, choose_examples, shortened
+from tunelift.stages.evaluate.prompts import Prompting, Row, choose_examples, shortened, showable
 from tunelift.stages.evaluate.samples import Journal, Question
 from tunelift.stages.evaluate.search import choose_prompt
 from tunelift.stages.evaluate.summary import summarise, template_sha256
@@ -54,7 +55,8 @@ def evaluate(
     asked = [task.first(config.max_items) for task in distinct(tasks) if is_asked(arm, task)]
     stopwatch, substitutions = Stopwatch(out / "asking.json"), Substitutions(out / "dialect.json")
     asker = Asker(config, engine, tokenizer, seed, stopwatch, substitutions, template)
-    prompting, search = _prompting(arm, tasks, examples, selection, asker, seed, out)
+    shown = showable(examples, partial(chat.load_tokenizer, tokenizer, template) if tokenizer else None)
+    prompting, search = _prompting(arm, tasks, shown, selection, asker, seed, out)
     questions = [Question(arm.name, task, item, prompting.build(task, item)) for task in asked for item in task.items]
     with Journal(out / "samples.jsonl", questions) as journal:
         asker.ask(_order(questions, arm, seed), journal, f"evaluate {arm.name}")

@@ -100,7 +100,7 @@ class Asked:
 
     def clusters_of(self, items: Sequence[str]) -> list[str | None]:
         """Each item's cluster; None for one that stands alone."""
-        return [self.items[item].get("cluster") for item in items]
+        return [self.items[item].get("cluster") or None for item in items]
 
     @property
     def clusters(self) -> int:

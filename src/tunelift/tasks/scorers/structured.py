@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
 
 from tunelift.errors import UserError
+from tunelift.tasks.scorers.attempts import name_of
 from tunelift.tasks.scorers.base import Bound, Place, read_text
 from tunelift.tasks.scorers.json_values import JsonOptions, NotJsonError, canonical_json, parse_json
+from tunelift.tasks.scorers.tool_calls import parse_calls
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -36,9 +38,9 @@ class SchemaOptions(JsonOptions):
 
 
 def schema_valid(options: SchemaOptions, place: Place) -> Bound:
-    """A JSON schema allows the output: that of the option, or the task's tools (or it is {"tool": null})."""
+    """A JSON schema allows the output: that of the option, or the tools', of each call (or it is {"tool": null})."""
     if options.schema_file is None:
-        return Bound("binary", lambda output, item, task: _valid_call(_parsed(output, options), item, task))
+        return Bound("binary", lambda output, item, task: _valid_calls(output, options, item, task))
     path = place.folder / options.schema_file
     schema = _read_schema(path, place)
     check_schema(schema, str(path))
@@ -59,26 +61,24 @@ def _parsed(output: str, options: JsonOptions) -> tuple[Any] | None:
         return None
 
 
-def _valid_call(parsed: tuple[Any] | None, item: Item, task: Task) -> float:
-    """It calls a known tool with arguments that its schema allows, or is {"tool": null}."""
-    call = parsed[0] if parsed else None
-    if not isinstance(call, dict) or "tool" not in call:
-        return 0.0
-    if call["tool"] is None:
-        return float(call == {"tool": None})
-    schema = argument_schema(item.tools or task.tools or (), call["tool"])
-    if schema is None or set(call) != {"tool", "arguments"}:
-        return 0.0
-    return float(_allows(schema_validator(schema), call["arguments"]))
+def _valid_calls(output: str, options: JsonOptions, item: Item, task: Task) -> float:
+    """It calls known tools, in any spelling, with arguments that their schemas allow, or is {"tool": null}."""
+    parsed = _parsed(output, options)
+    alone = parsed[0] if parsed else None
+    if isinstance(alone, dict) and "tool" in alone and alone.keys() != {"tool", "arguments"}:
+        return float(alone == {"tool": None})  # Nothing may stand beside a call.
+    calls = parse_calls(output, options.find)
+    schemas = [(argument_schema(item.tools or task.tools or (), call.name), call) for call in calls or ()]
+    return float(
+        bool(schemas)
+        and all(schema is not None and _allows(schema_validator(schema), call.arguments) for schema, call in schemas)
+    )
 
 
-def argument_schema(tools: tuple[Any, ...], name: Any) -> dict[str, Any] | None:
+def argument_schema(tools: Sequence[Any], name: str) -> dict[str, Any] | None:
     """The JSON schema of a tool's arguments; None for a tool that is not there."""
-    for tool in tools:
-        described = tool.get("function", tool)
-        if described.get("name") == name:
-            return dict(described.get("parameters", {}))
-    return None
+    tool = next((tool for tool in tools if name_of(tool) == name), None)
+    return None if tool is None else dict(tool.get("function", tool).get("parameters") or {})
 
 
 def schema_validator(schema: Any) -> Draft202012Validator:
@@ -91,12 +91,10 @@ def schema_validator(schema: Any) -> Draft202012Validator:
 
 
 def _allows(validator: Draft202012Validator, value: Any) -> bool:
-    from jsonschema.exceptions import ValidationError
-
     try:
         validator.validate(value)
-    except (ValidationError, ArithmeticError, RecursionError):
-        return False  # Arithmetic: numbers so large that a rule such as multipleOf cannot be computed.
+    except Exception:  # Beside what is not allowed: numbers too large to compute with, recursion without an end.
+        return False
     return True
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from tunelift.tasks.scorers.attempts import attempts_call
 from tunelift.tasks.scorers.base import Bound, Place, written
 from tunelift.tasks.scorers.json_values import (
     Find,
@@ -220,8 +221,8 @@ class ToolCallOptions(JsonOptions):
 def tool_call(options: ToolCallOptions, place: Place) -> Bound:
     """The output makes the accepted calls, all and no other, in any order and any of the usual spellings.
 
-    Accepted are one call or a list. {"tool": null} asks for just that (or []); [] is right when no call is made,
-    whatever the text says.
+    Accepted are one call or a list. {"tool": null} asks for just that (or []); [], or a text without a call, is right
+    when none is made or attempted, whatever the output says.
     """
     normal = _loose if options.text == "loose" else canonical_json
 
@@ -234,16 +235,22 @@ def tool_call(options: ToolCallOptions, place: Place) -> Bound:
 
     def function(output: str, item: Item, task: Task) -> float:
         given = parse_calls(output, options.find)
-        makes_none = given == [] or (given is None and not parse_calls(output, "anywhere"))
         for answer in item.accepted:
             wanted = _accepted(answer, options)
-            if answer == [] and makes_none:
-                return 1.0
             if given is not None and wanted is not None and _pair_up(given, wanted, alike):
+                return 1.0
+            none_wanted = answer == [] or (isinstance(answer, str) and wanted is None)
+            if none_wanted and _makes_none(output, given, item.tools or task.tools or ()):
                 return 1.0
         return 0.0
 
     return Bound("binary", function, written=lambda answer: _written(answer, options))
+
+
+def _makes_none(output: str, given: list[Call] | None, tools: Sequence[Any]) -> bool:
+    if given is not None:
+        return not given
+    return not parse_calls(output, "anywhere") and not attempts_call(output, tools)
 
 
 def _accepted(answer: Any, options: ToolCallOptions) -> list[Call] | None:
