@@ -43,7 +43,8 @@ def calling(identity: str, name: str, **arguments: object) -> dict[str, Any]:
 def test_examples_cover_the_words_of_native_calls() -> None:
     rows = [calling(f"w{n}", "get_weather", city=f"c{n}") for n in range(30)]
     rows += [calling(f"r{n}", "set_reminder", text=f"t{n}") for n in range(10)]
-    assert {str(shot["id"])[0] for shot in choose_examples(rows, 2, seed=1)} == {"w", "r"}
+    chosen = [{str(shot["id"])[0] for shot in choose_examples(rows, 2, seed)} for seed in range(8)]
+    assert chosen == [{"w", "r"}] * 8
 
 
 @pytest.mark.parametrize("family", ["qwen_2_5", "llama_3_1", "granite_4"])
