@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from tunelift.tasks.statistics import ALPHA, Kind, compare, holm, mean_interval, verdict
+from tunelift.tasks.statistics import ALPHA, Kind, compare, holm, mean_interval, non_inferiority, verdict
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +38,8 @@ SHIFT = 0.3
 """How much better the first arm is, in standard deviations of what lies behind a score, where it is better."""
 ITEM, CLUSTER, ARM_ON_CLUSTER = 0.4, 0.2, 0.15
 """Shares of the variance behind a score; the rest is each arm's own on each item. Without clusters: 0.6, 0, 0."""
+RIGHT, HARMED, LOST, LOST_ELSEWHERE = 0.9, 0.1, 0.6, 0.005
+"""Of `concentrated_harm`: items that the base has right, clusters harmed, and what is lost in these and in others."""
 CLUSTERS: dict[int, tuple[int | None, ...]] = {50: (None, 10, 32), 200: (None, 8, 50), 1000: (None, 20, 150)}
 """By number of items."""
 COLUMNS = ("false claims", "covers: equal", "one better", "one arm alone")
@@ -123,6 +125,9 @@ def rows(repetitions: int, seed: int) -> Iterator[Row]:
             for metric in METRICS:
                 yield scenario(metric, n, groups, repetitions, seed)
     yield several_metrics(repetitions, seed)
+    for kind in ("binary", "graded"):
+        for groups in (10, 20):
+            yield from concentrated_harm(kind, groups, repetitions, seed)
     yield from power(repetitions, seed)
     yield clusters_ignored(repetitions, seed)
 
@@ -163,6 +168,28 @@ def several_metrics(repetitions: int, seed: int) -> Row:
         )
     what = "5 binary metrics, n=200: any false claim after Holm"
     return Row(what, (Rate(wrong / repetitions, most=MAX_TYPE_ONE),), repetitions)
+
+
+def concentrated_harm(kind: Kind, groups: int, repetitions: int, seed: int) -> Iterator[Row]:
+    """A guard's hard case: harm that strikes a cluster in ten, of which few or none may have been drawn.
+
+    The base is right on 90% of 200 items; of these the tuned arm loses 60% in a harmed cluster and 0.5% elsewhere.
+    With the margin at the true loss, "non-inferior" is a false claim. Graded: the same scores under the other method.
+    """
+    n, generator, covered, passed = 200, np.random.default_rng([seed, groups, 10]), 0, 0
+    truth = -RIGHT * (HARMED * LOST + (1 - HARMED) * LOST_ELSEWHERE)
+    for repetition in range(repetitions):
+        clusters = labels(n, groups, generator)
+        harmed = (generator.random(groups) < HARMED)[np.asarray(clusters, dtype=np.intp)]
+        base = generator.random(n) < RIGHT
+        kept = base & (generator.random(n) >= np.where(harmed, LOST, LOST_ELSEWHERE))
+        scores = kept.astype(np.float64), base.astype(np.float64)
+        pair = compare(*scores, kind, clusters=clusters, samples=RESAMPLES, seed=repetition)
+        covered += pair.low <= truth <= pair.high
+        passed += non_inferiority(pair, -truth) == "non-inferior"
+    what = f"{kind}, harm in a tenth of {groups} clusters: "
+    yield Row(what + "covered", (Rate(covered / repetitions),), repetitions)
+    yield Row(what + "guard passes", (Rate(passed / repetitions),), repetitions)
 
 
 def power(repetitions: int, seed: int) -> Iterator[Row]:

@@ -410,14 +410,6 @@ def test_a_notebook_runs_on_the_run(
     assert "image/png" in outputs
 
 
-def test_every_notebook_is_executed_by_a_test() -> None:
-    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == {
-        "01_look_at_data",
-        "02_compare_runs",
-        "03_error_analysis",
-    }
-
-
 def test_the_served_model_answers_the_readmes_curl_and_client(finished: Finished) -> None:
     from tests.test_readme import blocks
     from tunelift.engines.vllm import free_port

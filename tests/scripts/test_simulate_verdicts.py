@@ -41,6 +41,11 @@ def test_pairs_see_what_an_unpaired_test_does_not():
     assert paired.holds and paired.rates[0].value > 2 * unpaired.rates[0].value, (paired, unpaired)
 
 
+def test_a_guard_seldom_passes_by_harm_that_was_not_drawn():
+    covers, passes = simulate.concentrated_harm("binary", 10, 200, seed=0)
+    assert covers.rates[0].value > 0.8 and passes.rates[0].value < 0.2, (covers, passes)
+
+
 def test_a_broken_bound_fails_the_command(monkeypatch, capsys):
     kept = simulate.Row("kept", (simulate.Rate(0.06, most=0.06), simulate.Rate(0.93, least=0.93)), 2000)
     broken = simulate.Row("broken", (simulate.Rate(0.061, most=0.06),), 2000)

@@ -3,57 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.stages.browsing import LOW_CONTRAST, fits
-from tests.stages.report_fixture import add_guards, build, make_artifacts, make_evaluations, rewrite, rows
+from tests.stages.report_fixture import rewrite, rows
+from tests.stages.run_folder import evaluation_of, make_run_folder
 from tunelift.errors import UserError
 from tunelift.stages.report.runs import compare_runs
 from tunelift.tasks.statistics import compare, holm, wilson
 
-CONFIG = {
-    "name": "quickstart",
-    "seed": 17,
-    "report": {"bootstrap_samples": 200, "usd_per_hour": None},
-    "train": {"learning_rate": 2e-4, "lora": {"rank": 16}},
-    "curate": {"sources": [{"path": "a.jsonl"}]},
-}
 MakeRun = Callable[..., Path]
 
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """A finished run's folder: config, report, and links to its evaluations."""
-
-    def make(name: str, seed: int = 5, *, items: int = 40, **train: Any) -> Path:
-        folder, store = tmp_path / name, tmp_path / "store" / name
-        (folder / "stages").mkdir(parents=True)
-        evaluations = make_evaluations(store, items, seed, arms=("base", "tuned"))
-        for arm, evaluation in evaluations.items():
-            add_guards(evaluation, arm, items)
-            (folder / "stages" / f"evaluate-{arm}").symlink_to(os.path.relpath(evaluation, folder / "stages"))
-        artifacts = make_artifacts(store)
-        (folder / "stages" / "curate").symlink_to(os.path.relpath(artifacts["dataset"], folder / "stages"))
-        (artifacts["adapter"] / "manifest.json").write_text('{"seconds": 371.0}')
-        (folder / "stages" / "train").symlink_to(os.path.relpath(artifacts["adapter"], folder / "stages"))
-        out, _ = build(store, evaluations, training_seconds=371.0)
-        for file in ("comparison.json", "report.html"):
-            shutil.copy(out / file, folder / file)
-        config = CONFIG | {"name": name, "train": {**CONFIG["train"], **train}}  # type: ignore[dict-item]
-        (folder / "resolved.json").write_text(json.dumps(config))
-        return folder
-
-    return make
-
-
-def evaluation_of(run: Path, arm: str = "tuned") -> Path:
-    return (run / "stages" / f"evaluate-{arm}").resolve()
+    return lambda name, seed=5, **options: make_run_folder(tmp_path, name, seed, **options)
 
 
 def scores_of(run: Path, task: str = "tool_calls_golden", metric: str = "exact_match") -> dict[str, float]:
@@ -102,7 +69,10 @@ def test_the_numbers_are_those_of_the_paired_statistics(make_run, tmp_path):
         "failed": 0,
     }
     found = [compare(other, first, "binary", samples=200, seed=17) for other in others]
-    for pair, expected, adjusted in zip(golden["pairs"], found, holm([one.p for one in found]), strict=True):
+    targets = [
+        pair["p"] for task in ("tool_calls_heldout", "tool_calls_golden") for pair in result["tasks"][task]["pairs"]
+    ]
+    for pair, expected, adjusted in zip(golden["pairs"], found, holm(targets)[2:], strict=True):
         assert pair["b"] == "a"
         assert (pair["difference"], pair["low"], pair["high"]) == (expected.difference, expected.low, expected.high)
         assert (pair["p"], pair["p_adjusted"]) == (expected.p, adjusted)
@@ -111,6 +81,25 @@ def test_the_numbers_are_those_of_the_paired_statistics(make_run, tmp_path):
         "b is better than a on tool_calls_golden by 50 points. None of the others is shown to differ from a."
     )
     assert json.loads((tmp_path / "out" / "compare.json").read_text()) == result
+
+
+def test_one_of_many_tasks_makes_no_headline_unless_it_would_among_them_all(make_run, tmp_path):
+    """p = 0.031 on one of two target tasks, the other alike; the guard tasks are corrected for themselves."""
+    runs = [make_run("a"), make_run("b")]
+    set_golden(runs[0], 10)
+    set_golden(runs[1], 15)
+    result = compare_runs(runs, tmp_path / "out")
+    pair = result["tasks"]["tool_calls_golden"]["pairs"][0]
+    assert (pair["p"], pair["p_adjusted"]) == (1 / 32, 1 / 16)
+    assert result["verdict"] == "b is not shown to differ from a."
+    samples = rows(evaluation_of(runs[0]))
+    for number, sample in enumerate(one for one in samples if one["task"] == "general_knowledge"):
+        sample["scores"]["accuracy"] = sample["scores"]["accuracy"] if number >= 14 else 0
+    rewrite(evaluation_of(runs[0]), samples)
+    result = compare_runs(runs, tmp_path / "out")
+    guards = [result["tasks"][task]["pairs"][0] for task in ("general_knowledge", "general_text")]
+    assert [pair["p_adjusted"] for pair in guards] == holm([pair["p"] for pair in guards])
+    assert "over every run on every target task together" in (tmp_path / "out" / "compare.md").read_text()
 
 
 def test_worse_is_told_and_so_is_nothing(make_run, tmp_path):

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from tunelift.stages.report.sections import is_shown
+from tests.stages.report_fixture import build, measured
+from tests.stages.run_folder import evaluation_of, make_run_folder
+from tunelift.config.evaluation import GateConfig
+from tunelift.stages.report.sections import is_shown, noise_rows, num_claims
+from tunelift.stages.report.wording import probability
 
 
 @pytest.mark.parametrize(
@@ -19,3 +27,68 @@ from tunelift.stages.report.sections import is_shown
 )
 def test_a_slice_is_ticked_only_where_q_and_interval_agree(q, low: float, high: float, shown: bool) -> None:
     assert is_shown({"q": q, "low": low, "high": high}) is shown
+
+
+def said(built: tuple[Path, Any], page: str) -> str:
+    """The page's text, tags taken out."""
+    text = (built[0].with_name(page)).read_text()
+    return " ".join(re.sub(r"<[^>]+>", "", re.sub(r"(?s)<(script|style).*?</\1>", "", text)).split())
+
+
+def test_p_beside_a_verdict_is_the_one_that_the_verdict_rests_on(built: tuple[Path, Any]) -> None:
+    markdown = said(built, "report.md")
+    for metrics in built[1]["tasks"].values():
+        for shown in metrics.values():
+            for pair in shown["pairs"]:
+                p = pair["p_adjusted"]
+                told = probability(pair["p"]) if p is None else f"{probability(p)} (Holm)"
+                assert f", {told}): {pair['verdict']}" in markdown
+
+
+def test_the_noise_floor_is_told_as_a_difference_and_not_at_all_without_one(built: tuple[Path, Any]) -> None:
+    markdown, noise = said(built, "report.md"), noise_rows(built[1])
+    assert {one["differing"] > 0 for one in noise} == {True, False}
+    for one in noise:
+        told = f"items of {one['task']}; the mean difference is {one['difference']} ({one['interval']})".replace(
+            "_", "_"
+        )
+        assert (told in markdown) == (one["differing"] > 0), one
+    assert "size is noise" not in markdown
+
+
+def test_what_p_is_corrected_for_counts_the_claims_of_the_gate(built: tuple[Path, Any], tmp_path: Path) -> None:
+    """Two target tasks, and a claim of the gate that is one of theirs; then one that is not."""
+    assert num_claims(built[1]) == 2
+    assert "found four times in five, before p is corrected for 2 claims" in said(built, "report.html")
+    assert "all claims named beforehand, which are 2 (Holm)" in said(built, "report.html")
+    assert "before that correction for 2 claims" in said(built, "report.md")
+    run = make_run_folder(tmp_path, "a")
+    evaluations = {arm: evaluation_of(run, arm) for arm in ("base", "tuned")}
+    gate = GateConfig.model_validate({"improved": [{"task": "tool_calls_golden", "metric": "field_f1"}]})
+    assert num_claims(build(tmp_path / "gated", evaluations, gate=gate)[1]) == 3
+    _, alone = build(tmp_path / "alone", measured(tmp_path / "e", {"base": [0, 1] * 20, "tuned": [1] * 40}))
+    assert (
+        "before"
+        not in said((tmp_path / "alone" / "report" / "report.html", alone), "report.html").split("four")[1][:40]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arms", "focus", "says"),
+    [
+        (("base",), "prompted", "asked was measured for base only; nothing is claimed of prompted."),
+        (("tuned",), "tuned", "asked was measured for tuned only; nothing is claimed of tuned."),
+    ],
+)
+def test_a_guard_that_nothing_is_claimed_of_is_shown_all_the_same(tmp_path, arms, focus, says) -> None:
+    evaluations = measured(tmp_path / "e", dict.fromkeys(arms, [0, 1] * 20), role="guard", margin=0.04)
+    if focus not in arms:
+        (tmp_path / "e" / focus).mkdir()
+        (tmp_path / "e" / focus / "summary.json").write_text('{"tasks": {}}')
+        (tmp_path / "e" / focus / "samples.jsonl").write_text("")
+        evaluations[focus] = tmp_path / "e" / focus
+    out, comparison = build(tmp_path, evaluations, focus=focus)
+    assert comparison["guards"] == []
+    for page in ("report.html", "report.md"):
+        assert says in said((out / "report.html", comparison), page)
+    assert 'id="guards"' in (out / "report.html").read_text()

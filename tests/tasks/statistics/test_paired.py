@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,8 +95,10 @@ def test_clusters_of_single_items_change_nothing():
 
 def test_graded_differences_by_cluster_are_a_t_test_of_cluster_means():
     generator = np.random.default_rng(3)
-    first, second = generator.random(60), generator.random(60)
+    first, second = 0.5 + generator.random(60) / 2, generator.random(60) / 2
+    first -= generator.random(12).repeat(5) / 2
     found = compare(first, second, "graded", clusters=[str(i // 5) for i in range(60)], samples=500, seed=0)
+    assert found.spread.design_effect > 2
     means = (first - second).reshape(12, 5).mean(axis=1)
     expected = stats.ttest_1samp(means, 0).confidence_interval()
     assert (found.low, found.high) == pytest.approx(tuple(expected))
@@ -115,6 +119,32 @@ def test_binary_differences_by_cluster_count_for_fewer_items():
     assert found.spread.design_effect == pytest.approx(79 / 15)
     quantile = stats.t.ppf(0.975, 15)
     assert found.high == pytest.approx(newcombe_paired(*(n * 15 / 79 for n in (25, 20, 0, 35)), quantile)[2])
+
+
+@pytest.mark.parametrize("kind", ["binary", "graded"])
+def test_no_guard_passes_because_of_a_loss(kind):
+    """200 items in 10 clusters, right in 90%; item after item is lost, each in the next cluster."""
+    base = [float(item % 10 != 9) for item in range(200)]
+    clusters = [str(item // 20) for item in range(200)]
+    lows, scores = [], list(base)
+    for lost in range(15):
+        lows.append(compare(scores, base, kind, clusters=clusters, **SETTINGS).low)
+        scores[20 * (lost % 10) + lost // 10] = 0.0
+    # Graded: within a fifth of a point where the unlike items become enough to measure from.
+    assert all(after <= before + 0.003 for before, after in itertools.pairwise(lows)), lows
+    assert lows[0] < -0.05, "of what was not seen to differ, the assumed design effect holds"
+
+
+def test_few_items_that_differ_measure_no_design_effect():
+    base, clusters = [1.0] * 200, [str(item // 20) for item in range(200)]
+
+    def effect(lost):
+        scores = [float(item not in lost) for item in range(200)]
+        return compare(scores, base, "binary", clusters=clusters, **SETTINGS).spread.design_effect
+
+    assert [effect([20 * item for item in range(lost)]) for lost in range(6)] == pytest.approx([2.9] * 6)
+    assert effect([20 * item for item in range(8)]) == pytest.approx(1 + 1.9 * 5 / 8), "it fades as more are seen"
+    assert effect(range(20)) > 15, "what is measured holds where it is larger"
 
 
 def test_arms_that_never_differ_are_not_certain_to_be_equal():

@@ -98,7 +98,7 @@ def _row(row: Row, scale: figures.Axis) -> Json:
         "verdict": pair.get("verdict"),
         "difference": measure.difference(pair["difference"]),
         "interval": span,
-        "p": _p(pair),
+        "p": wording.tested(pair),
         "drawing": drawing(
             pair, measure, scale, f"{measure.difference(pair['difference'])}, 95% interval {span}", limit
         ),
@@ -115,10 +115,3 @@ def _limit(row: Row) -> float | None:
     if row.margin is None:
         return None
     return row.margin if row.measure.lower_is_better else -row.margin
-
-
-def _p(pair: Json) -> str:
-    """p, adjusted for the number of confirmatory tests where it is; empty if no test was made."""
-    if pair.get("p_adjusted") is not None:
-        return f"{wording.probability(pair['p_adjusted'])} (Holm)"
-    return wording.probability(pair["p"]) if pair.get("p") is not None else ""

@@ -30,6 +30,8 @@ from tunelift.tasks.statistics import (
     whichever,
 )
 
+Key = tuple[str, str]
+"""Task, and the run that is set against the first."""
 COSTS = ("tokens_in_mean", "tokens_out_mean", "seconds_p50", "seconds_p95", "requests_per_hour", "usd_per_1000")
 
 
@@ -64,7 +66,13 @@ def compare_runs(runs: Sequence[Path], out: Path) -> Json:
     tasks, left_out = _shared(found)
     config = found[0].config
     samples, seed = int(config["report"]["bootstrap_samples"]), int(config["seed"])
-    compared = {task.name: _compare(task, found, samples, seed) for task in tasks}
+    pairs = {
+        (task.name, other.name): _pair(task, other.name, found[0].name, samples, seed)
+        for task in tasks
+        for other in found[1:]
+    }
+    adjusted = _adjusted(tasks, pairs)
+    compared = {task.name: _compared(task, found, pairs, adjusted, samples, seed) for task in tasks}
     result: Json = {
         "reference": found[0].name,
         "verdict": _verdict(found, compared),
@@ -174,37 +182,26 @@ def _unlike(task: str, runs: Sequence[Run]) -> str:
 # --- Comparing ------------------------------------------------------------------------------------------------------
 
 
-def _compare(task: Asked, runs: Sequence[Run], samples: int, seed: int) -> Json:
+def _adjusted(tasks: Sequence[Asked], pairs: Mapping[Key, PairedDifference]) -> dict[Key, float]:
+    """Holm over every run on every target task, since each may make the headline; guards are a family of their own."""
+    guards = {task.name for task in tasks if task.role == "guard"}
+    families = [[key for key in pairs if (key[0] in guards) == guarded] for guarded in (False, True)]
+    return {
+        key: p for family in families for key, p in zip(family, holm([pairs[key].p for key in family]), strict=True)
+    }
+
+
+def _compared(
+    task: Asked,
+    runs: Sequence[Run],
+    pairs: Mapping[Key, PairedDifference],
+    adjusted: Mapping[Key, float],
+    samples: int,
+    seed: int,
+) -> Json:
     """The primary metric of one task: each run's mean, and its paired difference from the first run's."""
-    about, clusters = task.metrics[task.primary], task.clusters_of(task.ids)
-    means = {}
-    for run in runs:
-        values = task.scores(run.name, task.primary)
-        low, high = mean_interval(
-            values, about.kind, clusters=clusters, samples=samples, seed=seed, bounded=about.bounded
-        )
-        mean = fmean(values) if values else 0.0
-        means[run.name] = {"n": len(values), "mean": mean, "low": low, "high": high, "failed": task.failed(run.name)}
-    reference = runs[0].name
-    found = {run.name: _pair(task, run.name, reference, samples, seed) for run in runs[1:]}
-    adjusted = dict(zip(found, holm([pair.p for pair in found.values()]), strict=True))
-    pairs = []
-    for name, pair in found.items():
-        mde = minimum_detectable_effect(pair.n, pair.spread)
-        said = verdict(
-            pair, p_adjusted=adjusted[name], effect=task.effect, mde=mde, lower_is_better=about.lower_is_better
-        )
-        numbers = {
-            key: getattr(pair, key) for key in ("difference", "low", "high", "p", "discordant", "method", "clusters")
-        }
-        more = {
-            "p_adjusted": adjusted[name],
-            "verdict": said,
-            "mde": mde,
-            "needed_n": needed_items(task.effect, pair.spread),
-            "reservations": reservations_between(task, name, reference),
-        }
-        pairs.append({"a": name, "b": reference} | numbers | more)
+    about = task.metrics[task.primary]
+    keys = [key for key in pairs if key[0] == task.name]
     return {
         "metric": task.primary,
         "role": task.role,
@@ -213,8 +210,32 @@ def _compare(task: Asked, runs: Sequence[Run], samples: int, seed: int) -> Json:
         "kind": about.kind,
         "lower_is_better": about.lower_is_better,
         "bounded": about.bounded,
-        "runs": means,
-        "pairs": pairs,
+        "runs": {run.name: _mean(task, run.name, samples, seed) for run in runs},
+        "pairs": [_told(task, key[1], runs[0].name, pairs[key], adjusted[key]) for key in keys],
+    }
+
+
+def _mean(task: Asked, run: str, samples: int, seed: int) -> Json:
+    about, values = task.metrics[task.primary], task.scores(run, task.primary)
+    low, high = mean_interval(
+        values, about.kind, clusters=task.clusters_of(task.ids), samples=samples, seed=seed, bounded=about.bounded
+    )
+    mean = fmean(values) if values else 0.0
+    return {"n": len(values), "mean": mean, "low": low, "high": high, "failed": task.failed(run)}
+
+
+def _told(task: Asked, name: str, reference: str, pair: PairedDifference, p_adjusted: float) -> Json:
+    """One run less the reference, with what may be said of it."""
+    mde, lower = minimum_detectable_effect(pair.n, pair.spread), task.metrics[task.primary].lower_is_better
+    return {
+        "a": name,
+        "b": reference,
+        **{key: getattr(pair, key) for key in ("difference", "low", "high", "p", "discordant", "method", "clusters")},
+        "p_adjusted": p_adjusted,
+        "verdict": verdict(pair, p_adjusted=p_adjusted, effect=task.effect, mde=mde, lower_is_better=lower),
+        "mde": mde,
+        "needed_n": needed_items(task.effect, pair.spread),
+        "reservations": reservations_between(task, name, reference),
     }
 
 

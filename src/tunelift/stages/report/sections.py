@@ -11,7 +11,7 @@ from tunelift.stages.report import figures
 from tunelift.stages.report.browser import LONGEST_TAG
 from tunelift.stages.report.evidence import Asked, Evidence, Json
 from tunelift.stages.report.forest import Measure, Row, drawing, forests
-from tunelift.stages.report.wording import amount, label, rounded
+from tunelift.stages.report.wording import amount, label, listed, rounded
 from tunelift.tasks.statistics import ALPHA
 
 
@@ -76,7 +76,6 @@ def task_section(task: Asked, evidence: Evidence, comparison: Json, looks: int |
         "version": task.version,
         "role": task.role,
         "description": first.get("description", ""),
-        "licence": first.get("licence", ""),
         "n": len(task.ids),
         "looks": looks,
         "primary": task.primary,
@@ -133,10 +132,33 @@ def _power(comparison: Json, task: Asked, measure: Measure) -> str:
         return ""
     size = amount(claim["mde"], task.primary, measure.bounded)
     text = f"With these {len(task.ids)} items a true difference of {size} would be found four times in five"
+    if (claims := num_claims(comparison)) > 1:
+        text += f", before p is corrected for {claims} claims"
     if claim.get("needed_n") and claim["needed_n"] > len(task.ids):
         effect = amount(task.effect, task.primary, measure.bounded)
         text += f"; {effect} would take about {rounded(claim['needed_n'])} items"
     return text + "."
+
+
+def num_claims(comparison: Json) -> int:
+    """How many comparisons were named beforehand, which p is corrected for."""
+    pairs = (pair for metrics in comparison["tasks"].values() for shown in metrics.values() for pair in shown["pairs"])
+    return sum(pair.get("p_adjusted") is not None for pair in pairs)
+
+
+def guard_sentences(evidence: Evidence, comparison: Json) -> list[Json]:
+    """What is known of each guard task; of one that the focus arm or every rival was not asked, that nothing is."""
+    compared = {guard["task"]: guard for guard in comparison.get("guards") or ()}
+    return [
+        compared.get(task.name) or {"verdict": None, "sentence": _unclaimed(task, comparison["focus"])}
+        for task in evidence.tasks
+        if task.role == "guard"
+    ]
+
+
+def _unclaimed(task: Asked, focus: str) -> str:
+    asked = listed([arm for arm in task.samples if arm != NOISE_ARM])
+    return f"{task.name} was measured for {asked} only; nothing is claimed of {focus}."
 
 
 def slice_tables(comparison: Json) -> list[Json]:
@@ -192,7 +214,7 @@ def noise_rows(comparison: Json) -> list[Json]:
     return rows
 
 
-def judge_section(judge: Json | None, comparison: Json) -> Json | None:
+def judge_section(judge: Json | None) -> Json | None:
     """What the judge said, and how far it can be trusted."""
     if not judge:
         return None
@@ -200,7 +222,6 @@ def judge_section(judge: Json | None, comparison: Json) -> Json | None:
     pairs = [
         {
             **pair,
-            "total": max(pair["wins"] + pair["ties"] + pair["losses"], 1),
             "shown": f"{measure.difference(pair['difference'])} ({measure.interval(pair['low'], pair['high'])})",
         }
         for pair in judge.get("pairs") or ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MINUS = "−"
@@ -92,6 +92,13 @@ def probability(p: float) -> str:
     if p < 0.001:
         return "p < 0.001"
     return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def tested(pair: Mapping[str, Any]) -> str:
+    """The p that a pair's verdict rests on: corrected for all claims where it is one; empty if no test was made."""
+    if pair.get("p_adjusted") is not None:
+        return f"{probability(pair['p_adjusted'])} (Holm)"
+    return probability(pair["p"]) if pair.get("p") is not None else ""
 
 
 def fact(value: Any) -> str:

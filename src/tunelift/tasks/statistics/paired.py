@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tunelift.tasks.statistics.clustered import cluster_index, effective_items, jackknife, t_quantile
-from tunelift.tasks.statistics.intervals import ALPHA, Kind, Z, bootstrap, checked, unlike_interval, wilson
+from tunelift.tasks.statistics.intervals import ALPHA, FEW_UNLIKE, Kind, Z, bootstrap, checked, unlike_interval, wilson
 from tunelift.tasks.statistics.power import Spread
 from tunelift.tasks.statistics.significance import mcnemar_midp, sign_flip
 
@@ -38,7 +38,7 @@ class PairedDifference:
     clusters: int | None
     """How many the items form; None if every item stands alone."""
     se: float
-    """Standard error of the difference, by cluster if there are any; 0 where it could not be measured."""
+    """Standard error of the difference, by cluster if there are any; 0 where all items differ alike."""
     spread: Spread
     """How much the differences vary, for `minimum_detectable_effect` and `needed_items`."""
 
@@ -206,23 +206,37 @@ def _by_cluster(
     import numpy as np
 
     d = a - b
-    mean, independent, assumed = jackknife(d, index), _independent_se(d), effective_items(index)
-    measured = mean.se > 0 and independent > 0
-    design_effect = (mean.se / independent) ** 2 if measured else d.size / assumed
-    quantile = t_quantile(1 - ALPHA / 2, mean.df)
+    mean, assumed = jackknife(d, index), effective_items(index)
+    design_effect = d.size / assumed if index.max() == 0 else _design_effect(d, mean.se, d.size / assumed)
+    quantile, se = t_quantile(1 - ALPHA / 2, mean.df), _independent_se(d) * math.sqrt(design_effect)
     if kind == "binary":
         both, only_first, only_second, neither = (count / design_effect for count in _cells(a, b))
         _, low, high = newcombe_paired(both, only_first, only_second, neither, quantile)
         method = "Newcombe at the effective number of items, sign-flip by cluster"
     else:
         least, most = unlike_interval(d, assumed, _extremes(d, reach, bounded))
-        half = quantile * mean.se
+        half = quantile * se
         low, high = _within((min(least, mean.mean - half), max(most, mean.mean + half)), reach, bounded)
         method = "jackknife t by cluster, sign-flip by cluster"
     # Sums of 0/1 scores tie often, and the plain p is then far too large.
     sums = np.bincount(index, weights=d).astype(np.float64)
     p = sign_flip(sums, samples, seed, mid_p=kind == "binary")
-    return _Found(low, high, p, method, mean.se, design_effect)
+    return _Found(low, high, p, method, se, design_effect)
+
+
+def _design_effect(d: Floats, se: float, assumed: float) -> float:
+    """As measured, but not below 1, and where few items are unlike the others not far below what is assumed.
+
+    A single unlike item lies in one cluster whatever clusters do, and so measures 1. Up to `FEW_UNLIKE` the assumed
+    effect is the least, and of more its excess over 1 fades as FEW_UNLIKE / their number. As the variance goes with
+    that number times the effect, the interval widens with each item lost: no guard passes because of a loss.
+    """
+    import numpy as np
+
+    independent = _independent_se(d)
+    measured = (se / independent) ** 2 if independent > 0 else 0.0
+    unlike = d.size - int(np.unique(d, return_counts=True)[1].max())
+    return max(measured, 1 + (assumed - 1) * min(1.0, FEW_UNLIKE / max(unlike, 1)))
 
 
 def _cells(a: Floats, b: Floats) -> tuple[int, int, int, int]:
