@@ -114,6 +114,23 @@ def test_the_file_may_be_named_by_any_path_or_its_end(run: Curated, name: str) -
     assert run.tell(f"{name}:3").startswith(f"{MESSAGES}:3 was kept")
 
 
+def test_a_data_set_or_folder_stands_for_the_one_source_in_it(run: Curated, tmp_path: Path) -> None:
+    import orjson
+
+    def curated_from(*sources: str) -> None:
+        (tmp_path / "stats.json").write_bytes(orjson.dumps({"sources": {name: {} for name in sources}}))
+
+    for name in ("train", "validation", "test", "dropped", "quarantine"):
+        (tmp_path / f"{name}.jsonl").touch()
+    run.curated = lambda: SimpleNamespace(path=tmp_path)
+    curated_from("hub:owner/name/train", "data/a.jsonl", "data/b.jsonl")
+    with pytest.raises(UserError, match="There is no row") as caught:
+        run.tell("hub:owner/name:3")
+    assert caught.value.where == "hub:owner/name/train:3"
+    with pytest.raises(UserError, match="2 sources are called data"):
+        run.tell("data:3")
+
+
 @pytest.mark.parametrize(
     ("place", "says"),
     [

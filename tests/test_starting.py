@@ -197,6 +197,16 @@ def write(path: Path, rows: list[dict]) -> str:
             "prompt_completion",
             {"prompt": "question", "completion": "answer"},
         ),
+        (
+            {"question": "a", "passage": "c", "answer": True},
+            "alpaca",
+            {"instruction": "question", "input": "passage", "output": "answer"},
+        ),
+        (
+            {"question": "a", "passage": "c", "output": 3},
+            "prompt_completion",
+            {"prompt": "question", "completion": "output"},
+        ),
         ({"document": "a", "summary": "b"}, "prompt_completion", {"prompt": "document", "completion": "summary"}),
         ({"prompt": "a", "completion": "b"}, "prompt_completion", {}),
         ({"Instruction": "a", "response": "b"}, "alpaca", {"instruction": "Instruction", "output": "response"}),
@@ -227,9 +237,26 @@ def test_the_text_that_is_asked_about_is_seen_and_what_is_not_used_is_said(here:
         writer.writerows(rows)
     text, _ = start("a.csv")
     assert "There are 1." in survey(source_of("a.csv")).sample[1]
-    assert "unused     'id': fields with text that the model neither sees nor learns\n" in text
+    assert "unused     'id': fields that the model neither sees nor learns\n" in text
     write(here / "b.jsonl", [{"text": f"{n} is", "label": n % 2} for n in range(60)])
     assert "unused" not in start("b.jsonl")[0]
+    write(here / "c.jsonl", [{"prompt": f"{n} is", "completion": "odd", "facts": [n], "meta": {}} for n in range(60)])
+    assert "unused     'facts': fields" in start("c.jsonl")[0]
+
+
+def test_a_question_with_a_truth_value_keeps_its_passage(here: Path) -> None:
+    rows = [{"question": f"Is {n} odd?", "passage": f"It is about {n}.", "answer": n % 2 == 1} for n in range(60)]
+    seen = survey(source_of(write(here / "a.jsonl", rows)))
+    assert (seen.usable, seen.sample[1]) == (60, "Is 1 odd?\n\nIt is about 1.\ntrue\n")
+
+
+def test_alpaca_with_numbers_says_how_they_can_be_learnt(here: Path) -> None:
+    rows = [{"instruction": f"Rate {n}.", "input": f"Film {n}", "output": n % 5} for n in range(60)]
+    with pytest.raises(UserError, match="0 of 60 rows can be used") as caught:
+        start(write(here / "a.jsonl", rows))
+    assert "rename the field to `label`" in caught.value.remedy
+    start(write(here / "a.jsonl", [{"label" if key == "output" else key: row[key] for key in row} for row in rows]))
+    assert load_config(Path("configs/a.yaml")).curate.sources[0].fields == {"output": "label"}
 
 
 def test_fields_that_say_nothing_are_asked_for(here: Path) -> None:
@@ -259,6 +286,54 @@ def test_a_folder_stands_for_its_files_if_they_are_of_one_kind(here: Path) -> No
     (here / "empty").mkdir()
     with pytest.raises(UserError, match="no file that can be read"):
         start("empty")
+
+
+def test_a_folders_name_and_its_files_are_taken_as_they_are_spelt(here: Path) -> None:
+    (here / "logs [v2]").mkdir()
+    rows = [{"prompt": f"Say {n}", "completion": "Yes"} for n in range(20)]
+    write(here / "logs [v2]/A.JSONL", rows)
+    write(here / "logs [v2]/.hidden.jsonl", rows)
+    text, path = start("logs [v2]")
+    assert load_config(path).curate.sources[0].path == "logs [[]v2]/*.JSONL"
+    assert "20 rows" in text and path == Path("configs/logs-v2.yaml")
+    write(here / "logs [v2]/b.jsonl", rows)
+    with pytest.raises(UserError, match=r"several kinds: 1 \.(jsonl|JSONL), 1 \.") as caught:
+        start("logs [v2]", out=Path("x.yaml"))
+    assert "'logs [[]v2]/**/*." in caught.value.remedy
+
+
+def test_a_config_that_cannot_be_written_is_one_message(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions(here / "e.parquet")
+    for out in ("e.parquet/x.yaml", "e.parquet/more/x.yaml"):
+        assert cli.main(["init", "e.parquet", "--out", out]) == 2
+        assert "error: " in capsys.readouterr().err
+
+
+def test_the_split_and_the_config_of_a_data_set_are_said_and_written(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datasets import Dataset, DatasetDict
+    from huggingface_hub import HfApi
+
+    rows = [{"prompt": f"Say {n}", "completion": "Yes"} for n in range(20)]
+    DatasetDict({"other": Dataset.from_list(rows)}).save_to_disk(str(here / "saved"))
+    with pytest.raises(UserError, match="no split 'train'"):
+        start("saved")
+    _, path = start("saved", split="other")
+    assert load_config(path).curate.sources[0].split == "other"
+
+    asked = []
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: Hub)
+    monkeypatch.setattr("datasets.load_dataset", lambda *given, **__: asked.append(given) or Dataset.from_list(rows))
+    assert cli.main(["init", "hub:owner/name", "--config", "main", "--split", "test"]) == 0
+    source = load_config(Path("configs/name.yaml")).curate.sources[0]
+    assert (source.config, source.split, asked[0]) == ("main", "test", ("owner/name", "main"))
+
+
+class Hub:
+    """What the hub says of a data set."""
+
+    sha = "0" * 40
 
 
 def test_too_few_or_broken_rows_are_told_with_their_places(here: Path) -> None:
@@ -330,13 +405,19 @@ def test_a_tokenizer_that_is_there_is_asked(here: Path) -> None:
 
 def test_the_models_context_bounds_the_rows(here: Path) -> None:
     (here / "model").mkdir()
-    (here / "model/config.json").write_text('{"max_position_embeddings": 96}')
+    (here / "model/config.json").write_text('{"max_position_embeddings": 208}')
     path = write(here / "a.jsonl", [{"prompt": f"Say {n}", "completion": "word " * (n + 1)} for n in range(100)])
-    _, written = start(path, model="model")
+    text, written = start(path, model="model")
     train = load_config(written).train
-    assert train.max_length == 96
-    assert train.max_truncated_ratio > 0
-    assert "the model's context is 96" in written.read_text()
+    assert train.max_length == 208
+    assert 0 < train.max_truncated_ratio <= 0.05
+    assert "the model's context is 208" in written.read_text()
+    assert re.search(r"too long   \d of 100 rows \(\d\.\d% of the tokens\) would be dropped", text)
+    (here / "model/config.json").write_text('{"max_position_embeddings": 96}')
+    with pytest.raises(UserError, match=r"longer than the model's context of 96 tokens") as caught:
+        start(path, model="model", out=here / "b.yaml")
+    assert "--model" in caught.value.remedy
+    assert not (here / "b.yaml").exists()
     assert recipe.context_of("Qwen/Qwen3-8B") == 40960
     assert recipe.context_of("somebody/else") is None
 
@@ -360,6 +441,15 @@ def test_a_message_that_many_rows_begin_with_is_allowed_for(here: Path) -> None:
         start(write(here / "c.jsonl", [row(3 * n) for n in range(60)]))
 
 
+def test_prompts_are_counted_as_curation_will_leave_them(here: Path) -> None:
+    cards = ("4111 1111 1111 1111", "5555 5555 5555 4444", "4012 8888 8888 1881")
+    rows = [{"prompt": f"Pay with {card}", "completion": f"Yes, {card}"} for card in cards]
+    rows += [{"prompt": "Isn\u2019t it" + "\x00" * n, "completion": f"It is {n}"} for n in range(3)]
+    seen = survey(source_of(write(here / "a.jsonl", rows)))
+    assert sorted(seen.prompts.values()) == [3, 3]
+    assert set(seen.shared.values()) == {"Pay with [CARD_1]", "Isn\u2019t it"}
+
+
 @pytest.mark.parametrize("rows", [8, 9, 20, 50, 99])
 def test_few_rows_fill_all_splits(rows: int, here: Path) -> None:
     for start_at in range(5):
@@ -379,16 +469,56 @@ def test_replies_that_look_like_refusals_are_counted(here: Path) -> None:
     assert "refusals   6 of 60 rows looked at; curate drops them\n" in start(path)[0]
 
 
-def test_rows_beyond_the_limit_are_said_and_allowed_for(here: Path) -> None:
-    path = write(
-        here / "a.jsonl",
-        [{"prompt": f"Say {n}", "completion": "word " * (5000 if n == 3 else 9)} for n in range(200)],
-    )
-    _, written = start(path)
+def test_rows_beyond_the_limit_are_said_and_allowed_for_where_they_are_few(here: Path) -> None:
+    rows = [{"prompt": f"Say {n}", "completion": "word " * (90 if n == 3 else 9)} for n in range(600)]
+    text, written = start(write(here / "a.jsonl", rows))
     train = load_config(written).train
     assert train.max_length <= 128
-    assert train.max_truncated_ratio > 5000 / (5000 + 199 * 25)
+    assert 0.01 < train.max_truncated_ratio <= 0.05
     assert "# 1 rows are longer" in written.read_text()
+    assert "too long   1 of 600 rows" in text
+    rows = [{"prompt": f"Say {n}", "completion": "word " * (2500 if n == 3 else 9)} for n in range(200)]
+    text, written = start(write(here / "b.jsonl", rows))
+    assert load_config(written).train.max_length > 2500, "a row that holds a quarter of what is learnt is not few"
+    assert "too long   0 of 200 rows (0.0% of the tokens)" in text
+
+
+@pytest.mark.parametrize(("device", "longest"), [("cpu", 1024), ("cuda", 4096)])
+def test_long_rows_raise_the_limit_or_are_refused_and_never_dropped_in_silence(
+    device: str, longest: int, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        hardware, "detect", lambda: CPU if device == "cpu" else Hardware("cuda", "H100", 80.0, 8, True, 9.0)
+    )
+    rows = [{"prompt": f"Say {n}", "completion": f"word {n} " * longest} for n in range(60)]
+    path = write(here / "a.jsonl", rows)
+    text, written = start(path)
+    train = load_config(written).train
+    assert train.max_length > longest
+    assert train.max_truncated_ratio == 0
+    assert "too long   0 of 60 rows" in text
+    (here / "model").mkdir()
+    (here / "model/config.json").write_text(json.dumps({"max_position_embeddings": longest}))
+    with pytest.raises(UserError, match=r"60 of 60 rows \(100\.0% of the tokens\) would be dropped"):
+        start(path, model="model", out=here / "b.yaml")
+
+
+@pytest.mark.parametrize(
+    ("context", "arms", "engine"),
+    [(131_072, ["base", "prompted", "tuned"], range(5800, 6200)), (4096, ["base", "tuned"], None)],
+)
+def test_the_engine_has_room_for_an_example_or_the_arm_is_left_out(
+    context: int, arms: list[str], engine: range | None, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "detect", lambda: Hardware("cuda", "H100", 80.0, 8, True, 9.0))
+    (here / "model").mkdir()
+    (here / "model/config.json").write_text(json.dumps({"max_position_embeddings": context}))
+    rows = [{"prompt": f"Say {n} " + "and so on " * 600, "completion": f"word {n}"} for n in range(60)]
+    _, written = start(write(here / "a.jsonl", rows), model="model")
+    config = load_config(written)
+    assert [arm.name for arm in config.evaluate.arms] == arms
+    assert (config.evaluate.few_shot == 1) == (engine is not None)
+    assert config.engine.max_model_len == "auto" if engine is None else config.engine.max_model_len in engine
 
 
 def test_many_broken_rows_are_allowed_for(here: Path) -> None:

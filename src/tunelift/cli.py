@@ -65,14 +65,14 @@ examples:
 
 
 EXPLAIN_EXAMPLES = """\
-FILE is a source's path, or its name where only one source has it. In Parquet files and data sets, LINE is the row's
-number.
+FILE is a source's path, its name where only one source has it, or a folder or data set of which one source was read.
+In Parquet files and data sets, LINE is the row's number.
 CONFIG may be a run's folder. Nothing is curated: the run must have its data set.
 
 examples:
   tunelift explain configs/quickstart.yaml data/tool_calls/raw/messages.jsonl:12
   tunelift explain runs/quickstart-1b2c3d4e messages.jsonl:12
-  tunelift explain configs/hub.yaml hub:owner/name:4711
+  tunelift explain configs/hub.yaml hub:owner/name/train:4711
 """
 
 
@@ -89,6 +89,7 @@ examples:
   tunelift init data/chats/ --out configs/chats.yaml --model Qwen/Qwen3-8B
   tunelift init 'data/**/*.jsonl.gz' --out configs/all.yaml
   tunelift init data/faq.parquet --prompt title --completion body
+  tunelift init hub:openai/gsm8k --config main --split train
 """
 
 
@@ -179,6 +180,8 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--model", metavar="ID", help="base model (default: one that fits this machine)")
     init.add_argument("--prompt", metavar="FIELD", help="the field that is asked, where it is not clear")
     init.add_argument("--completion", metavar="FIELD", help="the field that is learnt")
+    init.add_argument("--split", help="the split of a data set (default: train)")
+    init.add_argument("--config", metavar="NAME", help="the config of a hub data set that has several")
     init.set_defaults(action=_init)
     lint = verbs.add_parser("lint", parents=[common], help="check an evaluation task", description=LINT_HELP)
     lint.add_argument("tasks", type=Path, nargs="+", metavar="TASK", help="a folder with a task.yaml")
@@ -312,7 +315,13 @@ def _init(parsed: argparse.Namespace) -> None:
     from tunelift.starting import start
 
     seen, config = start(
-        parsed.data, out=parsed.out, model=parsed.model, prompt=parsed.prompt, completion=parsed.completion
+        parsed.data,
+        out=parsed.out,
+        model=parsed.model,
+        prompt=parsed.prompt,
+        completion=parsed.completion,
+        split=parsed.split,
+        config=parsed.config,
     )
     print(f"{seen}\n\nwritten to {config}")
     console.say(

@@ -33,7 +33,8 @@ MOST_LINES = 8
 def explain(run: Pipeline, place: str) -> str:
     """What became of the row at `place` (FILE:LINE) and what it was compared with, as text.
 
-    FILE is a path as curation shows it, any path to the same file, or the end of one if only one source ends so.
+    FILE is a path as curation shows it, any path to the same file, the end of one if only one source ends so, or a
+    folder or data set that only one source lies in.
 
     Raises:
         UserError: no data set yet, no such source, or no row on this line.
@@ -63,8 +64,11 @@ def _parsed(place: str, sources: Json) -> tuple[str, int]:
         return same, int(number)
     wanted = PurePath(name).parts
     ending = [source for source in sources if PurePath(source).parts[-len(wanted) :] == wanted]
-    if len(ending) == 1:
-        return ending[0], int(number)
+    inside = [source for source in sources if PurePath(same) in PurePath(source).parents]
+    for found in (ending, inside):
+        if len(found) == 1:
+            return found[0], int(number)
+    ending = ending or inside
     listed = "\n".join(f"  {source}" for source in sorted(ending or sources)[:20])
     if ending:
         raise UserError(

@@ -27,6 +27,8 @@ class SourceConfig(Section):
     """Where the rows name a field of their format otherwise: the format's name, and the rows' own."""
     system: str | None = None
     """The system message for rows that have none."""
+    config: str | None = None
+    """The config of a hub data set that has several."""
     split: str = "train"
     """The split to read, for a data set of the hub or a saved folder with several."""
     revision: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -32,13 +33,21 @@ CONTEXTS = ("input", "context", "passage", "document", "article", "paragraph")
 OPTIONS = "Say which is which: --prompt FIELD --completion FIELD."
 
 
-def source_of(data: str, prompt: str | None = None, completion: str | None = None) -> SourceConfig:
+def source_of(
+    data: str,
+    prompt: str | None = None,
+    completion: str | None = None,
+    split: str | None = None,
+    config: str | None = None,
+) -> SourceConfig:
     """The source that `data` is, with its format and fields.
 
     Args:
         data: A file, a folder, a glob, or hub:owner/name.
         prompt: The field that is asked, if the user says so.
         completion: The field that is learnt.
+        split: Of a data set with several, if not `train`.
+        config: Of a hub data set with several.
 
     Raises:
         UserError: it cannot be read, or nobody can tell its format, with the fields that it has.
@@ -46,7 +55,9 @@ def source_of(data: str, prompt: str | None = None, completion: str | None = Non
     if (prompt is None) != (completion is None):
         raise UserError("--prompt and --completion go together.", remedy=OPTIONS)
     path = _path(data)
-    rows = islice((row for row in parsed(read_source(SourceConfig(path=path))) if isinstance(row, RawRow)), 2000)
+    given = {name: value for name, value in (("split", split), ("config", config)) if value is not None}
+    source = SourceConfig(path=path, **given)
+    rows = islice((row for row in parsed(read_source(source)) if isinstance(row, RawRow)), 2000)
     first = [row.value for row in islice(rows, DETECTION_ROWS)]
     if not first:
         raise UserError(
@@ -56,14 +67,14 @@ def source_of(data: str, prompt: str | None = None, completion: str | None = Non
         )
     if prompt is not None and completion is not None:
         _check_there((prompt, completion), first, path)
-        return _named(path, "prompt_completion", {"prompt": prompt, "completion": completion})
+        return _named(source, "prompt_completion", {"prompt": prompt, "completion": completion})
     votes = Counter(shape for row in first if (shape := shape_of(row)))
     if not votes:
-        return _guessed(path, first)
+        return _guessed(source, first)
     shape = votes.most_common(1)[0][0]
     if shape in ("messages", "sharegpt"):
-        return SourceConfig(path=path, format=shape)
-    return _asked(path, _lowered(first), first, *FIELDS[shape][:2])
+        return _named(source, shape, {})
+    return _asked(source, _lowered(first), first, *FIELDS[shape][:2])
 
 
 def _path(data: str) -> str:
@@ -71,9 +82,10 @@ def _path(data: str) -> str:
     path = Path(data).expanduser()
     if data.startswith(HUB) or not path.is_dir() or is_saved_folder(path):
         return data
-    suffixes = Counter(
-        f"{kind_of(file)}{compression(file)}" for file in path.rglob("*") if file.is_file() and kind_of(file)
-    )
+    # As a glob sees them, which knows hidden files no more than that .JSONL is .jsonl.
+    files = [file for file in path.rglob("*") if file.is_file() and kind_of(file) and not _hidden(file, path)]
+    suffixes = Counter(file.name[-len(f"{kind_of(file)}{compression(file)}") :] for file in files)
+    folder = glob.escape(str(path))
     if not suffixes:
         raise UserError(
             "The folder holds no file that can be read.",
@@ -85,47 +97,49 @@ def _path(data: str) -> str:
         raise UserError(
             f"The folder holds files of several kinds: {found}.",
             where=data,
-            remedy=f"Name a file, or quote a glob: tunelift init '{path}/**/*{suffixes.most_common(1)[0][0]}'.",
+            remedy=f"Name a file, or quote a glob: tunelift init '{folder}/**/*{suffixes.most_common(1)[0][0]}'.",
         )
-    deep = any(kind_of(file) for folder in path.iterdir() if folder.is_dir() for file in folder.rglob("*"))
-    return str(path / ("**/*" if deep else "*")) + next(iter(suffixes))
+    deep = any(file.parent != path for file in files)
+    return str(Path(folder) / ("**/*" if deep else "*")) + next(iter(suffixes))
 
 
-def _guessed(path: str, rows: Sequence[Mapping[str, Any]]) -> SourceConfig:
+def _hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _guessed(source: SourceConfig, rows: Sequence[Mapping[str, Any]]) -> SourceConfig:
     names = _lowered(rows)
     for name in names:
         for ours, key in (("messages", "role"), ("conversations", "from")):
             if _share(rows, name, lambda value, key=key: _are_turns(value, key)) > 0.5:
-                return _named(path, "messages" if ours == "messages" else "sharegpt", {ours: name})
+                return _named(source, "messages" if ours == "messages" else "sharegpt", {ours: name})
     prompt = _first(PROMPTS, names, rows)
     completion = _first([name for name in REPLIES if prompt is None or name != names[prompt]], names, rows)
     if prompt is None or completion is None:
         fields = ", ".join(repr(name) for name in list(names)[:12])
         raise UserError(
             f"Which field is asked and which is learnt is not clear; the fields are {fields}.",
-            where=path,
+            where=source.path,
             remedy=OPTIONS,
         )
-    return _asked(path, names, rows, prompt, completion)
+    return _asked(source, names, rows, prompt, completion)
 
 
 def _asked(
-    path: str, names: Mapping[str, str], rows: Sequence[Mapping[str, Any]], prompt: str, completion: str
+    source: SourceConfig, names: Mapping[str, str], rows: Sequence[Mapping[str, Any]], prompt: str, completion: str
 ) -> SourceConfig:
     """With the text that the question is about, if there is one: without it, the model would learn to guess."""
     about = _about(names, rows, (prompt, completion))
-    if (
-        about is not None
-        and "tools" not in names.values()
-        and all(_is_text(rows, name) for name in (prompt, completion))
-    ):
+    # Alpaca takes labels that are no text where another field is named for its output.
+    learnt = completion != "output" or _is_text(rows, completion)
+    if about is not None and "tools" not in names.values() and _is_text(rows, prompt) and learnt:
         if names[about] == "input":
             prompt = _first(("instruction",), names, rows) or prompt
         if names[prompt] in QUESTIONS:
-            return _named(path, "alpaca", {"instruction": prompt, "input": about, "output": completion})
+            return _named(source, "alpaca", {"instruction": prompt, "input": about, "output": completion})
     if names[prompt] == "instruction":
-        return _named(path, "alpaca", {"instruction": prompt, "output": completion})
-    return _named(path, "prompt_completion", {"prompt": prompt, "completion": completion})
+        return _named(source, "alpaca", {"instruction": prompt, "output": completion})
+    return _named(source, "prompt_completion", {"prompt": prompt, "completion": completion})
 
 
 def _about(names: Mapping[str, str], rows: Sequence[Mapping[str, Any]], taken: Sequence[str]) -> str | None:
@@ -170,8 +184,9 @@ def _are_turns(value: Any, key: str) -> bool:
     return isinstance(turns, list) and bool(turns) and isinstance(turns[0], dict) and key in turns[0]
 
 
-def _named(path: str, shape: Any, fields: dict[str, str]) -> SourceConfig:
-    return SourceConfig(path=path, format=shape, fields={ours: own for ours, own in fields.items() if ours != own})
+def _named(source: SourceConfig, shape: Any, fields: dict[str, str]) -> SourceConfig:
+    named = {ours: own for ours, own in fields.items() if ours != own}
+    return source.model_copy(update={"format": shape, "fields": named})
 
 
 def _check_there(fields: Sequence[str], rows: Sequence[Mapping[str, Any]], path: str) -> None:

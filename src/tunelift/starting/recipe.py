@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelift.config.curation import SplitConfig
-from tunelift.config.resolve import resolve
+from tunelift.config.resolve import MAX_AUTO_CONTEXT, resolve
 from tunelift.config.schema import Config
 from tunelift.facts import facts_for
 from tunelift.runtime import hardware
@@ -41,13 +41,15 @@ NEARLY_ALL = 0.95
 LEAST_ITEMS = 10
 """Rows that validation and test should have, at least as the shares have it."""
 LARGEST_SHARE = 0.25
+SMALL_CONTEXT = 8192
+"""Its longest sequence, before it is made."""
 LONGEST = {"cpu": 1024, "cuda": 4096}
-"""Tokens of a row, for this start; rows beyond it are named."""
+"""Tokens of a row, where that costs no more than `SPARED` of all tokens; longer only where it would."""
+SPARED, MOST_LOST = 0.02, 0.05
+"""Share of all tokens that may lie in rows beyond `max_length`, by what is seen here and by what curation measures."""
 TEMPLATE_TOKENS, TURN_TOKENS = 32, 8
 """What a chat template adds: its own system message, and marks around each turn."""
 MAX_ANSWER = 1024
-ENGINE_TOKENS = 4096
-"""What `engine.max_model_len: auto` comes to at most."""
 LEAST_STEPS = 10
 """In an epoch."""
 ROOM = 1.25
@@ -134,15 +136,18 @@ class Lengths:
 
     max_length: int
     truncated: float
-    """Share of the tokens in rows that are longer."""
+    """Share of what is in rows that are longer: of all tokens or of the last replies', the greater."""
     longer: int
     """Those rows."""
     answer: int
     """Longest reply, for the evaluation."""
     usual: int
     """Of the 99th percentile of the rows."""
+    longest: int
     engine: int
     """What `engine.max_model_len: auto` comes to."""
+    context: int
+    """The model's; where it is not known, what `max_length` and the engine take it for."""
     why: str
 
 
@@ -159,23 +164,42 @@ def lengths(seen: Survey, device: str, folder: Path | None, context: int | None 
     extra = TEMPLATE_TOKENS + 2 * TURN_TOKENS * (2 if seen.turns else 1)
     rows = [(factor or 1.0) * value + extra for value in seen.estimates]
     usual, longest = quantile(rows, 0.99), max(rows)
-    engine = min(ENGINE_TOKENS, context or ENGINE_TOKENS)
-    limit = min(LONGEST[device], context or LONGEST[device])
+    engine = min(MAX_AUTO_CONTEXT, context or MAX_AUTO_CONTEXT)
     wanted = longest if longest <= 2 * usual else usual
-    max_length = min(limit, _rounded(wanted, 64))
-    beyond = [value for value in rows if value > max_length]
-    answer = (factor or 1.0) * quantile(seen.reply_estimates, 0.99)
+    # Where the limit of this start would lose more than a few of the rows, the model's context is the limit.
+    learnt = seen.reply_estimates
+    wanted = max(min(LONGEST[device], wanted), _holding(rows, rows), _holding(rows, learnt))
+    max_length = min(context or _rounded(wanted, 64), _rounded(wanted, 64))
+    beyond = [number for number, value in enumerate(rows) if value > max_length]
+    answer = min(MAX_ANSWER, _rounded(1.25 * (factor or 1.0) * quantile(seen.reply_estimates, 0.99), 16), engine // 2)
     how = "by the model's tokenizer" if factor else "estimated from words and bytes"
     return Lengths(
         max_length=max_length,
-        truncated=sum(beyond) / sum(rows),
+        truncated=max(sum(values[number] for number in beyond) / sum(values) for values in (rows, learnt)),
         longer=len(beyond),
-        answer=min(MAX_ANSWER, _rounded(1.25 * answer, 16), engine // 2),
+        answer=answer,
         usual=ceil(usual),
+        longest=ceil(longest),
         engine=engine,
+        context=context or max(engine, _rounded(max_length + answer, 64)),
         why=f"{how}: 99% of the rows have at most {ceil(usual):,} tokens, the longest {ceil(longest):,}"
         + (f"; the model's context is {context:,}" if max_length == context else ""),
     )
+
+
+def _holding(rows: Sequence[float], weights: Sequence[float]) -> float:
+    """The least length up to which the rows hold all of the weight but `SPARED`."""
+    left = (1 - SPARED) * sum(weights)
+    for length, weight in sorted(zip(rows, weights, strict=True)):
+        left -= weight
+        if left <= 0:
+            return length
+    return max(rows)
+
+
+def allowed_loss(sizes: Lengths) -> float:
+    """`train.max_truncated_ratio`: twice what was seen, since the tokenizer may find more, and never much."""
+    return min(MOST_LOST, round(2 * sizes.truncated + 0.01, 2)) if sizes.longer else 0.0
 
 
 def _measured(texts: Sequence[str], folder: Path | None) -> float | None:
@@ -194,8 +218,19 @@ def _rounded(value: float, step: int) -> int:
 
 
 def few_shot(sizes: Lengths) -> int:
-    """Examples that the prompted arm has room for, at most 6."""
-    return max(1, min(6, (sizes.engine - sizes.answer) // max(1, sizes.usual) - 1))
+    """Examples that the prompted arm has room for, at most 6; 0 if the model's context holds none beside a row."""
+    fitting = min(6, (sizes.engine - sizes.answer) // max(1, sizes.usual) - 1)
+    return fitting if fitting >= 1 else int(_needed(sizes, 1) <= sizes.context)
+
+
+def max_model_len(sizes: Lengths, shots: int) -> int | None:
+    """`engine.max_model_len` where `auto` is too small for these examples, a row and its answer."""
+    needed = min(sizes.context, _needed(sizes, shots))
+    return needed if needed > sizes.engine else None
+
+
+def _needed(sizes: Lengths, shots: int) -> int:
+    return _rounded(shots * sizes.usual + sizes.max_length + sizes.answer, 64)
 
 
 def batch(seen: Survey, share: float, device: str) -> int:
@@ -205,7 +240,7 @@ def batch(seen: Survey, share: float, device: str) -> int:
     return next((size for size in sizes if rows / size >= LEAST_STEPS), 1)
 
 
-def base_model(machine: hardware.Hardware, given: str | None, max_length: int) -> Chosen:
+def base_model(machine: hardware.Hardware, given: str | None, seen: Survey) -> Chosen:
     """The model: the one given; on a CPU the quickstart's; on a GPU the largest that it can train and serve."""
     if given is not None:
         return Chosen(given, "as asked for")
@@ -213,7 +248,7 @@ def base_model(machine: hardware.Hardware, given: str | None, max_length: int) -
         return Chosen(SMALL_MODEL, "no GPU here: the quickstart's small model, made by scripts/fetch_assets.py")
     for name in LARGE_MODELS:
         shape = published_shape(name)
-        if shape and _fits(name, shape, machine, max_length):
+        if shape and _fits(name, shape, machine, seen):
             return Chosen(name, f"the largest of {len(LARGE_MODELS)} that {machine.name} trains and serves")
     return Chosen(SMALL_MODEL, f"{machine.name} has too little memory for a larger one")
 
@@ -225,7 +260,7 @@ def context_of(model: str) -> int | None:
         described = json.loads(file.read_text(encoding="utf-8"))
         return int(described.get("max_position_embeddings") or 0) or None
     shape = published_shape(model)
-    return shape.context if shape else None
+    return shape.context if shape else SMALL_CONTEXT if model == SMALL_MODEL else None
 
 
 def needs_template(seen: Survey, model: str) -> bool:
@@ -238,13 +273,15 @@ def needs_template(seen: Survey, model: str) -> bool:
     return isinstance(template, str) and "<|im_start|>" in template and "tools" not in template
 
 
-def _fits(name: str, shape: ModelShape, machine: hardware.Hardware, max_length: int) -> bool:
+def _fits(name: str, shape: ModelShape, machine: hardware.Hardware, seen: Survey) -> bool:
+    sizes = lengths(seen, machine.device, None, shape.context)
     config = Config.model_validate(
         {
             "name": "fit",
             "model": {"id": name},
             "curate": {"sources": [{"path": "any.jsonl"}]},
-            "train": {**training(machine.device), "max_length": max_length},
+            "train": {**training(machine.device), "max_length": sizes.max_length},
+            "engine": {"max_model_len": max_model_len(sizes, few_shot(sizes)) or "auto"},
         }
     )
     chosen = resolve(config, facts_for(machine, shape.context, shape)).config

@@ -8,12 +8,21 @@ from pathlib import Path
 
 import yaml
 
-from tunelift.artifacts.store import write_durably
+from tunelift.artifacts.store import write_durably, writing
 from tunelift.config.schema import Config
 from tunelift.errors import UserError
 from tunelift.runtime import hardware
 from tunelift.starting.guessing import source_of
-from tunelift.starting.recipe import FEW_LABELS, TEMPLATE, base_model, lengths, needs_template
+from tunelift.starting.recipe import (
+    FEW_LABELS,
+    MOST_LOST,
+    TEMPLATE,
+    Lengths,
+    base_model,
+    context_of,
+    lengths,
+    needs_template,
+)
 from tunelift.starting.survey import LOOKED_AT, PLACES, Survey, quantile, survey
 from tunelift.starting.writing import config_text
 
@@ -31,6 +40,8 @@ def start(
     model: str | None = None,
     prompt: str | None = None,
     completion: str | None = None,
+    split: str | None = None,
+    config: str | None = None,
 ) -> tuple[str, Path]:
     """Look at raw data and write a config that runs on it; returns what was seen, as text, and the config's path.
 
@@ -40,6 +51,8 @@ def start(
         model: The base model, in place of one that fits the machine.
         prompt: The field that is asked, where it is not clear.
         completion: The field that is learnt.
+        split: Of a data set with several, if not `train`.
+        config: Of a hub data set with several.
 
     Raises:
         UserError: the data cannot be read or has too few rows, or the config is there already.
@@ -49,13 +62,35 @@ def start(
     if out.suffix not in {".yaml", ".yml"}:
         raise UserError(f"--out {out} is no name of a config.", remedy="Let it end in .yaml.")
     _refuse_existing(out)
-    source = source_of(data, prompt, completion)
+    source = source_of(data, prompt, completion, split, config)
     seen = survey(source)
+    _refuse_few(seen, data)
+    machine = hardware.detect()
+    chosen = base_model(machine, model, seen)
+    folder = Path(chosen.value)
+    sizes = lengths(seen, machine.device, folder if folder.is_dir() else None, context_of(chosen.value))
+    _refuse_loss(sizes, seen, data)
+    template = out.with_suffix(".jinja") if needs_template(seen, chosen.value) else None
+    text = config_text(seen, _slug(out.stem), machine, chosen, sizes, template)
+    if (out.parent / "schema.json").exists():
+        text = f"# yaml-language-server: $schema=./schema.json\n{text}"
+    Config.model_validate(yaml.safe_load(text))
+    with writing(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if template is not None:
+            _refuse_existing(template)
+            write_durably(template, TEMPLATE.read_text(encoding="utf-8"))
+        write_durably(out, text)
+    return "\n".join(_report(seen, sizes)), out
+
+
+def _refuse_few(seen: Survey, data: str) -> None:
     if seen.usable < LEAST_ROWS:
         raise UserError(
             f"{seen.usable} of {seen.rows} rows can be used, too few to divide.\n" + "\n".join(_problems(seen)),
             where=data,
-            remedy=f"Mend what is named above, or add rows: at least {LEAST_ROWS}, better some hundred.",
+            remedy=_labels(seen)
+            or f"Mend what is named above, or add rows: at least {LEAST_ROWS}, better some hundred.",
         )
     if seen.groups < LEAST_GROUPS:
         raise UserError(
@@ -64,19 +99,14 @@ def start(
             where=data,
             remedy="Add rows that begin differently, or write a config that names a field as curate.split.group_by.",
         )
-    machine = hardware.detect()
-    chosen = base_model(machine, model, lengths(seen, machine.device, None).max_length)
-    template = out.with_suffix(".jinja") if needs_template(seen, chosen.value) else None
-    config = config_text(seen, _slug(out.stem), machine, chosen, template)
-    if (out.parent / "schema.json").exists():
-        config = f"# yaml-language-server: $schema=./schema.json\n{config}"
-    Config.model_validate(yaml.safe_load(config))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if template is not None:
-        _refuse_existing(template)
-        write_durably(template, TEMPLATE.read_text(encoding="utf-8"))
-    write_durably(out, config)
-    return "\n".join(_report(seen)), out
+
+
+def _labels(seen: Survey) -> str:
+    """What to do where Alpaca's output is a number or truth value; empty where it is not that."""
+    wrong = seen.problems.get("wrong_type", [])
+    if seen.source.format != "alpaca" or not wrong or ": $.output is a" not in wrong[0]:
+        return ""
+    return "Write each output as text, or rename the field to `label`: there a number is learnt as JSON writes it."
 
 
 def _name(data: str) -> str:
@@ -99,7 +129,21 @@ def _refuse_existing(out: Path) -> None:
         )
 
 
-def _report(seen: Survey) -> list[str]:
+def _refuse_loss(sizes: Lengths, seen: Survey, data: str) -> None:
+    """Few rows may be longer than the model's context, and are dropped; not what is to be learnt."""
+    if sizes.truncated > MOST_LOST:
+        raise UserError(
+            f"{_too_long(sizes, seen)}: longer than the model's context of {sizes.max_length:,} tokens.",
+            where=data,
+            remedy="Name a model with a longer context (--model ID), or divide the long rows.",
+        )
+
+
+def _too_long(sizes: Lengths, seen: Survey) -> str:
+    return f"{sizes.longer:,} of {seen.usable:,} rows ({sizes.truncated:.1%} of the tokens) would be dropped"
+
+
+def _report(seen: Survey, sizes: Lengths) -> list[str]:
     source = seen.source
     names = "".join(f", {ours} is {own!r}" for ours, own in source.fields.items())
     files = f" in {len(seen.files)} files" if len(seen.files) > 1 else ""
@@ -115,6 +159,8 @@ def _report(seen: Survey) -> list[str]:
         + (f", the commonest {commonest}" if len(seen.replies) <= FEW_LABELS else ""),
         *([f"tools      in {seen.tools:,} rows"] if seen.tools else []),
         *([f"turns      more than one reply in {seen.turns:,} rows"] if seen.turns else []),
+        f"lengths    {sizes.why}",
+        f"too long   {_too_long(sizes, seen)} at train.max_length={sizes.max_length}",
         f"languages  {shares or 'the texts are too short to tell'}",
         f"duplicates {seen.duplicates:,} rows equal to an earlier one",
         f"refusals   {seen.refusals:,} of {len(seen.sample):,} rows looked at; curate drops them",
@@ -125,7 +171,7 @@ def _report(seen: Survey) -> list[str]:
 def _unused(names: Sequence[str]) -> str:
     named = ", ".join(repr(name) for name in names[:UNUSED])
     more = f" and {len(names) - UNUSED:,} more" if len(names) > UNUSED else ""
-    return f"{named}{more}: fields with text that the model neither sees nor learns"
+    return f"{named}{more}: fields that the model neither sees nor learns"
 
 
 def _words(counts: Sequence[int]) -> str:

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from tunelift.config.curation import SourceConfig
+from tunelift.config.curation import CleanConfig, PiiConfig, SourceConfig
 from tunelift.stages.curate.checks import structure_fault
+from tunelift.stages.curate.clean import mend
 from tunelift.stages.curate.duplicates import ExactDuplicates, normalised
 from tunelift.stages.curate.formats import FIELDS, TURN_FIELDS, ShapeError, to_conversation
+from tunelift.stages.curate.pii import Pii
 from tunelift.stages.curate.read import parsed, read_source
 from tunelift.stages.curate.refusals import refusal
 from tunelift.stages.curate.rows import Example, Quarantined, RawRow
@@ -29,6 +31,7 @@ PLACES = 3
 """Places that are named for each problem."""
 ENOUGH_WORDS = 4
 """A language is not told from fewer."""
+PII = Pii(PiiConfig())
 SHOWN = 40
 """Characters of a message."""
 
@@ -42,8 +45,8 @@ class Survey:
     more: bool = False
     """There are rows beyond those that were looked at."""
     files: Counter[str] = field(default_factory=Counter)
-    texts: Counter[str] = field(default_factory=Counter)
-    """By field, the rows where it holds text."""
+    filled: Counter[str] = field(default_factory=Counter)
+    """By field, the rows where it holds text, a list or an object."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """By reason, the place and the finding of each row."""
     prompt_words: list[int] = field(default_factory=list)
@@ -90,11 +93,11 @@ class Survey:
 
     @property
     def unused(self) -> list[str]:
-        """Fields that hold text, and that the source's format does not read."""
+        """Fields that hold something, and that the source's format does not read; numbers alone are no loss."""
         assert self.source.format != "auto", "the format is found before"
         read = {self.source.fields.get(name, name) for name in FIELDS[self.source.format]}
         turns = TURN_FIELDS if self.source.format in ("messages", "sharegpt") else ()
-        return [name for name in self.texts if name not in {*read, *turns}]
+        return [name for name in self.filled if name not in {*read, *turns}]
 
 
 def survey(source: SourceConfig) -> Survey:
@@ -109,7 +112,7 @@ def survey(source: SourceConfig) -> Survey:
         seen.rows += 1
         seen.files[row.file] += 1
         if isinstance(row, RawRow):
-            seen.texts.update(name for name, value in row.value.items() if isinstance(value, str) and value.strip())
+            seen.filled.update(name for name, value in row.value.items() if _holds_something(value))
         example = _example(row, source)
         if isinstance(example, Quarantined):
             inside = "" if example.path == "$" else f"{example.path} "
@@ -124,6 +127,10 @@ def survey(source: SourceConfig) -> Survey:
     seen.more = next(rows, None) is not None
     seen.languages = languages(seen.sample)
     return seen
+
+
+def _holds_something(value: Any) -> bool:
+    return bool(value.strip() if isinstance(value, str) else isinstance(value, list | dict) and value)
 
 
 def _example(row: RawRow | Quarantined, source: SourceConfig) -> Example | Quarantined:
@@ -151,7 +158,7 @@ def _note(seen: Survey, example: Example) -> None:
     seen.reply_estimates.append(estimate(written))
     seen.kinds["tool_call" if calls else _kind(reply)] += 1
     seen.replies[normalised(written)] += 1
-    opening = normalised(asked[0])
+    opening = normalised(_opening(example))
     key = group_key(opening)
     seen.prompts[key] += 1
     if seen.prompts[key] == 2:
@@ -162,6 +169,17 @@ def _note(seen: Survey, example: Example) -> None:
         seen.sample.append(whole)
         replies = [one["content"] for one in messages if one["role"] == "assistant" and not one.get("tool_calls")]
         seen.refusals += any(refusal(reply) is not None for reply in replies)
+
+
+def _opening(example: Example) -> str:
+    """The first user message as curation leaves it, under the defaults: that decides the split."""
+    messages, _ = mend(example.messages, CleanConfig())
+    place = next((place for place, one in enumerate(messages) if one["role"] == "user"), None)
+    if place is None:
+        return ""
+    if any(PII.redacts(hit.kind) for hit in PII.hits(messages[place]["content"])):
+        messages = PII.apply(messages, example.tools).messages
+    return str(messages[place]["content"])
 
 
 def _as_text(value: Any) -> str:

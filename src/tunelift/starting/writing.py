@@ -21,7 +21,12 @@ DROPPED = ("exact_duplicate", "ends_without_reply", "roles_out_of_order", "empty
 
 
 def config_text(
-    seen: Survey, name: str, machine: hardware.Hardware, model: recipe.Chosen, template: Path | None
+    seen: Survey,
+    name: str,
+    machine: hardware.Hardware,
+    model: recipe.Chosen,
+    sizes: recipe.Lengths,
+    template: Path | None,
 ) -> str:
     """The config as YAML, each choice with its reason.
 
@@ -30,17 +35,14 @@ def config_text(
         name: The run's.
         machine: What it will run on.
         model: The base model.
+        sizes: Of the rows, with this model.
         template: Its chat template, in place of its own.
     """
-    folder = Path(model.value)
-    context = recipe.context_of(model.value)
-    sizes = recipe.lengths(seen, machine.device, folder if folder.is_dir() else None, context)
     scorers, splits = recipe.scorers(seen), recipe.splits(seen)
     shots = recipe.few_shot(sizes)
+    max_model_len = recipe.max_model_len(sizes, shots)
     revision = recipe.REVISIONS.get(model.value)
     train = recipe.training(machine.device)
-    # Twice what the sample says, since the tokenizer may find some rows longer.
-    lost = min(1.0, round(2 * sizes.truncated + 0.01, 2)) if sizes.longer else 0.0
     share = splits.value["test"]
     seed = recipe.seed(seen, splits.value)
     lines = [
@@ -71,7 +73,7 @@ def config_text(
         *(
             [
                 f"  # {sizes.longer:,} rows are longer and would be dropped whole; without this line that is an error.",
-                f"  max_truncated_ratio: {lost:g}",
+                f"  max_truncated_ratio: {recipe.allowed_loss(sizes):g}",
             ]
             if sizes.longer
             else []
@@ -84,13 +86,29 @@ def config_text(
         f"      scorers: [{', '.join(_flow(one) for one in scorers.value)}]",
         f"      primary: {_primary(scorers.value)}",
         f"      max_tokens: {sizes.answer}",
+        *_prompted(shots),
         *(
-            ["  # More examples would not fit the prompt of the arm `prompted`.", f"  few_shot: {shots}"]
-            if shots < 6
+            [
+                "",
+                "engine:",
+                f"  # For {f'{shots} examples, ' if shots else ''}the longest row and its answer; more costs cache.",
+                f"  max_model_len: {max_model_len}",
+            ]
+            if max_model_len
             else []
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _prompted(shots: int) -> list[str]:
+    """The arm with examples, as far as they fit."""
+    if not shots:
+        why = "  # Without the arm `prompted`: no example fits the model's context beside a row."
+        return [why, "  arms: [base, tuned]"]
+    if shots < 6:
+        return ["  # More examples would not fit the prompt of the arm `prompted`.", f"  few_shot: {shots}"]
+    return []
 
 
 def _source(seen: Survey) -> list[str]:
@@ -99,6 +117,8 @@ def _source(seen: Survey) -> list[str]:
         f"    - path: {_scalar(source.path)}",
         f"      format: {source.format}",
         *([f"      fields: {_flow(source.fields)}"] if source.fields else []),
+        *([f"      config: {_scalar(source.config)}"] if source.config else []),
+        *([f"      split: {_scalar(source.split)}"] if source.split != "train" else []),
         "      # system: What the model is told in rows without a system message.",
     ]
 

@@ -274,6 +274,32 @@ def test_each_spelling_of_a_call_and_its_answer_is_understood(call: str, answer:
     assert messages[1]["tool_calls"][0]["function"]["name"] == "weather"
 
 
+def test_messages_take_the_rows_system_message_where_the_turns_bring_none() -> None:
+    row = {"messages": ASKED, "system": "Be brief."}
+    assert to_conversation(row, "messages", "Otherwise.") == (WITH_SYSTEM, None)
+    empty = {"messages": [{"role": "system", "content": " "}, *ASKED], "system": "Be brief."}
+    assert to_conversation(empty, "messages", None) == (WITH_SYSTEM, None)
+    assert to_conversation({"messages": WITH_SYSTEM, "system": "Be long."}, "messages", None) == (WITH_SYSTEM, None)
+
+
+def test_functions_of_the_older_form_are_tools() -> None:
+    function = {"name": "weather", "description": "", "parameters": {"type": "object", "properties": {}}}
+    tool = {"type": "function", "function": function}
+    assert to_conversation({"messages": ASKED, "functions": [function]}, "messages", None) == (ASKED, [tool])
+    assert to_conversation({"messages": ASKED, "functions": json.dumps([tool])}, "messages", None) == (ASKED, [tool])
+    assert to_conversation({"messages": ASKED, "functions": [], "tools": [tool]}, "messages", None) == (ASKED, [tool])
+    with pytest.raises(ShapeError) as caught:
+        to_conversation({"messages": ASKED, "functions": ["weather"]}, "messages", None)
+    assert caught.value.path == "$.functions[0]"
+
+
+@pytest.mark.parametrize(("value", "learnt"), [(True, "true"), (3, "3"), (0.5, "0.5"), ("yes", "yes")])
+def test_a_field_that_is_named_for_alpacas_output_may_hold_labels(value: Any, learnt: str) -> None:
+    row = {"instruction": "Right?", "input": "Two is odd.", "label": value}
+    messages, _ = to_conversation(row, "alpaca", None, {"output": "label"})
+    assert [message["content"] for message in messages] == ["Right?\n\nTwo is odd.", learnt]
+
+
 def found(source: SourceConfig, rows: list[dict]) -> str | None:
     return detect(source, iter([RawRow("a.jsonl", line, row) for line, row in enumerate(rows, start=1)]))[0]
 

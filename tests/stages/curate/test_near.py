@@ -19,7 +19,16 @@ from tests.stages.curate.similar import Row, answering, edited, pairs_above, wor
 from tunelift.config.curation import DuplicatesConfig, SourceConfig
 from tunelift.stages.curate.detection import detect
 from tunelift.stages.curate.formats import to_conversation
-from tunelift.stages.curate.near import Pair, candidates, choose, conflicts, joined, near_duplicates, sketch
+from tunelift.stages.curate.near import (
+    Pair,
+    Pairs,
+    candidates,
+    choose,
+    conflicts,
+    joined,
+    near_duplicates,
+    sketch,
+)
 from tunelift.stages.curate.read import parsed, read_source
 from tunelift.stages.curate.rows import RawRow
 from tunelift.stages.curate.similarity import common_shingles, row_sets
@@ -28,7 +37,7 @@ TOOL_CALLS = Path(__file__).parents[3] / "data" / "tool_calls"
 NOTHING = np.empty(0, np.uint64)
 
 
-def found(rows: list[Row], **config: Any) -> list[Pair]:
+def found(rows: list[Row], **config: Any) -> Pairs:
     settings = DuplicatesConfig(**config)
     common = common_shingles(answering(rows), len(rows), settings.on)
     return near_duplicates(answering(rows), sketch(rows, settings.on, common), settings, common)
@@ -129,7 +138,7 @@ def test_a_word_that_matters_makes_a_new_row(prompt: str, other: str) -> None:
 
 
 def test_a_row_stays_unless_it_is_like_an_earlier_one_that_stays() -> None:
-    pairs = [
+    listed = [
         Pair(0, 1, 0.9, "duplicate"),
         Pair(1, 2, 0.9, "duplicate"),
         Pair(2, 4, 0.8, "duplicate"),
@@ -137,8 +146,20 @@ def test_a_row_stays_unless_it_is_like_an_earlier_one_that_stays() -> None:
         Pair(0, 4, 0.7, "duplicate"),
         Pair(3, 5, 0.7, "related"),
     ]
+    pairs = Pairs.of(listed)
+    assert list(pairs) == listed
     assert {row: pair.a for row, pair in choose(pairs, 6).items()} == {1: 0, 4: 0}
-    assert choose(pairs[::-1], 6) == choose(pairs, 6)
+    assert choose(Pairs.of(listed[::-1]), 6) == choose(pairs, 6)
+
+
+def test_pairs_are_held_in_few_bytes_and_come_back_as_they_were() -> None:
+    listed = [
+        Pair(number, number + 1, 0.75, ("duplicate", "values_differ", "related")[number % 3]) for number in range(5000)
+    ]
+    pairs = Pairs.of(listed)
+    assert sum(column.nbytes for column in vars(pairs).values()) == 25 * len(pairs) == 25 * 5000
+    assert list(Pairs.joined([pairs.where(slice(0, 7)), pairs.where(slice(7, None))])) == listed
+    assert list(Pairs.joined([])) == []
 
 
 @settings(max_examples=30)
@@ -152,8 +173,8 @@ def test_neither_chunks_nor_processes_change_the_answer(cuts: list[int]) -> None
     config = DuplicatesConfig()
     with ThreadPoolExecutor(2) as pool:
         spread = near_duplicates(answering(rows), joined(parts), config, NOTHING, pool.map)
-    assert spread == near_duplicates(answering(rows), whole, config, NOTHING)
-    assert spread
+    assert list(spread) == list(near_duplicates(answering(rows), whole, config, NOTHING))
+    assert len(spread)
 
 
 def test_a_bucket_of_thousands_gives_few_candidates_and_one_row() -> None:
@@ -164,8 +185,8 @@ def test_a_bucket_of_thousands_gives_few_candidates_and_one_row() -> None:
 
 
 def test_rows_without_words_are_left_alone() -> None:
-    assert found([("", ""), ("!!!", "…"), ("", "")]) == []
-    assert found([]) == []
+    assert not len(found([("", ""), ("!!!", "…"), ("", "")]))
+    assert not len(found([]))
 
 
 def test_conflicts_are_prompts_with_several_replies() -> None:

@@ -472,17 +472,19 @@ def test_a_hub_data_set_is_read_at_one_commit(monkeypatch: pytest.MonkeyPatch) -
 
     asked = {}
 
-    def load(name: str, *, split: str, revision: str) -> list[dict]:
-        asked.update(name=name, split=split, revision=revision)
+    def load(name: str, config: str | None, *, split: str, revision: str) -> list[dict]:
+        asked.update(name=name, config=config, split=split, revision=revision)
         return pairs(2)
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     commit = "0123456789abcdef0123456789abcdef01234567"
     source = SourceConfig(path="hub:owner/name", revision=commit, split="extra")
     rows = list(read_source(source))
-    assert asked == {"name": "owner/name", "split": "extra", "revision": commit}
+    assert asked == {"name": "owner/name", "config": None, "split": "extra", "revision": commit}
     assert [(row.file, row.line) for row in rows] == [("hub:owner/name/extra", 1), ("hub:owner/name/extra", 2)]
     assert source_fingerprint(source) == commit
+    (first, _) = read_source(source.model_copy(update={"config": "main"}))
+    assert (asked["config"], first.file) == ("main", "hub:owner/name/main/extra")
 
 
 def test_the_hub_out_of_reach_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -508,5 +510,24 @@ def test_a_hub_data_set_that_does_not_load_is_one_message(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(UserError, match=r"Unknown split 'x'. Should be one of \['train'\].") as caught:
-        list(tables.from_hub("owner/name", "x", "0" * 40))
+        list(tables.from_hub("owner/name", None, "x", "0" * 40))
     assert caught.value.where == "hub:owner/name"
+
+
+def test_configs_that_are_to_be_chosen_from_are_listed(tmp_path: Path) -> None:
+    for name in ("main", "socratic"):
+        (tmp_path / name).mkdir()
+        write_jsonl(tmp_path / name / "train.jsonl", pairs(2))
+    head = "".join(f"- config_name: {name}\n  data_files: {name}/*.jsonl\n" for name in ("main", "socratic"))
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{head}---\n")
+    for config in (None, "other"):
+        with pytest.raises(UserError, match=r"\['main', 'socratic'\]") as caught:
+            list(tables.from_hub(str(tmp_path), config, "train", "0" * 40))
+        assert "--config" in caught.value.remedy
+    assert len(list(tables.from_hub(str(tmp_path), "socratic", "train", "0" * 40))) == 2
+
+
+def test_a_config_means_nothing_for_a_file(tmp_path: Path) -> None:
+    source = SourceConfig(path=str(write_jsonl(tmp_path / "a.jsonl", pairs(2))), config="main")
+    with pytest.raises(UserError, match="config='main' means nothing for a local source"):
+        list(read_source(source))

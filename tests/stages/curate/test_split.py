@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.stages.curate.conftest import kept_rows, pair, pairs, request, write_jsonl
+from tests.wording import own_words
 from tunelift.config.curation import SplitConfig
 from tunelift.errors import UserError
 from tunelift.stages.curate.split import split_of
@@ -55,6 +56,18 @@ def test_rows_with_one_request_share_a_split_and_so_do_rows_of_one_named_group(r
         by_topic.setdefault((int(place.rsplit(":", 1)[1]) - 1) % 30, set()).add(row["split"])
     assert len(by_topic) == 30
     assert {len(splits) for splits in by_topic.values()} == {1}
+
+
+def test_requests_that_cleaning_or_redaction_makes_equal_share_a_split(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    redacted = [pair(f"Tell u{number}@example.com about it", own_words(number, 12)) for number in range(12)]
+    mended = [pair("Isn\u2019t it" + "\x00" * number, own_words(100 + number, 12)) for number in range(12)]
+    rows = [*redacted, *mended, *pairs(60)]
+    run(write_jsonl(tmp_path / "a.jsonl", rows), pii={"email": "redact"})
+    by_request: dict[str, set[tuple[str, str]]] = {}
+    for row in kept_rows(tmp_path / "out").values():
+        by_request.setdefault(row["messages"][0]["content"], set()).add((row["group"], row["split"]))
+    assert {"Tell [EMAIL_1] about it", "Isn\u2019t it"} <= by_request.keys()
+    assert {len(places) for places in by_request.values()} == {1}
 
 
 def test_a_row_without_the_group_field_is_quarantined(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

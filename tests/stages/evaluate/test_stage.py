@@ -251,6 +251,19 @@ def test_when_a_task_gets_no_answer_it_is_not_put_down_to_the_model(
     assert not (tmp_path / "summary.json").exists()
 
 
+@pytest.mark.parametrize(("shots", "told"), [(2, True), (1, False)])
+def test_fewer_examples_are_the_remedy_only_where_there_are_several(
+    engine: StubEngine, tmp_path: Path, shots: int, told: bool
+) -> None:
+    engine.respond = lambda body: (400, {"message": "maximum context length is 512"})
+    config = CONFIG.model_copy(update={"few_shot": shots})
+    arm = next(arm for arm in config.resolved_arms() if arm.name == "prompted")
+    with pytest.raises(UserError) as caught:
+        run(engine, tmp_path, config=config, arm=arm, examples=[row("a", "x"), row("b", "y")])
+    assert ("few_shot" in caught.value.remedy) == told
+    assert "raise engine.max_model_len" in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("status", "said"),
     [

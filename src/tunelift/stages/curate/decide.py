@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,19 @@ from numpy.typing import NDArray
 from tunelift.config.curation import CurateConfig, DuplicatesConfig
 from tunelift.stages.curate.leakage import Settled, settle
 from tunelift.stages.curate.mix import draw
-from tunelift.stages.curate.near import Pair, Sketch, choose, conflicts, joined, near_duplicates, sketch
+from tunelift.stages.curate.near import (
+    DUPLICATE,
+    RELATED,
+    VALUES_DIFFER,
+    Pair,
+    Pairs,
+    Sketch,
+    choose,
+    conflicts,
+    joined,
+    near_duplicates,
+    sketch,
+)
 from tunelift.stages.curate.passed import Passed, StoredTexts
 from tunelift.stages.curate.processes import Processes
 from tunelift.stages.curate.rows import Fault
@@ -37,8 +49,8 @@ class Decided:
     """Why a row is dropped."""
     splits: NDArray[np.uint8]
     """The number of each row's split in `SPLITS`; of a row that is dropped it means nothing."""
-    duplicates: list[dict[str, Any]]
-    """Lines of duplicates.jsonl."""
+    duplicates: Iterator[dict[str, Any]]
+    """Lines of duplicates.jsonl, made as they are asked for: there may be many more than rows."""
     conflicts: list[dict[str, Any]]
     """Lines of conflicts.jsonl."""
     counts: dict[str, Any]
@@ -59,8 +71,8 @@ def decide(passed: Passed, places: Sequence[str], config: CurateConfig, seed: in
     left = np.arange(len(passed))
     faults, left = _without_equals(passed, places, left)
     pairs, common = _near_pairs(passed.texts(left), config.duplicates, processes)
-    pairs = [pair._replace(a=int(left[pair.a]), b=int(left[pair.b])) for pair in pairs]
-    pairs = list(_related_by_setting(pairs, passed.column("setting")))
+    pairs = replace(pairs, a=left[pairs.a], b=left[pairs.b])
+    pairs = _related_by_setting(pairs, passed.column("setting"))
     near = choose(pairs, len(passed)) if config.duplicates.near == "drop" else {}
     faults |= {
         row: Fault("near_duplicate", {"duplicate_of": places[pair.a], "jaccard": pair.jaccard})
@@ -92,7 +104,7 @@ def decide(passed: Passed, places: Sequence[str], config: CurateConfig, seed: in
     return Decided(
         faults,
         splits,
-        list(_pair_lines(pairs, places, near)),
+        _pair_lines(pairs, places, near),
         [_conflict_line(passed, places, rows, splits) for rows in contradictions],
         counts,
     )
@@ -111,33 +123,32 @@ def _without(rows: Rows, dropped: Iterable[int]) -> Rows:
     return np.setdiff1d(rows, np.fromiter(dropped, dtype=np.int64))
 
 
-def _near_pairs(texts: StoredTexts, config: DuplicatesConfig, processes: Processes) -> tuple[list[Pair], Hashes]:
+def _near_pairs(texts: StoredTexts, config: DuplicatesConfig, processes: Processes) -> tuple[Pairs, Hashes]:
     """Near duplicates among the rows of `texts`, and the boilerplate that does not count."""
     rows = len(texts)
     common = common_shingles(texts, rows, config.on)
     if config.near == "off" or rows < 2:
-        return [], common
+        return Pairs.of(()), common
     chunks = (np.arange(start, min(start + CHUNK_ROWS, rows)) for start in range(0, rows, CHUNK_ROWS))
     parts: Iterable[Sketch] = processes.map(_sketcher, (texts, config, common), chunks, few=FEW_CHUNKS)
 
-    def apply(check: Callable[[Rows], list[Pair]], blocks: Iterable[Rows]) -> Iterator[list[Pair]]:
+    def apply(check: Callable[[Rows], Pairs], blocks: Iterable[Rows]) -> Iterator[Pairs]:
         return processes.map(_as_it_is, (check,), blocks, few=FEW_CHUNKS)
 
     return near_duplicates(texts, joined(list(parts)), config, common, apply), common
 
 
-def _related_by_setting(pairs: Iterable[Pair], settings: Hashes) -> Iterator[Pair]:
+def _related_by_setting(pairs: Pairs, settings: Hashes) -> Pairs:
     """The pairs, where those under another system message or with other tools are no duplicates."""
-    for pair in pairs:
-        other = settings[pair.a] != settings[pair.b]
-        yield pair._replace(kind="related") if other and pair.kind == "duplicate" else pair
+    other = (settings[pairs.a] != settings[pairs.b]) & (pairs.kind == DUPLICATE)
+    return replace(pairs, kind=np.where(other, np.uint8(RELATED), pairs.kind))
 
 
 def _sketcher(texts: StoredTexts, config: DuplicatesConfig, common: Hashes) -> Callable[[Rows], Sketch]:
     return lambda rows: sketch(texts(rows), config.on, common)
 
 
-def _as_it_is(check: Callable[[Rows], list[Pair]]) -> Callable[[Rows], list[Pair]]:
+def _as_it_is(check: Callable[[Rows], Pairs]) -> Callable[[Rows], Pairs]:
     return check
 
 
@@ -181,7 +192,7 @@ def _settled(
     passed: Passed,
     places: Sequence[str],
     drawn: Rows,
-    pairs: Sequence[Pair],
+    pairs: Pairs,
     common: Hashes,
     config: CurateConfig,
     seed: int,
@@ -191,7 +202,7 @@ def _settled(
     texts, duplicates = passed.texts(drawn), config.duplicates
     number = np.full(len(passed), -1)
     number[drawn] = np.arange(len(drawn))
-    edges = number[np.asarray([(pair.a, pair.b) for pair in pairs], dtype=np.int64).reshape(-1, 2)]
+    edges = number[np.stack((pairs.a, pairs.b), axis=1)]
 
     def sets_of(blocks: Iterable[Rows]) -> Iterator[Sets]:
         return processes.map(_reader, (texts, duplicates.on, common), blocks, few=FEW_CHUNKS)
@@ -222,18 +233,18 @@ def _reader(texts: StoredTexts, on: On, common: Hashes) -> Callable[[Rows], Sets
     return lambda rows: row_sets(texts(rows), on, common)
 
 
-def _duplicate_counts(faults: dict[int, Fault], pairs: Sequence[Pair], near: dict[int, Pair]) -> dict[str, int]:
+def _duplicate_counts(faults: dict[int, Fault], pairs: Pairs, near: dict[int, Pair]) -> dict[str, int]:
     clusters = Counter(pair.a for pair in near.values())
     return {
         "exact": sum(fault.reason == "exact_duplicate" for fault in faults.values()),
         "near": len(near),
-        "values_differ": sum(pair.kind == "values_differ" for pair in pairs),
+        "values_differ": int(np.count_nonzero(pairs.kind == VALUES_DIFFER)),
         "clusters": len(clusters),
         "largest": max(clusters.values(), default=-1) + 1,
     }
 
 
-def _pair_lines(pairs: Sequence[Pair], places: Sequence[str], near: dict[int, Pair]) -> Iterator[dict[str, Any]]:
+def _pair_lines(pairs: Pairs, places: Sequence[str], near: dict[int, Pair]) -> Iterator[dict[str, Any]]:
     """Pairs that decided something, or that say why nothing was; a row that is dropped stands in one only."""
     for pair in pairs:
         if pair.b in near and near[pair.b] == pair:

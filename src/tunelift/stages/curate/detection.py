@@ -21,7 +21,7 @@ FIELD_ROWS = 10_000
 DESCRIBED = {
     "alpaca": "instruction, output (and input, system, history)",
     "sharegpt": "conversations of from and value (and system, tools)",
-    "messages": "messages of role and content (and tools)",
+    "messages": "messages of role and content (and system, tools, functions)",
     "prompt_completion": "prompt, completion (and system, tools)",
 }
 

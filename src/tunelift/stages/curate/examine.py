@@ -133,13 +133,11 @@ class Examiner:
         split = self.config.split
         try:
             messages, tools = to_conversation(row.value, chunk.shape, chunk.config.system, chunk.config.fields)
-            group = _field(row.value, split.group_by, "group_by") if split.group_by else None
+            group = _field(row.value, split.group_by, "group_by") if split.group_by else ""
             stratum = _field(row.value, split.stratify_by, "stratify_by") if split.stratify_by else ""
         except ShapeError as error:
             raw = row.text or as_json(row.value).decode()
             return Quarantined(row.file, row.line, error.path, error.reason, error.detail, raw)
-        if group is None:
-            group = normalised(next((one["content"] for one in messages if one["role"] == "user"), ""))
         return Example(row.file, row.line, row.value, messages, tools, group, stratum)
 
     def _judged(self, example: Example, notes: _Notes) -> tuple[Example, Fault | None, tuple[tuple[int, int], ...]]:
@@ -180,7 +178,9 @@ class Examiner:
         reply = as_json(conversation["messages"][-1]).decode()
         before = as_json([conversation["messages"][:-1], example.tools]).decode()
         system = [message for message in conversation["messages"] if message["role"] == "system"]
-        group = short_hash(example.group)
+        # By the text as it is learnt: mending and redaction can make the requests of two rows equal.
+        by_field = self.config.split.group_by
+        group = short_hash(example.group if by_field else normalised(next(iter(example.user_texts), "")))
         entry = {
             "id": short_hash(as_json(conversation).decode()),
             **conversation,

@@ -49,9 +49,10 @@ def files_of(source: SourceConfig) -> list[Path]:
         UserError: nothing is there, something is of no known kind, or a setting has no meaning for it.
     """
     path = Path(source.path).expanduser()
-    if source.revision:
+    foreign = next((name for name in ("revision", "config") if getattr(source, name)), None)
+    if foreign:
         raise UserError(
-            f"revision={source.revision!r} means nothing for a local source.",
+            f"{foreign}={getattr(source, foreign)!r} means nothing for a local source.",
             where=source.path,
             remedy="Remove it, or name a data set of the hub as hub:owner/name.",
         )

@@ -35,7 +35,7 @@ THINKING = ("reasoning_content", "reasoning", "thinking")
 FIELDS: dict[SourceFormat, tuple[str, ...]] = {
     "alpaca": ("instruction", "output", "input", "system", "history"),
     "sharegpt": ("conversations", "system", "tools"),
-    "messages": ("messages", "tools"),
+    "messages": ("messages", "system", "tools", "functions"),
     "prompt_completion": ("prompt", "completion", "system", "tools"),
 }
 """The fields that a format reads, those that it cannot do without first."""
@@ -64,7 +64,10 @@ def to_conversation(
         ShapeError: the row is not of this format; its path has the row's own names.
     """
     try:
-        messages, tools = PARSERS[shape](renamed(row, fields) if fields else row)
+        row = renamed(row, fields) if fields else row
+        if fields and "output" in fields and "output" in row:
+            row["output"] = _reply(row, "output")  # A field that is named for it may well hold labels.
+        messages, tools = PARSERS[shape](row)
     except ShapeError as error:
         raise _in_own_names(error, fields or {}) from None
     if messages and messages[0]["role"] == "system" and not messages[0]["content"].strip():
@@ -113,7 +116,13 @@ def _sharegpt(row: dict[str, Any]) -> Conversation:
 
 def _messages(row: dict[str, Any]) -> Conversation:
     field = _turn_field(row, "messages")
-    return _turns(row[field], f"$.{field}", "role", "content"), _tools(row)
+    turns = _turns(row[field], f"$.{field}", "role", "content")
+    if turns and turns[0]["role"] == "system":
+        system = [] if turns[0]["content"].strip() else _system(row)
+        turns = [*system, *turns[1:]] if system else turns
+    else:
+        turns = _system(row) + turns
+    return turns, _tools(row) or _tools(row, "functions")  # The latter in the older form.
 
 
 def _prompt_completion(row: dict[str, Any]) -> Conversation:
@@ -285,11 +294,11 @@ def _call(value: Any, path: str) -> Message:
     return {"id": value["id"], **call} if isinstance(value.get("id"), str) else call
 
 
-def _tools(row: dict[str, Any]) -> list[Message] | None:
+def _tools(row: dict[str, Any], field: str = "tools") -> list[Message] | None:
     """The row's tools in OpenAI's form, as an engine gives them to the chat template."""
-    tools = _list(row.get("tools"), "$.tools")
+    tools = _list(row.get(field), f"$.{field}")
     for index, tool in enumerate(tools):
         if not isinstance(tool, dict):
-            raise ShapeError(f"$.tools[{index}]", "wrong_type", f"is {kind(tool)}, must be an object")
-    _refuse_unwritable(tools, "$.tools")
+            raise ShapeError(f"$.{field}[{index}]", "wrong_type", f"is {kind(tool)}, must be an object")
+    _refuse_unwritable(tools, f"$.{field}")
     return openai_tools(tools) or None

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,8 @@ _BEFORE = re.compile(r"(?:^|[\n.!?:;…][^\w\n]*)[^\w\n]*$")
 _AFTER = re.compile(r"[^\w\n.!?:;…]*(?:$|[\n.!?:;…])")
 
 Kind = Literal["duplicate", "values_differ", "related"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+DUPLICATE, VALUES_DIFFER, RELATED = range(3)
 
 
 class Pair(NamedTuple):
@@ -65,6 +68,49 @@ class Pair(NamedTuple):
     kind: Kind
     """`related` rows are alike on the whole, but their prompts, replies, system messages or tools are not: they
     only share a split."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Many of them, as columns of 25 bytes a pair: rows of a few templates that differ in values are all alike."""
+
+    a: Rows
+    b: Rows
+    jaccard: NDArray[np.float64]
+    kind: NDArray[np.uint8]
+    """Places in `KINDS`."""
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def __iter__(self) -> Iterator[Pair]:
+        for start in range(0, len(self), BLOCK_PAIRS):
+            part = self.where(slice(start, start + BLOCK_PAIRS))
+            columns = (column.tolist() for column in (part.a, part.b, part.jaccard, part.kind))
+            for a, b, similarity, kind in zip(*columns, strict=True):
+                yield Pair(a, b, similarity, KINDS[kind])
+
+    def where(self, chosen: slice | NDArray[np.bool_] | Rows) -> Pairs:
+        """Those of these places, in their order."""
+        return Pairs(self.a[chosen], self.b[chosen], self.jaccard[chosen], self.kind[chosen])
+
+    @staticmethod
+    def of(pairs: Iterable[Pair]) -> Pairs:
+        """Pairs as columns."""
+        a, b, similarity, kind = zip(*pairs, strict=True) if (pairs := list(pairs)) else ((), (), (), ())
+        kinds = np.array([KINDS.index(one) for one in kind], np.uint8)
+        return Pairs(np.array(a, np.int64), np.array(b, np.int64), np.array(similarity, np.float64), kinds)
+
+    @staticmethod
+    def joined(parts: Iterable[Pairs]) -> Pairs:
+        """Part after part."""
+        parts = [Pairs.of(()), *parts]
+        return Pairs(
+            np.concatenate([part.a for part in parts]),
+            np.concatenate([part.b for part in parts]),
+            np.concatenate([part.jaccard for part in parts]),
+            np.concatenate([part.kind for part in parts]),
+        )
 
 
 class Sketch(NamedTuple):
@@ -105,8 +151,8 @@ def near_duplicates(
     known: Sketch,
     config: DuplicatesConfig,
     common: Hashes,
-    apply: Callable[[Callable[[Rows], list[Pair]], Iterable[Rows]], Iterable[list[Pair]]] = map,
-) -> list[Pair]:
+    apply: Callable[[Callable[[Rows], Pairs], Iterable[Rows]], Iterable[Pairs]] = map,
+) -> Pairs:
     """All pairs found, rising by their rows.
 
     With `on: both` rows are duplicates when the shingles of prompt and reply together reach the threshold, those of the
@@ -118,10 +164,10 @@ def near_duplicates(
     found = candidates(known, config.threshold)
     blocks = (found[start : start + BLOCK_PAIRS] for start in range(0, len(found), BLOCK_PAIRS))
     check = partial(verified, texts=texts, config=config, common=common)
-    return [pair for pairs in apply(check, blocks) for pair in pairs]
+    return Pairs.joined(apply(check, blocks))
 
 
-def choose(pairs: Sequence[Pair], rows: int) -> dict[int, Pair]:
+def choose(pairs: Pairs, rows: int) -> dict[int, Pair]:
     """The rows to drop, each with the pair that says why: its kept row stands in `a`.
 
     In the order of the rows, one stays unless it duplicates an earlier one that stays: similarity is not handed on
@@ -129,8 +175,9 @@ def choose(pairs: Sequence[Pair], rows: int) -> dict[int, Pair]:
     """
     stays = np.ones(rows, bool)
     dropped: dict[int, Pair] = {}
-    for pair in sorted(pairs, key=lambda pair: (pair.b, pair.a)):
-        if pair.kind == "duplicate" and stays[pair.a] and stays[pair.b]:
+    alike = pairs.where(pairs.kind == DUPLICATE)
+    for pair in alike.where(np.lexsort((alike.a, alike.b))):
+        if stays[pair.a] and stays[pair.b]:
             stays[pair.b] = False
             dropped[pair.b] = pair
     return dropped
@@ -155,7 +202,7 @@ def candidates(known: Sketch, threshold: float) -> Rows:
     return np.stack((codes // max(rows, 1), codes % max(rows, 1)), axis=1)
 
 
-def verified(pairs: Rows, *, texts: Texts, config: DuplicatesConfig, common: Hashes) -> list[Pair]:
+def verified(pairs: Rows, *, texts: Texts, config: DuplicatesConfig, common: Hashes) -> Pairs:
     """Those of the candidates that are alike, and how."""
     rows, places = np.unique(pairs, return_inverse=True)
     read = texts(rows)
@@ -168,7 +215,7 @@ def verified(pairs: Rows, *, texts: Texts, config: DuplicatesConfig, common: Has
         kind = judge.kind(one, other, similarity)
         if kind is not None:
             answer.append(Pair(a, b, round(similarity, 4), kind))
-    return answer
+    return Pairs.of(answer)
 
 
 class _Judge:

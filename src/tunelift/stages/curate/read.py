@@ -66,7 +66,7 @@ def parsed(rows: Iterable[RawRow | Quarantined | Line]) -> Iterator[RawRow | Qua
 def _rows(source: SourceConfig) -> Rows:
     if source.path.startswith(HUB):
         name = source.path.removeprefix(HUB)
-        return tables.from_hub(name, source.split, tables.hub_commit(name, source.revision))
+        return tables.from_hub(name, source.config, source.split, tables.hub_commit(name, source.revision))
     return chain.from_iterable(_file_rows(path, source) for path in files_of(source))
 
 

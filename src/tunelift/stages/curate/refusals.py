@@ -31,6 +31,8 @@ def _compiled(*alternatives: str) -> re.Pattern[str]:
 _NEAR = r"[^.!?\n]{0,70}?"
 """Some words of the same sentence."""
 
+_AI = r"(?:ai|a\.i\.|artificial intelligence)"
+
 # English: (sorry, but) I cannot + help; or + provide + (such) instructions.
 _SORRY = _any(
     r"(?:i'm|i am|we're|we are)(?: so| very| really| truly| deeply| terribly)? (?:sorry|afraid)",
@@ -84,7 +86,10 @@ _HELP = _any(
     r"(?:send|write|read) (?:\w+ )?(?:messages|e-?mails|texts)\b",
     r"(?:make|place|take) (?:\w+ )?(?:calls|orders|reservations|bookings|purchases|payments)\b",
     r"play (?:\w+ )?(?:music|songs|videos|audio)\b",
-    r"(?:access|see|view|read|check|open) your (?!enthusiasm)\w+",
+    r"access your \w+",
+    r"(?:see|view|read|check|open) your (?:\w+ ){0,2}(?:screen|files?|documents?|folders?|attachments?|images?|photos?|pictures?|"
+    r"videos?|links?|e-?mails?|messages|inbox|calendar|contacts|location|camera|accounts?|profile|orders?|data|history|"
+    r"device|computer|phone)\b",
     r"(?:perform|take|carry out) (?:\w+ )?(?:actions?|tasks)\b",
     r"browse\b",
 )
@@ -108,29 +113,40 @@ _WHAT = r"(?:(?! (?:enough|up|by|before|until|till|my|our)\b)[^.!?\n]){0,60}? " 
     r"(?:explanations?|code|images?|pictures?|urls?|links|external|personal|private|live|current|jokes?|diagnos[ie]s)\b",
     r"(?:predictions?|web ?sites?|online)\b",
 )
+_DOES = rf"(?:{_HELP}|{_MAKE}{_WHAT})"
+"""What one who refuses will not do. Without it, a rule, a scope or an ability is anybody's: of a shop, or of a story."""
 _REQUEST = r"(?:this|that|your|the) (?:request|question|prompt|query|topic)"
 _RULES = r"(?:(?:my|our|the|any|safety|content|ethical|usage|community) ){1,3}(?:guideline|polic|programming|ethic|principle|rules|terms)"
 _NOT_FOR_ME = r"(?:that's|that is|this is|it's|it is) (?:not (?:something|anything) (?:that )?(?:i|we)|something (?:that )?(?:i|we) (?:can't|cannot|won't|am not))"
+_OUTSIDE = r"(?:is |would be |goes |falls )?(?:well )?(?:beyond|outside|against)(?: of)?(?: the scope of)?"
+_MINE = r"(?:my|our) (?:capabilit|abilit|scope|guideline|polic|programming|knowledge|expertise|training|ethic)"
+_FEELING = r"(?:opinion|belief|preference|emotion|feeling|experience)s"
+_INNER = (
+    rf"(?:personal (?:opinion|belief)s?\b|(?:personal {_FEELING}|feelings|emotions)(?:,? (?:or|and|nor) (?:personal )?(?:{_FEELING}|"
+    r"thoughts|consciousness)| as an? | like (?:a )?(?:humans?|people|person)\b| (?:in )?the (?:same )?way\b))"
+)
+"""What a machine says that it lacks: of one thing or person anybody may have no experience, and no feelings for them."""
 ENGLISH = _compiled(
-    rf"(?:{_SORRY}{_LINK}(?:{_CANNOT}|{_COULD_NOT})|(?:no, )?{_CANNOT}) (?:{_HELP}|{_MAKE}{_WHAT})",
+    rf"(?:{_SORRY}{_LINK}(?:{_CANNOT}|{_COULD_NOT})|(?:no, )?{_CANNOT}) {_DOES}",
     rf"(?:{_SORRY}{_LINK})?{_NOT_FOR_ME}\b{_NEAR} (?:help|assist|do|answer|provide|discuss|support|share|engage)\b",
     rf"(?:{_SORRY}{_LINK})?(?:i|we)(?:'ll)? ?(?:must|have to|need to|will have to|'m going to have to|am going to have to)(?: respectfully| politely)? (?:decline|refuse)"
-    rf"(?=[.,;!]|$| (?:your|this|that)\b| to (?:{_HELP}|{_MAKE}))",
+    rf"(?: {_REQUEST}\b| to (?:{_HELP}|{_MAKE}))",
     rf"(?:{_SORRY}{_LINK})?it(?:'s| is| isn't| would| wouldn't)(?: not)?(?: be)? (?:in)?(?:appropriate|ethical|possible|"
     r"unethical|irresponsible|impossible|right|wrong) for me to (?:help|assist|provid|answer|discuss|writ|creat|generat|giv|"
     r"offer|shar|engag|comment|do (?:that|this|so))",
     rf"(?:{_SORRY}{_LINK})?{_REQUEST} (?:(?:violates|goes against|is against|conflicts with) {_RULES}|is (?:inappropriate|"
     r"harmful|unethical|not appropriate)|asks for something i)",
     rf"{_SORRY}{_LINK}{_REQUEST} cannot be (?:fulfilled|answered|completed)",
-    rf"(?:{_SORRY}{_LINK})?(?:that|this|it|{_REQUEST})(?:'s| is| would be| goes| falls)? (?:well )?(?:beyond|outside|against)"
-    r"(?: of)?(?: the scope of)? (?:my|our) (?:capabilit|abilit|scope|guideline|polic|programming|knowledge|expertise|training|ethic)",
+    rf"(?:{_SORRY}{_LINK})?{_REQUEST} {_OUTSIDE} {_MINE}",
+    rf"(?:{_SORRY}{_LINK})?(?:that|this|it)(?:'s)? {_OUTSIDE} {_MINE}\w*(?: as an? {_AI}\b| to {_DOES})",
+    rf"(?:{_SORRY}{_LINK})?(?:that|this|it)(?:'s)? {_OUTSIDE} my (?:capabilities|programming|guidelines)(?=[.,;!]|$)",
     rf"{_SORRY}{_LINK}(?:i|we) (?:do not|don't) (?:have|possess)(?: any| enough| sufficient| the)? (?:access|information|"
-    r"knowledge|ability|capability|personal|real-?time|data)\b",
-    r"i (?:do not|don't|have no)(?: have| possess)?(?: any| direct)? (?:access to (?:real-?time|the internet|current|live|external"
-    r"|your|personal|private|up-to-date)|real-?time|personal (?:opinion|experience|feeling|belief|preference|emotion)|"
-    r"(?:the )?(?:ability|capability|capacity) to|feelings|emotions|way of (?:access|verif))",
-    r"(?:my|our) (?:safety |content )?(?:guidelines|polic(?:y|ies)|programming|training) "
-    r"(?:do not|don't|does not|doesn't|prevents?|prohibits?|forbids?|won't) ",
+    r"knowledge|real-?time|data)\b",
+    rf"(?:{_SORRY}{_LINK})?i (?:do not|don't|have no)(?: have| possess)?(?: any| direct)? (?:access to (?:real-?time|the internet|"
+    rf"current|live|external|your|personal|private|up-to-date)|real-?time|{_INNER}|(?:the )?(?:ability|capability|capacity) to "
+    rf"{_DOES}|way of (?:access|verif)\w*{_WHAT})",
+    r"(?:my|our) (?:safety |content )?(?:guidelines|polic(?:y|ies)|programming|training) (?:(?:do not|don't|does not|doesn't|won't) "
+    rf"(?:allow|permit|let|enable)|prevents?|prohibits?|forbids?) me(?: to| from)? {_DOES}",
 )
 
 # The other languages: the same two parts, with the verbs of helping and answering that make it a refusal.
@@ -184,7 +200,6 @@ OTHERS = _compiled(
     rf"tenho permissão para|estou (?:autorizad|programad)[oa] (?:a|para)) {_PT_HELP}",
 )
 
-_AI = r"(?:ai|a\.i\.|artificial intelligence)"
 _MACHINE = (
     rf"(?:{_AI}|language model|llm|chatbot)(?:[- ](?:powered|based|driven|large|language|text|chat|virtual|digital|conversational))*"
     r"(?:[- ](?:model|assistant|system|(?:chat)?bot|program|agent|entity))?"

@@ -58,7 +58,7 @@ class Example:
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None
     group: str
-    """Examples of one group share a split."""
+    """Examples of one group share a split; empty without `group_by`, where it is the first user message at the end."""
     stratum: str = ""
     """What splits are to have like shares of; empty without such a field."""
 

@@ -132,24 +132,30 @@ def from_folder(path: Path, file: str, split: str) -> Iterator[RawRow | Quaranti
     yield from _numbered(saved, file)
 
 
-def from_hub(name: str, split: str, commit: str) -> Iterator[RawRow | Quarantined]:
-    """Rows of one split of a hub data set at a commit.
+def from_hub(name: str, config: str | None, split: str, commit: str) -> Iterator[RawRow | Quarantined]:
+    """Rows of one split of a hub data set, or of one of its configs, at a commit.
 
     Raises:
-        UserError: the data set has no such split, cannot be loaded, or the hub cannot be reached.
+        UserError: the data set has no such config or split, cannot be loaded, or the hub cannot be reached.
     """
     from datasets import load_dataset
 
     try:
-        loaded = load_dataset(name, split=split, revision=commit)
+        loaded = load_dataset(name, config, split=split, revision=commit)
     except Exception as error:  # `datasets` lets errors of many libraries through: Arrow, fsspec, httpx, its own.
         raise UserError(
-            f"The data set cannot be loaded: {first_line(error)}.",
+            f"The data set cannot be loaded: {_with_choices(error)}.",
             where=f"hub:{name}",
-            remedy="Check split and revision. If a row is malformed, download the file and name it as path: "
-            "bad rows are then set aside one by one.",
+            remedy="Check config, split and revision (for init: --config and --split). If a row is malformed, download "
+            "the file and name it as path: bad rows are then set aside one by one.",
         ) from error
-    yield from _numbered(loaded, f"hub:{name}/{split}")
+    yield from _numbered(loaded, "/".join((f"hub:{name}", *([config] if config else []), split)))
+
+
+def _with_choices(error: Exception) -> str:
+    """The first line, and the second where it lists what there is: `Please pick one among …`."""
+    first, second = first_line(error), "".join(str(error).strip().splitlines()[1:2])
+    return f"{first}. {second.rstrip('.')}" if "[" in second else first
 
 
 def _numbered(rows: Any, file: str) -> Iterator[RawRow | Quarantined]:

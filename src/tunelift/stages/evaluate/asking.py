@@ -148,7 +148,12 @@ class Asker:
                 self._ask(client, put, task, journal, bar)
                 # With the answers of earlier parts: a single item left over may well be one that is always refused.
                 whole = [journal.samples[question.key] for question in questions if question.task.name == task]
-                _check_failures(task, whole)
+                _check_failures(task, whole, self._shows_many(whole[0]["arm"]))
+
+    def _shows_many(self, name: str) -> bool:
+        """Whether the arm, or a prompt that a search tries, could do with fewer examples."""
+        shots = {arm.name: arm.few_shot or 0 for arm in self._config.resolved_arms() if arm.search is None}
+        return shots.get(name, 2) > 1
 
     def _ask(self, client: Client, put: Put, task: str, journal: Journal, bar: console.Bar) -> None:
         with self._stopwatch.running(journal.name, task) as count:
@@ -243,7 +248,7 @@ def _measure(questions: Sequence[Question], scorings: Sequence[Scoring], client:
         )
 
 
-def _check_failures(task: str, samples: Sequence[Sample]) -> None:
+def _check_failures(task: str, samples: Sequence[Sample], shows_many: bool) -> None:
     """A refused request is an answer that the arm does not have; one that failed otherwise is asked again.
 
     Were it kept, an arm would lose to the state of its endpoint, and the artifact would never be made anew.
@@ -263,7 +268,7 @@ def _check_failures(task: str, samples: Sequence[Sample]) -> None:
     if len(failures) == len(samples):
         raise UserError(
             f"The engine refused all {len(samples)} requests of task {task}, the first with: {failures[0]}",
-            remedy="If the prompts are too long, lower few_shot, or raise engine.max_model_len.",
+            remedy=f"If the prompts are too long, {'lower few_shot, or ' * shows_many}raise engine.max_model_len.",
         )
     console.warn(
         f"{len(failures)} of {len(samples)} requests of task {task} were refused and score worst; "
