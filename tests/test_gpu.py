@@ -141,6 +141,24 @@ def test_flash_attention_keeps_packed_rows_apart(tiny_model: Path) -> None:
     assert (packed.float() - alone.float()).abs().max().item() < 0.1
 
 
+def test_parity_keeps_one_batch_of_distributions_on_the_gpu(tiny_model: Path, tmp_path: Path) -> None:
+    import torch
+
+    from tunelift.runtime.chat import load_tokenizer
+    from tunelift.runtime.encoded import read_encoded
+    from tunelift.stages.merge.parity import ROWS_AT_ONCE, compare, reference
+
+    (row,) = read_encoded(load_tokenizer(tiny_model), write_dataset(tmp_path, validation=1), "validation")
+    model = load_base(tiny_model, kind="lora", device="cuda", precision="bf16")
+    peaks = []
+    for rows in ([row] * ROWS_AT_ONCE, [row] * ROWS_AT_ONCE * 64):
+        torch.cuda.reset_peak_memory_stats()
+        compare(model, reference(model, rows, 0, "cuda", "bf16"), rows, 0, "cuda", "bf16")
+        peaks.append(torch.cuda.max_memory_allocated())
+    per_batch = ROWS_AT_ONCE * sum(row.rendered.mask) * model.config.vocab_size * 2
+    assert peaks[1] - peaks[0] < 8 * per_batch, "64 batches take little more than one"
+
+
 def test_memory_that_runs_out_on_the_gpu_ends_as_the_machines_trouble(tmp_path: Path) -> None:
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -88,6 +89,25 @@ def test_a_named_cards_plan_counts_the_data_set_that_was_made(
     assert "known once the data set is made (tunelift curate); until then --tokens" in capsys.readouterr().out
     main([*plan, "curate.sources=[{path: gone.jsonl}]"])
     assert "the data set cannot be looked up: " in capsys.readouterr().out
+
+
+def test_a_conversation_that_makes_several_rows_counts_as_several(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the template drops earlier turns' thinking: its tokens are those of all its rows."""
+    from tunelift.pipeline import open_run
+    from tunelift.planning import training_tokens
+
+    monkeypatch.chdir(project)
+    run = open_run(Path("config.yaml"))
+    dataset = run.store.find(run.curate_plan())
+    assert dataset is not None
+    stats = json.loads((dataset.path / "stats.json").read_text())
+    counts = stats["splits"]["train"]
+    counts["training_rows"] = 3 * counts["rows"]
+    (dataset.path / "stats.json").write_text(json.dumps(stats))
+    found = training_tokens(dataset)
+    assert found is not None and (found.rows, found.tokens) == (3 * counts["rows"], counts["tokens"])
 
 
 def test_tokens_are_taken_before_there_is_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:

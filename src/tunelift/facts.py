@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import partial
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 
 from tunelift.config.resolve import Facts
@@ -13,6 +14,9 @@ from tunelift.errors import UserError
 from tunelift.runtime import hardware
 from tunelift.runtime.forecast import rows_that_fit
 from tunelift.runtime.shape import ModelShape, read_shape
+
+FLASH_ATTENTION = (2, 3, 3)
+"""The oldest flash-attn that transformers takes (its `is_flash_attn_2_available`)."""
 
 
 def facts_for(machine: hardware.Hardware, context: int, shape: ModelShape | None) -> Facts:
@@ -24,10 +28,32 @@ def facts_for(machine: hardware.Hardware, context: int, shape: ModelShape | None
         wandb_mode=os.environ.get("WANDB_MODE", ""),
         native_bf16=machine.native_bf16,
         capability=machine.capability,
-        flash_attention=find_spec("flash_attn") is not None,
-        kernels=find_spec("kernels") is not None,
+        flash_attention=has_flash_attention(),
         rows_that_fit=partial(_rows_that_fit, shape, machine.memory_gib) if shape else None,
     )
+
+
+def has_flash_attention() -> bool:
+    """Whether flash-attn is installed as transformers takes it. The module alone tells nothing: flash-attn-4 has it."""
+    try:
+        version = metadata.version("flash-attn")
+    except metadata.PackageNotFoundError:
+        return False
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3]) >= FLASH_ATTENTION
+
+
+def refuse_missing_packages(train: TrainConfig) -> None:
+    """Tell before hours of curation what training would stop at.
+
+    Raises:
+        UserError: `train` asks for a package that is not installed.
+    """
+    if train.attention == "flash_attention_2" and not has_flash_attention():
+        raise UserError(
+            f"train.attention=flash_attention_2 needs flash-attn {'.'.join(map(str, FLASH_ATTENTION))} or later, which "
+            "is not installed.",
+            remedy="Install it (pip install flash-attn --no-build-isolation), or set train.attention to auto.",
+        )
 
 
 def _rows_that_fit(shape: ModelShape, memory_gib: float, section: TrainConfig) -> int | None:

@@ -28,7 +28,7 @@ from tunelift.engines.endpoint import Endpoint, read_key
 from tunelift.engines.protocol import Engine
 from tunelift.engines.vllm import VllmEngine
 from tunelift.errors import UserError
-from tunelift.facts import facts_for, shape_if_known
+from tunelift.facts import facts_for, refuse_missing_packages, shape_if_known
 from tunelift.runs import RUNS, Run, as_yaml, hash_some, read_rows
 from tunelift.runtime import hardware
 from tunelift.runtime.modeling import ModelFacts, inspect, inspect_base
@@ -504,6 +504,7 @@ def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageNa
     with writing(RUNS):
         base = inspect_base(config.model, store.hashes)
         resolved = resolve(config, facts_for(machine, base.context, shape_if_known(base.path)))
+        refuse_missing_packages(resolved.config.train)
         folder = RUNS / f"{config.name}-{digest(resolved.config.identity())[:8]}"
         folder.mkdir(parents=True, exist_ok=True)
         description = resolved.config.model_dump(mode="json")

@@ -167,13 +167,14 @@ def _data(config: Config, assumed: Assumptions, model: Path | None) -> Tokens | 
         dataset = find_dataset(config, model)
     except UserError as error:
         return f"unknown, as the data set cannot be looked up: {error.message} --tokens takes a number"
-    found = _training_tokens(dataset) if dataset else None
+    found = training_tokens(dataset) if dataset else None
     return found or "known once the data set is made (tunelift curate); until then --tokens takes a number"
 
 
-def _training_tokens(dataset: Artifact) -> Tokens | None:
+def training_tokens(dataset: Artifact) -> Tokens | None:
+    """What the training split holds; None if nothing."""
     split = json.loads((dataset.path / "stats.json").read_text(encoding="utf-8"))["splits"]["train"]
-    return Tokens(split["rows"], split["tokens"], split["supervised_tokens"]) if split["tokens"] else None
+    return Tokens(split["training_rows"], split["tokens"], split["supervised_tokens"]) if split["tokens"] else None
 
 
 def _forecast_lines(

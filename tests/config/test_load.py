@@ -167,6 +167,10 @@ def test_wrong_override_is_told(write: Write, override: str, expected: str) -> N
         ("lerning: 1\n", "c.yaml:5: lerning: unknown key; known here: name, seed, model,"),
         ("train:\n  lerning_rate: 1\n", "c.yaml:6: train.lerning_rate: unknown key; did you mean `learning_rate`?"),
         ("learning_rate: 1\n", "c.yaml:5: learning_rate: unknown key; did you mean `train.learning_rate`?"),
+        (
+            "train:\n  kernels: hub\n",
+            "c.yaml:6: train.kernels: not taken here: of the hub's kernels the one for rotations",
+        ),
         ("extend: a.yaml\n", "c.yaml:5: extend: unknown key; did you mean `extends`?"),
         ("train: {epochs: many}\n", "c.yaml:5: train.epochs: expected a number, got 'many'."),
         ("train: {max_steps: 1.5}\n", "c.yaml:5: train.max_steps: expected a whole number, got 1.5."),

@@ -152,17 +152,6 @@ def test_flash_attention_is_neither_chosen_nor_taken_in_fp32() -> None:
         resolve(config(train={"attention": "flash_attention_2"}), turing)
 
 
-def test_fused_kernels_are_taken_where_they_are_installed() -> None:
-    assert resolve(config(), replace(GPU, kernels=True)).config.train.kernels == "hub"
-    assert resolve(config(), GPU).config.train.kernels == "none"
-    assert resolve(config(), replace(CPU, kernels=True)).config.train.kernels == "none"
-    with pytest.raises(UserError, match="needs a package") as caught:
-        resolve(config(train={"kernels": "hub"}), GPU)
-    assert "pip install kernels" in caught.value.remedy
-    with pytest.raises(UserError, match="needs a GPU"):
-        resolve(config(train={"kernels": "hub"}), CPU)
-
-
 @pytest.mark.parametrize(
     ("mode", "key", "chosen", "why"),
     [

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tunelift.errors import MachineError
 from tunelift.runtime import hardware
 from tunelift.runtime.weights import one_gpu
 
@@ -54,9 +56,19 @@ esac
 """
 
 
+def install_torch(folder: Path, cuda: str) -> None:
+    """What a wheel leaves of its build: its metadata, and version.py."""
+    (folder / "torch-9.0.0.dist-info").mkdir(parents=True)
+    (folder / "torch-9.0.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 9.0.0\n")
+    (folder / "torch").mkdir()
+    (folder / "torch/version.py").write_text(f"__version__ = '9.0.0'\ncuda: Optional[str] = {cuda}\nhip = None\n")
+
+
 @pytest.fixture
 def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine whose nvidia-smi, like the real one, lists them all whatever is visible."""
+    """A machine whose nvidia-smi, like the real one, lists them all whatever is visible, and a PyTorch for them."""
+    install_torch(tmp_path / "packages", "'13.0'")
+    monkeypatch.syspath_prepend(tmp_path / "packages")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     program = tmp_path / "nvidia-smi"
@@ -98,10 +110,38 @@ def test_what_cuda_cannot_see_is_no_gpu(visible: str, monkeypatch: pytest.Monkey
     assert hardware.detect().device == "cpu"
 
 
+@pytest.mark.usefixtures("two_gpus")
+def test_a_gpu_that_the_installed_pytorch_is_not_built_for_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `DEVICE=cpu make setup` on a machine with a GPU; the version alone does not tell."""
+    assert hardware.detect().device == "cuda"
+    install_torch(tmp_path / "cpu", "None")
+    monkeypatch.syspath_prepend(tmp_path / "cpu")
+    hardware.detect.cache_clear()
+    assert hardware.detect().device == "cpu"
+
+
+def test_a_gpu_that_pytorch_cannot_use_ends_with_pytorchs_reason_and_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def refuse() -> bool:
+        words = "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040).\nMore."
+        warnings.warn(words, stacklevel=2)
+        return False
+
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(torch.cuda, "is_available", refuse)
+    with pytest.raises(MachineError, match=r"driver on your system is too old \(found version 11040\)\.\)") as caught:
+        one_gpu()
+    assert "CUDA_VISIBLE_DEVICES" in caught.value.remedy
+
+
 @pytest.mark.parametrize(("visible", "one"), [(None, "0"), ("1,0", "1"), ("GPU-3c4d, 0", "GPU-3c4d")])
 def test_training_takes_that_gpu_by_the_same_numbers(
     visible: str | None, one: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "environ", {"CUDA_VISIBLE_DEVICES": visible} if visible else {})
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     one_gpu()
     assert os.environ == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": one}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -141,22 +140,7 @@ def test_a_resolved_section_becomes_the_settings_that_decide() -> None:
         gradient_checkpointing=True,
         attention="sdpa",
         precision="fp32",
-        kernels="none",
     )
     run = training(section, device="cpu", supervised_share=0.25)
     assert (run.rows, run.length, run.scored, run.width) == (2, 1024, 512, 4)
     assert run.accumulates and run.padded and run.checkpointing
-
-
-def test_fused_kernels_reach_the_library(tmp_path: Path) -> None:
-    """Where their package is missing it is transformers itself that refuses."""
-    from importlib.util import find_spec
-
-    from tests.tiny import make_tiny_model
-    from tunelift.errors import UserError
-    from tunelift.runtime.weights import load_base
-
-    if find_spec("kernels"):
-        pytest.skip("the package kernels is installed")
-    with pytest.raises(UserError, match="Kernels are not available"):
-        load_base(make_tiny_model(tmp_path), kind="lora", device="cpu", precision="fp32", kernels="hub")

@@ -12,6 +12,7 @@ from tunelift.artifacts.provenance import FileHashes
 from tunelift.config.section import ModelConfig
 from tunelift.errors import UserError
 from tunelift.runtime.modeling import inspect, inspect_base
+from tunelift.runtime.shape import EXPERTS
 
 
 @pytest.fixture
@@ -59,6 +60,22 @@ def test_a_model_for_images_is_described_by_its_text_part_and_is_no_base(
         inspect_base(ModelConfig(id=str(copy)), hashes)
     assert "gemma-3-1b-it" in caught.value.remedy
     assert inspect_base(ModelConfig(id=str(tiny_model)), hashes).context == 512
+
+
+@pytest.mark.parametrize("key", EXPERTS)
+def test_a_mixture_of_experts_is_described_and_is_no_base(
+    key: str, tiny_model: Path, tmp_path: Path, hashes: FileHashes
+) -> None:
+    copy = shutil.copytree(tiny_model, tmp_path / "copy")
+    described = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(described | {key: 8}))
+    config = ModelConfig(id=str(copy))
+    assert inspect(config, hashes).context == 512
+    with pytest.raises(UserError, match="mixture of experts, whose experts would be neither trained") as caught:
+        inspect_base(config, hashes)
+    assert "dense" in caught.value.remedy
+    (copy / "config.json").write_text(json.dumps(described | {key: 1}))
+    assert inspect_base(config, hashes).context == 512
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "runs/models/nowhere", "no-slash", "a/b/c"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from tunelift.errors import MachineError
-from tunelift.runtime.weights import is_out_of_memory, machine_trouble
+from tunelift.errors import MachineError, UserError
+from tunelift.runtime.weights import is_out_of_memory, load_base, machine_trouble
 
 ON_A_GPU = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -48,3 +49,36 @@ def test_other_trouble_is_not_taken_for_memory(error: BaseException) -> None:
 def test_whose_memory_it_was_is_told(error: BaseException, where: str, tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=f"{where} ran out of memory"), machine_trouble(tmp_path):
         raise error
+
+
+def test_an_attention_that_cannot_be_had_names_its_setting(tiny_model: Path) -> None:
+    with pytest.raises(UserError, match="FlashAttention2") as caught:
+        load_base(tiny_model, kind="lora", device="cpu", precision="bf16", attention="flash_attention_2")
+    assert "train.attention" in caught.value.remedy
+
+
+def test_a_model_that_sdpa_is_not_written_for_is_loaded_all_the_same(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To merge it, where no attention is set; the setting for training is named."""
+    from transformers import LlamaForCausalLM
+
+    monkeypatch.setattr(LlamaForCausalLM, "_supports_sdpa", False)
+    model = load_base(tiny_model, kind="lora", device="cpu", precision="bf16")
+    assert model.config._attn_implementation == "eager"
+    with pytest.raises(UserError, match="does not support an attention implementation") as caught:
+        load_base(tiny_model, kind="lora", device="cpu", precision="bf16", attention="sdpa")
+    assert "train.attention" in caught.value.remedy
+
+
+def test_weights_that_cannot_be_read_are_to_be_copied_again(tmp_path: Path, tiny_model: Path) -> None:
+    copy = shutil.copytree(tiny_model, tmp_path / "copy")
+    (copy / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(UserError) as caught:
+        load_base(copy, kind="lora", device="cpu", precision="bf16")
+    assert "Copy or download the model again" in caught.value.remedy
+
+
+def test_no_kernel_is_taken_from_the_hub(tiny_model: Path) -> None:
+    """transformers would take the one for rotations, whose backward pass is missing, again at each `train()`."""
+    assert not load_base(tiny_model, kind="lora", device="cpu", precision="bf16").use_kernels

@@ -46,7 +46,6 @@ def train_config(**changes: Any) -> TrainConfig:
         "max_length": 256,
         "gradient_checkpointing": False,
         "attention": "sdpa",
-        "kernels": "none",
         "precision": "bf16",
         "packing": False,
         "eval_steps": 4,

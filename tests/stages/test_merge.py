@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +19,8 @@ from tunelift.config.schema import MergeConfig
 from tunelift.errors import GateError, UserError
 from tunelift.runtime.chat import load_tokenizer, supervise
 from tunelift.runtime.encoded import read_encoded
-from tunelift.runtime.weights import load_base
-from tunelift.stages.merge import merge
+from tunelift.runtime.weights import load_base, supervised_logits
+from tunelift.stages.merge import merge, parity
 from tunelift.stages.merge.parity import compare, reference
 from tunelift.stages.merge.stage import fold, load_trained
 from tunelift.stages.train import train
@@ -161,6 +164,77 @@ def test_the_base_that_was_trained_fits_better_than_the_original(
         for kind in ("qlora", "lora")
     )
     assert wrong > 10 * right
+
+
+def test_parity_is_measured_on_drawn_rows_and_however_many_positions_at_once(
+    tiny_model: Path,
+    dataset: Path,
+    adapters: dict[str, Path],
+    merged: tuple[Path, dict],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turned = shutil.copytree(dataset, tmp_path / "turned")
+    lines = (dataset / "validation.jsonl").read_text().splitlines()
+    (turned / "validation.jsonl").write_text("\n".join(reversed(lines)) + "\n")
+    monkeypatch.setattr(parity, "POSITIONS_AT_ONCE", 7)
+    assert run(tiny_model, turned, adapters["qlora"], tmp_path / "out") == merged[1]
+
+
+def test_distributions_are_let_go_before_the_next_batch_is_computed(
+    tiny_model: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of a model with a large vocabulary would not fit beside its weights."""
+    made: list[weakref.ref[torch.Tensor]] = []
+
+    def watched(*arguments):
+        assert not any(logits() is not None for logits in made)
+        logits, targets = supervised_logits(*arguments)
+        made.append(weakref.ref(logits))
+        return logits, targets
+
+    rows = read_encoded(load_tokenizer(tiny_model), dataset, "validation")
+    model = load_base(tiny_model, kind="lora", device="cpu", precision="fp32")
+    said = reference(model, rows, 0, "cpu", "fp32")
+    monkeypatch.setattr(parity, "supervised_logits", watched)
+    assert compare(model, said, rows, 0, "cpu", "fp32").kl_max == 0
+    assert len(made) == 3
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_each_4_bit_layer_goes_when_its_weights_are_dequantized(tiny_model: Path, adapters: dict[str, Path]) -> None:
+    from bitsandbytes.nn import Linear4bit
+
+    trained = load_trained("qlora", tiny_model, adapters["qlora"] / "adapter", "cpu", "bf16")
+    layers = [weakref.ref(layer.weight) for layer in trained.modules() if isinstance(layer, Linear4bit)]
+    assert len(layers) == 14
+    fold(trained, "qlora")
+    assert not any(layer() is not None for layer in layers)
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_the_trained_model_is_gone_when_the_written_one_is_loaded(
+    tiny_model: Path, dataset: Path, adapters: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[weakref.ref[torch.nn.Module]] = []
+
+    def watched(*arguments, **options):
+        assert not any(model() is not None for model in loaded)
+        model = load_base(*arguments, **options)
+        model.__dict__["held"] = model  # A cycle, as some model's own code may make.
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr("tunelift.stages.merge.stage.load_base", watched)
+    run(tiny_model, dataset, adapters["lora"], tmp_path, kind="lora")
+    assert len(loaded) == 2
 
 
 def test_a_killed_merge_leaves_nothing_behind_in_the_next(

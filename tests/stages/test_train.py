@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -109,8 +110,21 @@ def test_two_runs_with_one_seed_give_the_same_bytes(kind: str, tiny_model: Path,
 
 def test_a_finished_run_does_not_train_again(trained: tuple[Path, dict], tiny_model: Path, dataset: Path) -> None:
     before = (trained[0] / "metrics.jsonl").read_bytes()
+    (trained[0] / "checkpoints/checkpoint-3").mkdir(parents=True)  # Killed while it removed them.
     assert run(tiny_model, dataset, trained[0]) == trained[1]
     assert (trained[0] / "metrics.jsonl").read_bytes() == before
+    assert not (trained[0] / "checkpoints").exists()
+
+
+def test_the_validation_loss_is_that_of_rows_drawn_by_the_seed(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
+    turned = shutil.copytree(dataset, tmp_path / "turned")
+    lines = (dataset / "validation.jsonl").read_text().splitlines()
+    (turned / "validation.jsonl").write_text("\n".join(reversed(lines)) + "\n")
+    first, second = (
+        run(tiny_model, data, tmp_path / str(number), eval_rows=3, max_steps=1)["eval_loss"]
+        for number, data in enumerate((dataset, turned))
+    )
+    assert first == second
 
 
 def test_line_separators_in_a_row_do_not_tear_its_line(tiny_model: Path, tmp_path: Path) -> None:

@@ -232,3 +232,5 @@ def test_a_lost_best_checkpoint_is_made_again_from_one_before_it(tmp_path: Path)
 
     chosen = checkpoints.resumable(tmp_path, best_as_of)
     assert chosen is not None and checkpoints.step_of(chosen) == 4
+    assert sorted(map(checkpoints.step_of, checkpoints.whole(tmp_path))) == [3, 4], "later ones have no metrics now"
+    assert checkpoints.resumable(tmp_path, lambda _: 2) is None and not checkpoints.whole(tmp_path)

@@ -39,8 +39,6 @@ class Facts:
     """The GPU's compute capability."""
     flash_attention: bool = False
     """The package flash-attn is installed."""
-    kernels: bool = False
-    """The package kernels is installed."""
     rows_that_fit: Callable[[TrainConfig], int | None] | None = None
     """The largest micro-batch that the memory plan gives a section whose other autos are resolved, if there is one that
     counts all of it."""
@@ -87,7 +85,6 @@ def resolve(config: Config, facts: Facts) -> Resolved:
     chosen = {
         "precision": precision,
         "attention": choose("train.attention", train.attention, *_attention(train.max_length, precision, facts)),
-        "kernels": choose("train.kernels", train.kernels, *_kernels(facts)),
     }
     sizes = _gpu_sizes(train.model_copy(update=chosen), facts) if on_gpu else _cpu_sizes(train)
     updates: dict[str, dict[str, Any]] = {
@@ -167,12 +164,6 @@ def _packing(attention: str, on_gpu: bool) -> tuple[bool, str]:
     return False, f"{attention} attention would also compute what a row must not see of the others"
 
 
-def _kernels(facts: Facts) -> tuple[str, str]:
-    if facts.device == "cuda" and facts.kernels and facts.native_bf16:
-        return "hub", "the package kernels is installed"
-    return "none", "they need a GPU" if facts.device == "cpu" else "the package kernels is not installed"
-
-
 def _cpu_sizes(train: TrainConfig) -> dict[str, tuple[Any, str]]:
     micro = _largest_divisor(train.global_batch_size, LARGEST_CPU_MICRO_BATCH)
     return {
@@ -227,11 +218,6 @@ def _check_limits(config: Config, facts: Facts) -> None:
         )
     if facts.device == "cpu" and train.attention == "flash_attention_2":
         raise UserError("train.attention=flash_attention_2 needs a GPU.", remedy="Set train.attention to auto.")
-    if train.kernels == "hub" and not (facts.device == "cuda" and facts.kernels):
-        raise UserError(
-            "train.kernels=hub needs a GPU." if facts.device == "cpu" else "train.kernels=hub needs a package.",
-            remedy="Set train.kernels to auto." if facts.device == "cpu" else "Install it: pip install kernels.",
-        )
 
 
 def _largest_divisor(number: int, limit: int) -> int:

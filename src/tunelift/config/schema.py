@@ -6,7 +6,8 @@ A field marked `RUNTIME` changes how a stage runs and not what it makes, so it s
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -104,13 +105,10 @@ class TrainConfig(Section):
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field("auto", json_schema_extra=RUNTIME)
     """Attention kernel; `auto`: FlashAttention where its package is installed, the GPU takes it and training computes
     in bf16, else PyTorch's."""
-    kernels: Literal["auto", "none", "hub"] = Field("auto", json_schema_extra=RUNTIME)
-    """Fused norms, rotations and MLPs from the `kernels` package, which takes them from the hub; `auto`: where it is
-    installed beside a GPU that multiplies bf16."""
     eval_steps: int = Field(50, ge=1, json_schema_extra=RUNTIME)
     """Evaluate on the validation split this often; also at the end."""
     eval_rows: int = Field(128, ge=1, json_schema_extra=RUNTIME)
-    """Validation rows for the loss."""
+    """Validation rows for the loss, drawn by the seed."""
     save_steps: int = Field(50, ge=1, json_schema_extra=RUNTIME)
     """Write a checkpoint this often; a killed run goes on from the last."""
     keep_checkpoints: int = Field(2, ge=1, json_schema_extra=RUNTIME)
@@ -125,6 +123,10 @@ class TrainConfig(Section):
     samples: SamplesConfig = Field(SamplesConfig(), json_schema_extra=RUNTIME)
     """Answers to look at while training."""
 
+    not_here: ClassVar[Mapping[str, str]] = {
+        "kernels": "of the hub's kernels the one for rotations gives wrong gradients, so none is used; take it out.",
+    }
+
     def identity(self) -> dict[str, Any]:
         """When and on what is evaluated decides what is made only where the evaluation chooses the step."""
         chooses = self.best.by != "last"
@@ -135,7 +137,7 @@ class MergeConfig(Section):
     """Adapter into base. A 4-bit base is dequantized first: merged in 4-bit, rounding erases the adapter."""
 
     parity_rows: int = Field(32, ge=1)
-    """Validation rows on which merged and trained model are compared."""
+    """Validation rows, drawn at random, on which merged and trained model are compared."""
     max_kl: float = Field(0.02, gt=0)
     """Fail when the mean KL divergence (nats per supervised token) of merged from trained model is above this."""
     min_top1_agreement: float = Field(0.95, gt=0, le=1)

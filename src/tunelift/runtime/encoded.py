@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +39,10 @@ class Row:
         return [token if learnt else IGNORED for token, learnt in pairs]
 
 
-def read_encoded(tokenizer: PreTrainedTokenizerFast, dataset: Path, split: str, limit: int | None = None) -> list[Row]:
-    """The first `limit` rows of a split, rendered; some templates make several of one.
+def read_encoded(
+    tokenizer: PreTrainedTokenizerFast, dataset: Path, split: str, limit: int | None = None, seed: int = 0
+) -> list[Row]:
+    """The rows of a split in the file's order, or `limit` of them as drawn; some templates make several of one.
 
     Raises:
         UserError: the data set has no such file, or a row cannot be rendered with this tokenizer's template.
@@ -50,12 +52,23 @@ def read_encoded(tokenizer: PreTrainedTokenizerFast, dataset: Path, split: str, 
         lines = read_lines(path)
     except FileNotFoundError:
         raise UserError("The data set has no such split.", where=str(path), remedy="Run curate again.") from None
+    found = [(number, json.loads(line)) for number, line in enumerate(lines, start=1)]
+    if limit is not None:
+        found.sort(key=lambda numbered: place_in_draw(seed, numbered[1]))
     rows: list[Row] = []
-    with console.progress(f"render {split}", total=min(len(lines), limit or len(lines)), unit="rows") as bar:
-        for number, line in islice(enumerate(lines, start=1), limit):
-            rows += encode(tokenizer, json.loads(line), f"{path}:{number}")
+    with console.progress(f"render {split}", total=len(found[:limit]), unit="rows") as bar:
+        for number, row in found[:limit]:
+            rows += encode(tokenizer, row, f"{path}:{number}")
             bar.advance()
     return rows
+
+
+def place_in_draw(seed: int, row: Mapping[str, Any]) -> str:
+    """What to sort a split's rows by, to draw some from its beginning.
+
+    It depends on the seed and the row's id alone: a file holds one source after the other.
+    """
+    return sha256(f"{seed}:{row['id']}".encode()).hexdigest()
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, row: dict[str, Any], where: str) -> list[Row]:

@@ -24,6 +24,7 @@ class Tokens:
     """What is trained on."""
 
     rows: int
+    """As training sees them: a conversation may make several."""
     tokens: int
     supervised: int
 
@@ -50,8 +51,6 @@ class Forecast:
     """None where the card's speed is not known."""
     seconds: float | None
     """Of the whole training; None where the data set is not made yet, or the speed is not known."""
-    fused: bool = False
-    """Fused kernels are used, as they were where `PUBLISHED_MFU` was measured."""
     not_counted: tuple[str, ...] = ()
     """Settings that take memory which is in no term, so that the height is at least what is planned."""
     counted_in_full: tuple[str, ...] = ()
@@ -103,7 +102,6 @@ def forecast(
         mfu=share,
         tokens_per_second=speed,
         seconds=seconds,
-        fused=config.kernels == "hub",
         not_counted=not_counted(shape, config),
         counted_in_full=_counted_in_full(config),
     )

@@ -78,8 +78,9 @@ def _published(plan: Forecast) -> str:
     """Where the MFU is from, and how this run differs from that one."""
     published = f"{PUBLISHED_MFU[plan.run.kind]:.0%} " if plan.run.checkpointing else ""
     again = ", less the forward pass that is computed again" if plan.run.checkpointing else ""
-    kernels = "" if plan.fused else "; rather lower without them, as here"
-    return f"{published}as published with fused kernels{again}{kernels}; --mfu takes your own"
+    return (
+        f"{published}as published with fused kernels{again}; rather lower without them, as here; --mfu takes your own"
+    )
 
 
 def _duration(seconds: float) -> str:

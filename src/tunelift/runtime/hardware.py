@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,7 +43,7 @@ class Hardware:
 
 @cache
 def detect() -> Hardware:
-    """The first visible NVIDIA GPU, or the CPU."""
+    """The first visible NVIDIA GPU, or the CPU where there is none or PyTorch is built for the CPU alone."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = _visible_gpu()
     if gpu is not None:
@@ -62,7 +63,7 @@ def first_visible() -> str:
 def _visible_gpu() -> tuple[str, float, float] | None:
     """Name, memory in GiB and compute capability of the GPU that CUDA will take, as nvidia-smi heeds no variable."""
     wanted = first_visible()
-    if not wanted or not shutil.which("nvidia-smi"):
+    if not wanted or not shutil.which("nvidia-smi") or not _torch_has_cuda():
         return None
     part = _mig_part(wanted) if wanted.startswith("MIG-") else None
     uuid = part[0] if part else wanted
@@ -72,6 +73,16 @@ def _visible_gpu() -> tuple[str, float, float] | None:
         if uuid == index or (uuid.startswith("GPU-") and own.startswith(uuid)):
             return name.strip(), part[1] if part else round(float(memory) / 1024, 1), float(capability)
     return None
+
+
+def _torch_has_cuda() -> bool:
+    """Whether the installed PyTorch is a CUDA build, by the file that its build writes (`cuda` is None in others)."""
+    try:
+        written = Path(str(metadata.distribution("torch").locate_file("torch/version.py")))
+        built = written.read_text(encoding="utf-8")
+    except (metadata.PackageNotFoundError, OSError):
+        return True  # Nothing says otherwise; training asks PyTorch itself.
+    return re.search(r"^cuda\b.*=\s*None\s*$", built, re.MULTILINE) is None
 
 
 def _mig_part(wanted: str) -> tuple[str, float] | None:

@@ -14,6 +14,7 @@ from tunelift.artifacts.records import digest
 from tunelift.config.section import ModelConfig
 from tunelift.errors import UserError
 from tunelift.runtime import hub
+from tunelift.runtime.shape import has_experts
 
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt"]
 """What is taken from a hub repository: never pickled weights, never code."""
@@ -118,10 +119,17 @@ def inspect_base(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
 
     Raises:
         UserError: as `inspect`, or it reads more than text: adapters on its other parts would learn nothing from text,
-            and what prepares images and sound is not written beside a merged model.
+            and what prepares images and sound is not written beside a merged model; or it is a mixture of experts:
+            those are bare parameters, which get no adapter and are not held in 4 bits.
     """
     facts = inspect(config, hashes)
     described = _json(facts.path / "config.json", AGAIN)
+    if has_experts(described):
+        raise UserError(
+            f"model.id={config.id} is a mixture of experts, whose experts would be neither trained nor quantized.",
+            where=str(facts.path / "config.json"),
+            remedy="Take a dense model, such as Qwen/Qwen3-8B.",
+        )
     found = [name for name in BESIDE_TEXT if described.get(name)]
     if found:
         raise UserError(

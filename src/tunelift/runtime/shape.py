@@ -240,7 +240,7 @@ def shape_from(described: Mapping[str, Any], *, where: str) -> ModelShape:
     """
     known = REMEDY.format(", ".join(sorted(FAMILIES)))
     name = described.get("model_type")
-    if any(_positive(described.get(key)) and described[key] > 1 for key in EXPERTS):
+    if has_experts(described):
         raise UserError(f"model_type={name!r} is a mixture of experts.", where=where, remedy=known)
     if name not in FAMILIES:
         raise UserError(f"model_type={name!r} is no architecture whose shape is known.", where=where, remedy=known)
@@ -274,6 +274,11 @@ def shape_from(described: Mapping[str, Any], *, where: str) -> ModelShape:
         mlp_bias=flag("mlp_bias", otherwise=False),
         activation=str(described.get("hidden_act") or described.get("hidden_activation") or "silu"),
     )
+
+
+def has_experts(described: Mapping[str, Any]) -> bool:
+    """Whether a parsed config.json is that of a mixture of experts."""
+    return any(_positive(described.get(key)) and described[key] > 1 for key in EXPERTS)
 
 
 def _positive(value: Any) -> TypeGuard[int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,13 +57,19 @@ def load_base(
     kind: Kind,
     device: Device,
     precision: Precision,
-    attention: str = "sdpa",
-    kernels: str = "none",
+    attention: str | None = None,
 ) -> PreTrainedModel:
     """The base model: linear layers in NF4 for `qlora`, all else (everything for `lora`) in `precision`.
 
+    Args:
+        folder: The model's.
+        kind: What is trained on it.
+        device: Where it is to lie.
+        precision: What it is computed in.
+        attention: As in `train.attention`, resolved; by default PyTorch's own where the model takes it.
+
     Raises:
-        UserError: the folder's weights cannot be loaded.
+        UserError: the folder's weights cannot be loaded, or not with this attention.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -72,7 +80,6 @@ def load_base(
             dtype=torch_dtype(precision),
             quantization_config=nf4(precision) if kind == "qlora" else None,
             attn_implementation=attention,
-            use_kernels=kernels == "hub",
             device_map={"": 0} if device == "cuda" else None,
             local_files_only=True,
             trust_remote_code=False,
@@ -81,11 +88,19 @@ def load_base(
         raise UserError(
             f"The model cannot be loaded ({(str(error).splitlines() or [type(error).__name__])[0]}).",
             where=str(folder),
-            remedy="Copy or download the model again; its architecture must be one that transformers knows.",
+            remedy=_loading_remedy(error),
         ) from error
     if kind == "qlora":
         keep_gradients_right(model)
     return model
+
+
+def _loading_remedy(error: Exception) -> str:
+    if re.search(r"flash.?att|attention implementation|attn_implementation", str(error), re.IGNORECASE):
+        return "Set train.attention to sdpa, or to eager, which every model takes."
+    if isinstance(error, ImportError):
+        return "Install what the message names, or run `make setup`, which installs the locked packages."
+    return "Copy or download the model again; its architecture must be one that transformers knows."
 
 
 def keep_gradients_right(model: torch.nn.Module) -> None:
@@ -160,8 +175,24 @@ def one_gpu() -> None:
     """Let this process see one GPU, the one that was planned for. Call before torch is used.
 
     Several without a launcher make the Trainer refuse.
+
+    Raises:
+        MachineError: PyTorch cannot use it, with PyTorch's own reason.
     """
     os.environ |= {**DEVICE_ORDER, "CUDA_VISIBLE_DEVICES": first_visible()}
+    import torch
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        usable = torch.cuda.is_available()
+    if not usable:
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build for the CPU"
+        reason = f" ({str(said[-1].message).splitlines()[0]})" if said else ""
+        raise MachineError(
+            f"The GPU cannot be used by PyTorch {torch.__version__}, {built}{reason}.",
+            remedy="Update NVIDIA's driver to one that supports that version of CUDA (`nvidia-smi` names the newest it "
+            "does), or set the environment variable CUDA_VISIBLE_DEVICES to nothing to run on the CPU.",
+        )
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 ROWS_AT_ONCE = 4
+POSITIONS_AT_ONCE = 512
+"""That distributions are compared at: of 128,256 tokens, each of the five tensors that takes is 0.26 GB in fp32."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,15 @@ class Parity:
 def reference(
     model: Any, rows: Sequence[Row], padding: int, device: Device, precision: Precision
 ) -> list[torch.Tensor]:
-    """Log-probabilities [positions, vocabulary] of the trained model by batch, in fp32 on the CPU."""
-    return [scores.cpu() for scores, _ in _log_probabilities("trained", model, rows, padding, device, precision)]
+    """Logits [positions, vocabulary] of the trained model by batch, on the CPU as they were computed.
+
+    In bf16 they are half of what log-probabilities would be, and give the same ones.
+    """
+    said = []
+    for logits, _ in _logits("trained", model, rows, padding, device, precision):
+        said.append(logits.cpu())
+        del logits
+    return said
 
 
 def compare(
@@ -52,17 +61,24 @@ def compare(
     device: Device,
     precision: Precision,
 ) -> Parity:
-    """Hold the merged model's distributions against the trained model's at the same positions."""
+    """Hold the merged model's distributions against the trained model's at the same positions.
+
+    Args:
+        model: The merged one.
+        trained: From `reference`, of the same rows.
+    """
     import torch
 
     divergences, agreements, losses = [], [], []
-    merged = _log_probabilities("merged", model, rows, padding, device, precision)
-    for p, (q, targets) in zip(trained, merged, strict=True):
-        p = p.to(q.device)
-        divergences.append((p.exp() * (p - q)).sum(-1).clamp(min=0))
-        agreements.append(p.argmax(-1) == q.argmax(-1))
-        chosen = targets[:, None]
-        losses.append(-torch.cat([p.gather(1, chosen), q.gather(1, chosen)], dim=1))
+    said = iter(trained)
+    for logits, targets in _logits("merged", model, rows, padding, device, precision):
+        parts = (torch.split(each, POSITIONS_AT_ONCE) for each in (next(said), logits, targets))
+        for part in zip(*parts, strict=True):
+            divergence, agreement, loss = _compared(*part)
+            divergences.append(divergence)
+            agreements.append(agreement)
+            losses.append(loss)
+        del logits, targets, part
     kl, agree, loss = torch.cat(divergences), torch.cat(agreements), torch.cat(losses).mean(0)
     return Parity(
         len(kl),
@@ -74,23 +90,40 @@ def compare(
     )
 
 
-def _log_probabilities(
+def _compared(
+    trained: torch.Tensor, merged: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """By position: KL(trained || merged), whether both find the same token likeliest, and the two losses."""
+    import torch
+
+    p, q = (logits.to(merged.device).float().log_softmax(-1) for logits in (trained, merged))
+    chosen = targets[:, None]
+    return (
+        (p.exp() * (p - q)).sum(-1).clamp(min=0),
+        p.argmax(-1) == q.argmax(-1),
+        -torch.cat([p.gather(1, chosen), q.gather(1, chosen)], dim=1),
+    )
+
+
+def _logits(
     name: str, model: Any, rows: Sequence[Row], padding: int, device: Device, precision: Precision
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Log-probabilities and the tokens that follow, by batch, in the precision that training computes with."""
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits and the tokens that follow, in the precision that training computes with, a batch at a time.
+
+    All of them, beside the weights, would be more than a GPU has.
+    """
     import torch
 
     model.eval()
-    batches = []
-    with (
-        console.progress(f"parity, {name} model", total=len(rows), unit="rows") as bar,
-        torch.no_grad(),
-        torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"),
-        casting_by_autocast_alone(model),
-    ):
+    with console.progress(f"parity, {name} model", total=len(rows), unit="rows") as bar:
         for start in range(0, len(rows), ROWS_AT_ONCE):
             some = rows[start : start + ROWS_AT_ONCE]
-            logits, targets = supervised_logits(model, collate(some, padding, device))
-            batches.append((logits.float().log_softmax(-1), targets))
+            with (
+                torch.no_grad(),
+                torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"),
+                casting_by_autocast_alone(model),
+            ):
+                scored = supervised_logits(model, collate(some, padding, device))
+            yield scored
+            del scored
             bar.advance(len(some))
-    return batches

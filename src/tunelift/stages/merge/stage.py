@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Sequence
@@ -70,6 +71,7 @@ def merge(
         said = reference(trained, rows, padding, device, precision)
         write_model(fold(trained, kind), adapter / "adapter", out)
         del trained
+        _release(device)
         written = load_base(out, kind="lora", device=device, precision=precision)
         parity = compare(written, said, rows, padding, device, precision)
         found = parity.to_json() | {
@@ -84,6 +86,15 @@ def merge(
             f"{parity.top1_agreement:.1%}; KL divergence {parity.kl_mean:.5f} nats a token"
         )
         return found
+
+
+def _release(device: Device) -> None:
+    """Give back what the trained model took, even where it holds a cycle: the written one needs the room."""
+    import torch
+
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _empty(out: Path) -> None:
@@ -169,13 +180,14 @@ def _dequantize(trained: Any) -> None:
     from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit
 
-    for name, layer in list(trained.named_modules()):
-        if isinstance(layer, Linear4bit):
-            weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(layer.compute_dtype)
-            linear = torch.nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
-            linear.weight = torch.nn.Parameter(weight, requires_grad=False)
-            linear.bias = layer.bias
-            trained.set_submodule(name, linear)
+    for name in [name for name, layer in trained.named_modules() if isinstance(layer, Linear4bit)]:
+        layer = trained.get_submodule(name)
+        weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(layer.compute_dtype)
+        linear = torch.nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
+        linear.weight = torch.nn.Parameter(weight, requires_grad=False)
+        linear.bias = layer.bias
+        trained.set_submodule(name, linear)
+        layer.weight.module = None  # It points back to its layer, so neither would go until the cycle is found.
     base = trained.get_base_model()
     base.hf_quantizer.remove_quantization_config(base)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from tunelift.artifacts.jsonl import read_lines
 from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.config.schema import TrainConfig
 from tunelift.errors import UserError
+from tunelift.runtime.encoded import place_in_draw
 from tunelift.runtime.generation import greedy
 from tunelift.runtime.turns import render
 from tunelift.stages.train.best import Measure
@@ -77,7 +77,7 @@ def ask(
     """
     path = dataset / "validation.jsonl"
     lines = read_lines(path) if path.exists() else []
-    found = sorted((json.loads(line) for line in lines), key=lambda row: _draw(seed, str(row["id"])))[:rows]
+    found = sorted(map(json.loads, lines), key=lambda row: place_in_draw(seed, row))[:rows]
     config = SplitTaskConfig(
         from_split="validation", scorers=(scorer,) if scorer else "auto", primary=scorer, max_tokens=max_tokens
     )
@@ -93,10 +93,6 @@ def ask(
     texts = [render(tokenizer, item.prompt, item.tools, generate=True) for item in task.items]
     prompts = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
     return Asked(task, prompts, tokenizer, tuple(stops))
-
-
-def _draw(seed: int, row: str) -> str:
-    return sha256(f"{seed}:{row}".encode()).hexdigest()
 
 
 def refuse_without_rows(config: TrainConfig, validation_rows: int) -> None:

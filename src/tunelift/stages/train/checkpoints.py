@@ -82,6 +82,8 @@ def resumable(folder: Path, best_as_of: Callable[[int], int | None]) -> Path | N
     """The newest complete checkpoint from which the run can end as it would have.
 
     That takes the best checkpoint as well: where it is damaged, training goes on from one before it and makes it again.
+    Those after it are deleted: they would pass for newer ones when it comes to rotation and the next resume, without
+    the metrics that belong to them.
 
     Args:
         folder: Holds the checkpoints.
@@ -89,7 +91,10 @@ def resumable(folder: Path, best_as_of: Callable[[int], int | None]) -> Path | N
     """
     found = whole(folder)
     steps = {step_of(checkpoint) for checkpoint in found}
-    return next((one for one in found if best_as_of(step_of(one)) in {None, *steps}), None)
+    chosen = next((one for one in found if best_as_of(step_of(one)) in {None, *steps}), None)
+    for later in found[: found.index(chosen)] if chosen else found:
+        _delete(later)
+    return chosen
 
 
 def rotate(folder: Path, keep: int, *, best: int | None, sound_step: int) -> None:
@@ -105,5 +110,9 @@ def rotate(folder: Path, keep: int, *, best: int | None, sound_step: int) -> Non
     sound = next((checkpoint for checkpoint in newest_first if step_of(checkpoint) <= sound_step), None)
     for checkpoint in newest_first[keep:]:
         if checkpoint != sound and step_of(checkpoint) != best:
-            (checkpoint / MARKER).unlink(missing_ok=True)  # First: half deleted, it must not pass for whole.
-            shutil.rmtree(checkpoint)
+            _delete(checkpoint)
+
+
+def _delete(checkpoint: Path) -> None:
+    (checkpoint / MARKER).unlink(missing_ok=True)  # First: half deleted, it must not pass for whole.
+    shutil.rmtree(checkpoint)

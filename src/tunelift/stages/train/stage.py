@@ -69,11 +69,12 @@ def train(
     with machine_trouble(out):
         finished = _finished(out)
         if finished:
+            shutil.rmtree(out / "checkpoints", ignore_errors=True)  # It may have been killed while it removed them.
             return finished
         tokenizer = load_tokenizer(model, template)
         added = add_tokens(tokenizer, config.added_tokens)
         rows = read_encoded(tokenizer, dataset, "train")
-        eval_rows = read_encoded(tokenizer, dataset, "validation", config.eval_rows)
+        eval_rows = read_encoded(tokenizer, dataset, "validation", config.eval_rows, seed)
         found = preflight.check(tokenizer, model, rows, eval_rows, config.max_length)
         found |= preflight.plan_batches(config, rows, seed)
         found["truncation"] = preflight.truncation(dataset)
@@ -96,7 +97,6 @@ def train(
             device=device,
             precision=precision(config),
             attention=attention,
-            kernels=str(resolved("kernels", config.kernels)),
         )
         fit_embeddings(base, tokenizer)
         start_embeddings(base, added)
