@@ -15,7 +15,7 @@ from tunelift.stages.train.settings import precision
 def validation_loss(
     model: Path, config: TrainConfig, kind: Kind, adapter: Path, dataset: Path, limit: int | None = None
 ) -> float:
-    """Mean loss in nats per supervised token on the first `limit` validation rows.
+    """Mean loss in nats per supervised token on `limit` validation rows, or on all.
 
     Base and matmuls are in the precision of training; the adapter is in fp32, which holds each side's weights exactly.
     """
