@@ -214,7 +214,7 @@ def make_artifacts(root: Path) -> dict[str, Path]:
         folder.mkdir(parents=True)
     dropped = {"exact_duplicate": 181, "contaminated": 44, "too_long": 21, "empty_reply": 17, "invalid_structure": 32}
     splits = {
-        "train": {"rows": 1297, "tokens": 95_120, "supervised_tokens": 34_870},
+        "train": {"rows": 1290, "training_rows": 1297, "tokens": 95_120, "supervised_tokens": 34_870},
         "validation": {"rows": 166, "tokens": 12_190, "supervised_tokens": 4_466},
         "test": {"rows": 155, "tokens": 11_350, "supervised_tokens": 4_160},
     }

@@ -302,7 +302,7 @@ def _about(run: Run, out: Path) -> Json:
         "verdict": run.comparison.get("verdict"),
         "gate": {key: run.comparison.get("gate", {}).get(key) for key in ("declared", "passed")},
         "cost": {key: cost.get(key) for key in COSTS},
-        "training_rows": stats.get("splits", {}).get("train", {}).get("rows"),
+        "training_rows": stats.get("splits", {}).get("train", {}).get("training_rows"),
         "training_seconds": _optional(run.folder / "stages" / "train" / "manifest.json").get("seconds"),
     }
 
