@@ -56,7 +56,7 @@ def test_what_comes_next_is_done_by_the_same_processes(two: Processes) -> None:
     first = set(two.map(here_or_there, (0,), range(30), few=0))
     assert list(two.map(multiplier, (3,), range(40), few=0)) == [3 * one for one in range(40)]
     assert list(two.map(multiplier, (4,), range(40), few=0)) == [4 * one for one in range(40)]
-    assert set(two.map(here_or_there, (0,), range(30), few=10)) <= first
+    assert len(first | set(two.map(here_or_there, (0,), range(30), few=10))) <= 2, "one of them may do all"
 
 
 def test_no_process_is_left_in_the_end() -> None:
