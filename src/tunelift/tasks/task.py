@@ -245,7 +245,7 @@ def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig) 
     names = [scorer.name for scorer in scorers]
     primary = config.primary or ("exact_match" if "exact_match" in names else None)
     said: list[Any] = list(structured) if is_json else list(replies)
-    accepted = [_alone(calls) if calls else right for calls, right in zip(calling, said, strict=True)]
+    accepted = [as_answer(calls) if calls else right for calls, right in zip(calling, said, strict=True)]
     return Task(
         name=name,
         version=1,
@@ -281,8 +281,8 @@ def calls_of_reply(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"name": function["name"], "arguments": function["arguments"]} for function in functions]
 
 
-def _alone(calls: list[dict[str, Any]]) -> Any:
-    """As an answer with native calls is read: rules on text compare it with that."""
+def as_answer(calls: list[dict[str, Any]]) -> Any:
+    """Calls as an endpoint's native ones are read: one as an object, several as a list."""
     return calls[0] if len(calls) == 1 else calls
 
 

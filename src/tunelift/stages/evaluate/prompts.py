@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tunelift.config.evaluation import ArmConfig
 from tunelift.runtime import turns
 from tunelift.runtime.turns import UnusableRow
-from tunelift.tasks.task import Item, Task, calls_of_reply
+from tunelift.tasks.task import Item, Task, as_answer, calls_of_reply
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -122,14 +122,10 @@ def _shows_calls(tokenizer: PreTrainedTokenizerFast, row: Row) -> bool:
 
 
 def _with_calls_in_text(message: Message) -> Message:
-    """As an endpoint's native calls are read: one as an object, several as a list."""
     calls = calls_of_reply(message)
     if not calls:
         return message
-    return {
-        "role": message["role"],
-        "content": json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False),
-    }
+    return {"role": message["role"], "content": json.dumps(as_answer(calls), ensure_ascii=False)}
 
 
 def choose_examples(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
