@@ -110,23 +110,36 @@ def test_lengths_are_those_of_the_rows_or_the_reason_is(name: str, pairs: list[t
     assert answer(lambda: row_lengths(tokenizer, messages)) == rows
 
 
-@given(texts, st.data())
+@given(texts.filter(bool), st.data())
 def test_a_word_begins_and_ends_at_the_cuts_around_a_place(text: str, data: st.DataObject) -> None:
-    at = data.draw(st.integers(0, len(text)))
-    cuts = [place for place in range(1, len(text)) if text[place] == " " and "!" <= text[place - 1] <= "~"]
-    assert word_at(text, at) == (
-        max((cut for cut in cuts if cut <= at), default=0),
-        min((cut for cut in cuts if cut > at), default=len(text)),
+    begin = data.draw(st.integers(0, len(text) - 1))
+    end = data.draw(st.integers(begin + 1, len(text)))
+    at = data.draw(st.integers(begin, end - 1))
+    cuts = [place for place in range(begin + 1, end) if text[place] == " " and "!" <= text[place - 1] <= "~"]
+    assert word_at(text, at, begin, end) == (
+        max((cut for cut in cuts if cut <= at), default=begin),
+        min((cut for cut in cuts if cut > at), default=end),
     )
+
+
+@given(st.lists(st.one_of(texts, st.sampled_from(("<|im_start|>", "<|im_end|>"))), max_size=8), st.data())
+def test_parts_are_the_text_cut_where_it_may_be(pieces: list[str], data: st.DataObject) -> None:
+    tokenizer, text = tiny_tokenizer(), "".join(pieces)
+    counts = word_counts(tokenizer)
+    assert counts is not None
+    edges = data.draw(st.lists(st.integers(0, len(text)), max_size=3))
+    parts = counts.parts(text, edges)
+    assert "".join(text[start:end] for start, end in parts) == text
+    assert [end for _, end in parts[:-1]] == [start for start, _ in parts[1:]]
+    assert sum(counts.total(text[start:end]) for start, end in parts) == len(tokenizer(text)["input_ids"])
 
 
 def test_a_word_is_tokenized_once(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = word_counts(tiny_tokenizer())
     assert counts is not None
     first = counts.total(" Remind me to call Anna")
-    monkeypatch.setattr(counts, "_learn", lambda words: pytest.fail(f"tokenized again: {words}"))
+    monkeypatch.setattr(counts, "_looked_at", lambda text: pytest.fail(f"looked at again: {text}"))
     assert counts.total(" Anna to call me") == first - counts.total(" Remind")
-    assert counts.total("") == 0
 
 
 def test_so_many_words_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +150,16 @@ def test_so_many_words_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatc
     for start in range(0, 100, 4):
         text = "".join(f" word{number}" for number in range(start, start + 4))
         assert counts.total(text) == len(tokenizer(text)["input_ids"])
-        assert len(counts._counts) <= 5 + 4
+        assert len(counts._words) + len(counts._others) <= 5 + 5
+
+
+def test_a_text_without_spaces_is_not_remembered() -> None:
+    tokenizer, text = tiny_tokenizer(), "日本語の文" * 20
+    counts = word_counts(tokenizer)
+    assert counts is not None
+    assert counts.total("a " + text) == len(tokenizer("a " + text)["input_ids"])
+    assert counts._others == {"a": 1}
+    assert not counts._words
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
 from operator import ge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -27,7 +27,7 @@ from tunelift.runtime.turns import (
     render,
     special_tokens,
 )
-from tunelift.runtime.words import word_at, word_counts
+from tunelift.runtime.words import word_counts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -232,28 +232,35 @@ def _encode(tokenizer: PreTrainedTokenizerFast, text: str, turns: Sequence[Turn]
 
 
 def _counted(tokenizer: PreTrainedTokenizerFast, text: str, turns: Sequence[Turn]) -> tuple[int, int]:
-    """As `_encode`, the numbers alone: the words between the edges of text and turns are taken out and counted."""
-    counts = word_counts(tokenizer) if _is_plain(tokenizer) else None
-    if counts is None:
+    """As `_encode`, the numbers alone: only the words at the edges of turns are tokenized, all others are counted."""
+    counts = word_counts(tokenizer) if _is_plain(tokenizer) and not tokenizer.split_special_tokens else None
+    bos = tokenizer.bos_token
+    if counts is None or (bos and text.startswith(str(bos) * 2)):
         return _lengths(_encode(tokenizer, text, turns))
-    edges = {0, len(text), *(edge for turn in turns for edge in (turn.start, turn.end))}
-    looked_at = sorted({word_at(text, edge) for edge in edges})
-    gaps = [(end, start) for (_, end), (start, _) in pairwise(looked_at)]
-    short = "".join([text[start:end] for start, end in looked_at])
-
-    def moved(edge: int) -> int:
-        return edge - sum(end - start for start, end in gaps if end <= edge)
-
+    edges = sorted({edge for turn in turns for edge in (turn.start, turn.end)})
+    tokens = supervised = 0
     try:
-        row = _encode(tokenizer, short, [Turn(short, moved(turn.start), moved(turn.end)) for turn in turns])
+        for start, end in counts.parts(text, edges):
+            if any(start < edge < end for edge in edges):
+                spans = tuple((max(turn.start, start) - start, min(turn.end, end) - start) for turn in turns)
+                met = tuple((first, last) for first, last in spans if first < last)
+                of_part = _at_edge(tokenizer, len(tokenizer), text[start:end], met)
+            else:
+                found = counts.total(text[start:end])
+                of_part = found, found if any(turn.start <= start < turn.end for turn in turns) else 0
+            tokens += of_part[0]
+            supervised += of_part[1]
     except UnusableRow:
         return _lengths(_encode(tokenizer, text, turns))  # It says where in the text.
-    tokens, supervised = _lengths(row)
-    for start, end in gaps:
-        between = counts.total(text[start:end])
-        tokens += between
-        supervised += between if any(turn.start <= start < turn.end for turn in turns) else 0
     return tokens, supervised
+
+
+@lru_cache(maxsize=10_000)
+def _at_edge(
+    tokenizer: PreTrainedTokenizerFast, size: int, word: str, spans: tuple[tuple[int, int], ...]
+) -> tuple[int, int]:
+    """Tokens and supervised tokens of a word that a turn begins or ends in; replies often begin alike."""
+    return _lengths(_encode(tokenizer, word, [Turn(word, *span) for span in spans]))
 
 
 def _lengths(row: Supervised) -> tuple[int, int]:

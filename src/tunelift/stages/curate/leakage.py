@@ -129,7 +129,7 @@ class _Index:
         self._shift = np.uint64(64 - bits)
         counts = np.zeros(2**bits, np.uint32)
         for part in np.array_split(self.sets.flat, len(self.sets.flat) // 10**6 + 1):
-            np.add.at(counts, part >> self._shift, 1)
+            np.add.at(counts, np.sort(part >> self._shift), 1)  # In order they are found twice as fast.
         self._counts = np.minimum(counts, COUNTED).astype(np.uint16)
         del counts
         parts = [self._prefixes(_part(self.sets, start)) for start in range(0, len(held), BLOCK_ROWS)]

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from tunelift.config.curation import SplitConfig
 from tunelift.errors import UserError
@@ -53,6 +51,9 @@ def groups(rows: int, edges: Rows, keys: Hashes) -> Rows:
         edges: Pairs of rows that belong together, m × 2: near duplicates, those that differ in values as well.
         keys: Of each row the `group_key`; rows of equal keys belong together.
     """
+    from scipy.sparse import coo_array  # Here alone, so that processes that look at rows start sooner.
+    from scipy.sparse.csgraph import connected_components
+
     order = np.argsort(keys, kind="stable")
     same = np.flatnonzero(keys[order][1:] == keys[order][:-1])
     one = np.concatenate((edges[:, 0], order[same]))
