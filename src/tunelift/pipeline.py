@@ -35,6 +35,7 @@ from tunelift.runtime.modeling import ModelFacts, inspect, inspect_base
 from tunelift.runtime.template import pinned_template
 from tunelift.runtime.tracking import Tracker
 from tunelift.stages import curate, evaluate, judge, merge, report, train
+from tunelift.tasks.scorers import VERSION as SCORERS_VERSION
 from tunelift.tasks.task import Task, distinct, load_task, task_from_split
 
 STAGES: tuple[StageName, ...] = ("curate", "train", "merge", "evaluate", "judge", "report")
@@ -107,7 +108,9 @@ class Pipeline(Run):
     # --- train: base, data set -> adapter -----------------------------------------------------------------------
 
     def train_plan(self, dataset: Artifact) -> Plan:
-        section = {"train": self.config.train.identity(), "seed": self.config.seed}
+        section: dict[str, Any] = {"train": self.config.train.identity(), "seed": self.config.seed}
+        if self.config.train.best.by not in {"last", "eval_loss"}:
+            section["scorers"] = SCORERS_VERSION  # Another score would choose another step.
         inputs = {"model": self.base.fingerprint, "dataset": dataset.content}
         return Plan("train", train.VERSION, section, inputs | self._template_input())
 
@@ -309,24 +312,24 @@ class Pipeline(Run):
         return {task.name: task.first(most).digests["items"] for task in tasks}
 
     def _selection(self, arm: ArmConfig, dataset: Artifact) -> Task | None:
-        """The task on which an arm's prompt is chosen; no claim rests on it."""
+        """The task on which an arm's prompt is chosen; no claim rests on it.
+
+        The validation split is asked and judged as the first target is. Its rows keep their own system messages, unless
+        that target has one instruction for all of its items.
+        """
         if arm.search is None:
             return None
         if arm.search.on != "validation":
             return load_task(Path(arm.search.on))
-        first = next((task for task in self.tasks(dataset) if task.role == "target" and task.kind == "generate"), None)
-        instruction = (
-            next((str(one["content"]) for one in first.items[0].instructed if one["role"] == "system"), None)
-            if first
-            else None
-        )
+        pairs = zip(self.config.evaluate.tasks, self.tasks(dataset), strict=True)
+        first = next((pair for pair in pairs if pair[1].role == "target" and pair[1].kind == "generate"), None)
         rows = read_rows(dataset.path / "validation.jsonl")
-        return task_from_split(
-            rows,
-            SplitTaskConfig(
-                from_split="validation", instruction=instruction, max_tokens=first.max_tokens if first else 256
-            ),
-        )
+        if first is None:
+            return task_from_split(rows, SplitTaskConfig(from_split="validation"))
+        source, target = first
+        instruction = source.instruction if isinstance(source, SplitTaskConfig) else target.shared_instruction
+        asked = SplitTaskConfig(from_split="validation", instruction=instruction, max_tokens=target.max_tokens)
+        return task_from_split(rows, asked, like=target)
 
     @contextmanager
     def _engine(self, model: Path, arm: ArmConfig) -> Iterator[VllmEngine]:

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.tasks.scorers.making import json_values
 from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.errors import UserError
 from tunelift.tasks.scorers import score
@@ -244,8 +247,9 @@ def test_a_split_of_tool_calls_gets_json_scorers() -> None:
     ("replies", "scorers"),
     [
         (['{"a": 1}', '{"b": 2}'], ("exact_match", "valid_json", "field_f1")),
+        (['["x0", "y"]', '{"tool": "t"}'], ("exact_match", "valid_json", "field_f1")),
         (["Paris", '{"b": 2}'], ("exact_match",)),
-        (["1", "2"], ("exact_match",)),
+        (["1", '"two"'], ("exact_match",)),
     ],
 )
 def test_a_split_gets_the_scorers_that_its_replies_allow(replies: list[str], scorers: tuple[str, ...]) -> None:
@@ -253,8 +257,77 @@ def test_a_split_gets_the_scorers_that_its_replies_allow(replies: list[str], sco
         [row(str(n), reply) for n, reply in enumerate(replies)], SplitTaskConfig(from_split="validation")
     )
     assert task.metrics == scorers
-    if len(scorers) == 1:
-        assert [item.accepted[0] for item in task.items] == replies, "text stays text"
+
+
+JSON_SCORERS = ("exact_match", "field_f1", "valid_json")
+
+
+@pytest.mark.parametrize(
+    "strangers",
+    [["Sorry, I cannot do that."], ["[]"], ["3"], []],
+    ids=["beside text", "beside []", "beside 3", "alone"],
+)
+@pytest.mark.parametrize(
+    ("reply", "same"),
+    [('{"a": 1, "b": [2, 3]}', '{"b":[2,3],"a":1.0}'), ('["x0","y"]', '["x0", "y"]')],
+    ids=["object", "list"],
+)
+def test_json_replies_are_judged_as_json_whatever_stands_beside_them(
+    reply: str, same: str, strangers: list[str]
+) -> None:
+    rows = [row(str(number), one) for number, one in enumerate([reply, *strangers])]
+    task = task_from_split(rows, SplitTaskConfig(from_split="test", scorers=JSON_SCORERS))
+    assert score(same, task.items[0], task) == dict.fromkeys(JSON_SCORERS, 1.0)
+    assert score(same.replace("2", "9").replace("y", "z"), task.items[0], task)["exact_match"] == 0
+    automatic = task_from_split(rows, SplitTaskConfig(from_split="test"))
+    assert score(same, automatic.items[0], automatic)["exact_match"] == 1
+    for stranger, item in zip(strangers, task.items[1:], strict=True):
+        assert score(stranger, item, task)["exact_match"] == score(stranger, item, task)["field_f1"] == 1
+        assert score(same, item, task)["exact_match"] == 0
+
+
+@given(st.lists(json_values, min_size=1, max_size=4))
+def test_each_row_of_a_split_has_its_own_right_answer(values: list[Any]) -> None:
+    replies = [json.dumps(value) for value in values] + ["No JSON."]
+    rows = [row(str(number), reply) for number, reply in enumerate(replies)]
+    task = task_from_split(rows, SplitTaskConfig(from_split="test"))
+    right = [value if isinstance(value, (dict, list)) else json.dumps(value) for value in values]
+    assert [item.accepted for item in task.items] == [(one,) for one in (*right, "No JSON.")]
+
+
+def test_where_calls_are_judged_json_that_is_no_call_wants_none() -> None:
+    replies = ['{"answer": 4}', "[1, 2]", '{"tool": "t", "arguments": {"a": 1}}', '[{"name": "t", "arguments": {}}]']
+    rows = [row(str(number), reply) for number, reply in enumerate(replies)]
+    task = task_from_split(rows, SplitTaskConfig(from_split="test", scorers=("tool_call", "exact_match")))
+    assert [score(reply, item, task) for reply, item in zip(replies, task.items, strict=True)] == [
+        {"tool_call": 1.0, "exact_match": 1.0}
+    ] * 4
+    assert [score(replies[2], item, task)["tool_call"] for item in task.items] == [0, 0, 1, 0]
+
+
+def test_a_split_can_be_judged_as_another_task_is(tmp_path: Path) -> None:
+    other = load_task(make(tmp_path))
+    rows = [row("1", '{"a": 1}'), row("2", "Paris")]
+    task = task_from_split(rows, SplitTaskConfig(from_split="validation"), like=other)
+    assert (task.scorers, task.primary, task.tools) == (other.scorers, other.primary, other.tools)
+    assert task.digests["scorers"] == other.digests["scorers"]
+    assert [item.accepted for item in task.items] == [({"a": 1},), ("Paris",)]
+
+
+def test_an_instruction_is_shared_only_if_every_item_has_it(tmp_path: Path) -> None:
+    same, differing, none = ("Say it.", "Today is {today}.", None)
+    found = {
+        system: load_task(
+            make(
+                tmp_path / str(number),
+                tools=None,
+                scorers=["exact_match"],
+                prompt={"system": system, "user": "{request}"},
+            )
+        ).shared_instruction
+        for number, system in enumerate((same, differing, none))
+    }
+    assert found == {same: same, differing: None, none: None}
 
 
 def test_a_split_without_instruction_shows_all_arms_the_same_and_keeps_template_tools() -> None:

@@ -115,7 +115,8 @@ class SplitTaskConfig(Section):
     name: str | None = None
     """The task's name in reports; by default the split's."""
     scorers: tuple[str | dict[str, Any], ...] | Literal["auto"] = "auto"
-    """As in a task.yaml. `auto`: JSON scorers when every expected reply is JSON, exact match otherwise."""
+    """As in a task.yaml. `auto`: `tool_call` if replies call tools, JSON scorers if every one is a JSON object or
+    list, otherwise exact match."""
     primary: str | None = None
     """The metric that the verdict goes by; by default exact_match if it is measured, else the first."""
     instruction: str | None = None

@@ -17,6 +17,7 @@ from tunelift.tasks.items import Item, Message, make_item
 from tunelift.tasks.likelihood import TaskKind, likelihood_scorers
 from tunelift.tasks.rows import Row, read_rows
 from tunelift.tasks.scorers import NotJsonError, Scorer, build_scorers, parse_json
+from tunelift.tasks.scorers.tool_calls import calls_of
 
 __all__ = ["DECODING", "Item", "Message", "Task", "distinct", "load_task", "task_from_split"]
 
@@ -59,6 +60,15 @@ class Task:
             KeyError: none has.
         """
         return {scorer.name: scorer for scorer in self.scorers}[name]
+
+    @property
+    def shared_instruction(self) -> str | None:
+        """The system message that every item puts to an untuned arm; None if they differ or have none."""
+        found = {
+            tuple(str(one["content"]) for one in item.instructed if one["role"] == "system") for item in self.items
+        }
+        alone = found.pop() if len(found) == 1 else ()
+        return alone[0] if len(alone) == 1 else None
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -196,12 +206,18 @@ def _primary(given: str | None, scorers: Sequence[Scorer], where: str) -> str:
 # A split of the run's own data
 
 
-def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig) -> Task:
+def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig, like: Task | None = None) -> Task:
     """A data set's own rows as a task: asked is the conversation without its last reply, right is that reply.
 
-    A reply that calls tools has its calls as the right answer, one as an object and several as a list; one in text has
-    that text, by which `tool_call` wants no call.
+    A reply that calls tools has its calls as the right answer, one as an object and several as a list; one that is a
+    JSON object or list has that value, any other its text. Where `tool_call` judges, JSON that is no call stays text
+    as well, by which it wants no call.
     Files that scorers name are relative to the working directory.
+
+    Args:
+        rows: Of the split.
+        config: What is asked of them, and how they are judged.
+        like: Judges as this task does, whatever scorers and primary the config names.
 
     Raises:
         UserError: no row, an unknown scorer, a last message that is no reply in text, or tools whose schemas judge and
@@ -214,37 +230,32 @@ def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig) 
             remedy=f"Raise curate.split.{config.from_split}, or give more data.",
         )
     calling = [calls_of_reply(row["messages"][-1]) for row in rows]
-    has_calls = any(calling)
     replies = [_last_reply(row) for row in rows]
-    parsed = [_object_or_none(reply) for reply in replies]
-    structured = [value for value in parsed if value is not None]
-    is_json = len(structured) == len(replies)
-    names_tools = is_json and all("tool" in value for value in structured)
-    automatic = (
-        ("tool_call",)
-        if has_calls
-        else (
-            "exact_match",
-            *(("valid_json", "field_f1") if is_json else ()),
-            *(("right_tool",) if names_tools else ()),
-        )
-    )
+    values = [_structured(reply) for reply in replies]
     name = config.name or config.from_split
     where = f"task {name}"
-    scorers = build_scorers(
-        automatic if config.scorers == "auto" else config.scorers,
-        has_tools=any(row.get("tools") for row in rows),
-        where=lambda path: where,
+    scorers = (
+        like.scorers
+        if like
+        else build_scorers(
+            _automatic(calling, values) if config.scorers == "auto" else config.scorers,
+            has_tools=any(row.get("tools") for row in rows),
+            where=lambda path: where,
+        )
     )
-    if any(scorer.identity["scorer"] == "schema_valid" for scorer in scorers):
+    judging = {scorer.identity["scorer"] for scorer in scorers}
+    if "schema_valid" in judging:
         for row in rows:
             if row.get("tools"):
                 files.check_tools(row["tools"], _place(row))
     if not scorers:
         raise UserError("The task has no scorers.", where=where, remedy="Name one, or write `scorers: auto`.")
-    names = [scorer.name for scorer in scorers]
-    primary = config.primary or ("exact_match" if "exact_match" in names else None)
-    said: list[Any] = list(structured) if is_json else list(replies)
+    primary = like.primary if like else config.primary
+    if primary is None and any(scorer.name == "exact_match" for scorer in scorers):
+        primary = "exact_match"
+    if "tool_call" in judging:
+        values = [value if calls_of(value) is not None else None for value in values]
+    said = [reply if value is None else value for reply, value in zip(replies, values, strict=True)]
     accepted = [as_answer(calls) if calls else right for calls, right in zip(calling, said, strict=True)]
     return Task(
         name=name,
@@ -256,8 +267,19 @@ def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig) 
         scorers=scorers,
         primary=_primary(primary, scorers, where),
         max_tokens=config.max_tokens,
+        tools=like.tools if like else None,
         effect=config.effect,
     )
+
+
+def _automatic(calling: Sequence[list[Any]], values: Sequence[Any]) -> tuple[str, ...]:
+    """The scorers that fit every reply, by its native calls and its JSON object or list, if it is one."""
+    if any(calling):
+        return ("tool_call",)
+    if any(value is None for value in values):
+        return ("exact_match",)
+    names_tools = all(isinstance(value, dict) and "tool" in value for value in values)
+    return ("exact_match", "valid_json", "field_f1", *(("right_tool",) if names_tools else ()))
 
 
 def _last_reply(row: Mapping[str, Any]) -> str:
@@ -286,12 +308,13 @@ def as_answer(calls: list[dict[str, Any]]) -> Any:
     return calls[0] if len(calls) == 1 else calls
 
 
-def _object_or_none(reply: str) -> dict[str, Any] | None:
+def _structured(reply: str) -> dict[str, Any] | list[Any] | None:
+    """The JSON object or list that the reply is; None if it is neither: a bare number or string is text."""
     try:
         value = parse_json(reply)
     except NotJsonError:
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, (dict, list)) else None
 
 
 def _item_from_row(row: Mapping[str, Any], right: Any, instruction: str | None) -> Item:

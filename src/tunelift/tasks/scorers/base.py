@@ -14,7 +14,7 @@ from tunelift.errors import UserError
 if TYPE_CHECKING:
     from tunelift.tasks.task import Item, Task
 
-VERSION = 2
+VERSION = 3
 """Part of every scorer's identity: raise it when a score can come out differently; old scores are then not compared."""
 
 Kind = Literal["binary", "graded"]

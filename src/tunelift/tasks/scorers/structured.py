@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from tunelift.tasks.task import Item, Task
 
+CALL_KEYS = ({"tool", "arguments"}, {"tool", "parameters"})
+"""Of an object that is a call and nothing else."""
+
 
 def valid_json(output: str, item: Item, task: Task) -> float:
     """The output is one JSON value and nothing else."""
@@ -65,7 +68,7 @@ def _valid_calls(output: str, options: JsonOptions, item: Item, task: Task) -> f
     """It calls known tools, in any spelling, with arguments that their schemas allow, or is {"tool": null}."""
     parsed = _parsed(output, options)
     alone = parsed[0] if parsed else None
-    if isinstance(alone, dict) and "tool" in alone and alone.keys() != {"tool", "arguments"}:
+    if isinstance(alone, dict) and "tool" in alone and alone.keys() not in CALL_KEYS:
         return float(alone == {"tool": None})  # Nothing may stand beside a call.
     calls = parse_calls(output, options.find)
     schemas = [(argument_schema(item.tools or task.tools or (), call.name), call) for call in calls or ()]
