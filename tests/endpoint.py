@@ -23,10 +23,12 @@ def answer(text: str) -> dict[str, Any]:
 class Stub:
     """An endpoint whose answer to a request is decided by `respond(body, number of the try)`.
 
-    It lists `models` at /v1/models, to who has the `key` if there is one.
+    It lists `models` at /v1/models, or answers there with `listing`, to who has the `key` if there is one.
     """
 
-    def __init__(self, respond: Answer, *, models: tuple[str, ...] = ("m",), key: str | None = None) -> None:
+    def __init__(
+        self, respond: Answer, *, models: tuple[str, ...] = ("m",), key: str | None = None, listing: Any = None
+    ) -> None:
         self.tries: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -41,7 +43,7 @@ class Stub:
                 elif key and self.headers["Authorization"] != f"Bearer {key}":
                     self._send(401, {})
                 else:
-                    self._send(200, {"data": [{"id": name} for name in models]})
+                    self._send(200, {"data": [{"id": name} for name in models]} if listing is None else listing)
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -18,6 +18,8 @@ from tunelift.engines.client import Client, Reply, Request
 from tunelift.engines.dialect import Dialect
 from tunelift.errors import MachineError
 from tunelift.runtime.stopping import Stopped
+from tunelift.tasks.scorers.tool_calls import parse_calls
+from tunelift.tasks.task import DECODING
 
 
 @pytest.fixture
@@ -240,6 +242,28 @@ def test_native_tool_calls_become_json_text(stub: Callable[[Answer], Stub], mess
     assert (reply.text, reply.error) == (text, None)
 
 
+def test_arguments_nested_too_deep_are_a_wrong_answer_and_end_nothing(stub: Callable[[Answer], Stub]) -> None:
+    """At every depth, since reading them and writing the answer do not find the same depth too deep."""
+    deep = {str(depth): "[" * depth + "]" * depth for depth in (50, *range(900, 1000), 3000)}
+    deep["open"] = "[" * 3000
+
+    def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        return 200, called(("a", deep[body["messages"][0]["content"]]), ("b", "{}"))
+
+    replies = ask(stub(respond).url, list(deep))
+    assert {reply.error for reply in replies.values()} == {None}
+    assert replies["50"].text.startswith('[{"name": "a", "arguments": [[')
+    assert replies["open"].text == json.dumps(
+        [{"name": "a", "arguments": deep["open"]}, {"name": "b", "arguments": "{}"}]
+    )
+    assert all(parse_calls(reply.text) is None for reply in replies.values())
+
+
+def test_an_answer_nested_too_deep_to_be_read_is_a_failure_like_any_other(stub: Callable[[Answer], Stub]) -> None:
+    reply = ask(stub(lambda body, number: (200, b"[" * 3000)).url, ["q"])["q"]
+    assert (reply.error or "").startswith("RecursionError")
+
+
 def test_what_an_endpoint_does_not_take_is_learned_once_and_told(
     stub: Callable[[Answer], Stub], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -263,6 +287,39 @@ def test_what_an_endpoint_does_not_take_is_learned_once_and_told(
     asked = len(server.bodies)
     ask(server.url, ["again"], dialect=dialect)
     assert len(server.bodies) == asked + 1, "what one client learned, the next one knows"
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "`temperature` and `top_p` cannot both be specified for this model. Please use only one.",
+        "top_p is not supported together with temperature",
+        "temperature and top_p are mutually exclusive",
+    ],
+)
+def test_where_two_parameters_exclude_each_other_decoding_stays_greedy(
+    stub: Callable[[Answer], Stub], complaint: str
+) -> None:
+    def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        both = "temperature" in body and "top_p" in body
+        return (400, {"error": {"message": complaint}}) if both else (200, answer("x"))
+
+    server, dialect = stub(respond), Dialect()
+    assert ask(server.url, ["q"], decoding=DECODING, dialect=dialect)["q"].error is None
+    assert dialect.substituted == {"top_p"}
+    assert server.bodies[-1]["temperature"] == 0
+
+
+def test_an_endpoint_that_takes_neither_of_two_parameters_is_asked_without_both(
+    stub: Callable[[Answer], Stub],
+) -> None:
+    def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        refused = [name for name in ("temperature", "top_p") if name in body]
+        return (400, {"error": f"Unsupported parameters: {refused}"}) if refused else (200, answer("x"))
+
+    dialect = Dialect()
+    assert ask(stub(respond).url, ["q"], decoding=DECODING, dialect=dialect)["q"].error is None
+    assert dialect.substituted == {"temperature", "top_p"}
 
 
 def test_tools_go_into_the_prompt_where_native_calls_are_not_offered(stub: Callable[[Answer], Stub]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.endpoint import Stub, answer
+from tests.endpoint import Answer, Stub, answer
 from tunelift.config.evaluation import EndpointConfig
 from tunelift.engines import endpoint as module
 from tunelift.engines.client import Reply, Request
@@ -20,8 +20,8 @@ from tunelift.errors import MachineError, UserError
 def stub() -> Iterator[Callable[..., Stub]]:
     made: list[Stub] = []
 
-    def make(**options: Any) -> Stub:
-        made.append(Stub(lambda body, number: (200, answer("x")), **options))
+    def make(respond: Answer = lambda body, number: (200, answer("x")), **options: Any) -> Stub:
+        made.append(Stub(respond, **options))
         return made[-1]
 
     yield make
@@ -109,12 +109,59 @@ def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
     assert "hunter2" not in said
 
 
-def test_a_model_that_is_not_served_names_the_near_ones(stub: Callable[..., Stub]) -> None:
-    server = stub(models=("qwen3-8b-instruct", "mixtral", "models/gem-2"))
+@pytest.mark.parametrize(
+    ("status", "complaint"),
+    [
+        (404, "The model `qwen3-8b` does not exist."),
+        (404, "nothing here"),
+        (400, "/chat/completions: Invalid model name passed in model=qwen3-8b. Call `/v1/models` to view them."),
+        (400, "qwen3-8b is not a valid model ID"),
+        (400, "Model Not Exist"),
+        (422, "model 'qwen3-8b' not found"),
+        (403, "Project `p` does not have access to model `qwen3-8b`"),
+    ],
+)
+def test_a_model_that_is_not_served_names_the_near_ones(stub: Callable[..., Stub], status: int, complaint: str) -> None:
+    server = stub(
+        lambda body, number: (status, {"error": complaint}), models=("qwen3-8b-instruct", "mixtral", "models/gem-2")
+    )
     said = message(EndpointConfig(url=server.url, model="qwen3-8b"))
-    assert "serves no model qwen3-8b" in said
+    assert f"serves no model qwen3-8b (HTTP {status}: " in said
     assert "such as qwen3-8b-instruct" in said
+    assert len(server.bodies) == 1
     Endpoint(EndpointConfig(url=server.url, model="gem-2")).start()
+    assert len(server.bodies) == 1, "a name that is listed costs no request"
+
+
+def test_a_list_of_models_may_come_bare(stub: Callable[..., Stub]) -> None:
+    server = stub(listing=[{"id": "org/m"}])
+    Endpoint(EndpointConfig(url=server.url, model="org/m")).start()
+    assert server.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("status", "complaint"),
+    [
+        (200, ""),
+        (400, "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'."),
+        (400, "Could not finish the message because max_tokens or model output limit was reached."),
+        (429, "insufficient_quota"),
+    ],
+)
+def test_a_model_that_is_served_and_not_listed_is_asked_for_as_it_is(
+    stub: Callable[..., Stub], capsys: pytest.CaptureFixture[str], status: int, complaint: str
+) -> None:
+    """As a deployment's name, an alias, a wildcard, and a name on a further page of the list are."""
+    server = stub(
+        lambda body, number: (status, {"error": complaint} if complaint else answer("x")),
+        listing={"data": [{"id": "openai/*"}], "has_more": True},
+    )
+    engine = Endpoint(EndpointConfig(url=server.url, model="openai/large"))
+    engine.start()
+    engine.start()
+    assert capsys.readouterr().err.count("does not list openai/large, which is asked for as it is") == 1
+    assert (server.bodies[0]["model"], server.bodies[0]["max_tokens"]) == ("openai/large", 1)
+    assert len(server.bodies) == 1 + ("max_completion_tokens" in complaint), "one tiny request, as it takes it"
 
 
 def test_a_url_without_its_end_is_told(stub: Callable[..., Stub]) -> None:

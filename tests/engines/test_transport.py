@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from tests.endpoint import Answer, Stub, answer
 from tunelift.engines import client as client_module
 from tunelift.engines import transport as module
 from tunelift.engines.client import Client, Reply, Request
-from tunelift.engines.transport import Pace, is_local, proxy_for, retry_after
+from tunelift.engines.transport import Pace, is_local, masked, proxy_for, retry_after
 from tunelift.errors import UserError
 
 
@@ -188,6 +190,44 @@ def test_proxies_are_for_the_world_outside(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("https_proxy", "socks5://proxy.example.com:1080")
     with pytest.raises(UserError, match="socks5"):
         proxy_for("https://api.example.com/v1")
+
+
+def test_the_password_of_a_proxy_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            asked.append(self.path)
+            self.send_response(407)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
+            pass
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        monkeypatch.setenv("https_proxy", f"http://user:hunter2@127.0.0.1:{server.server_port}")
+        reply = ask("https://api.example.com/v1", 1)[0]
+        server.shutdown()
+    assert asked[0] == "api.example.com:443"
+    assert "407" in str(reply.error)
+    assert f"http://***@127.0.0.1:{server.server_port}" in str(reply.error)
+    assert "hunter2" not in str(reply.error)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("at http://user:p@ss@proxy:1/x, as sk-1 said", "at http://***@proxy:1/x, as *** said"),
+        ('{"url":"https://a/b","by":"me@c"}', '{"url":"https://a/b","by":"me@c"}'),
+        ("https://token@a and ftp://u:p@b", "https://***@a and ftp://***@b"),
+    ],
+)
+def test_what_is_shown_holds_no_key_and_nobodys_password(text: str, shown: str) -> None:
+    assert masked(text, "sk-1") == shown
 
 
 @pytest.mark.parametrize(

@@ -288,11 +288,16 @@ def _count(tokens: Any) -> int | None:
 
 
 def _calls(calls: Sequence[Mapping[str, Any]]) -> str:
-    written = [
-        {"name": call["function"]["name"], "arguments": _parsed(call["function"]["arguments"])} for call in calls
-    ]
-    if not written:
+    if not calls:
         return ""
+    try:
+        return _written(calls, _parsed)
+    except RecursionError:  # Nested deeper than Python reads or writes: text, which scorers find too deep as well.
+        return _written(calls, lambda arguments: arguments)
+
+
+def _written(calls: Sequence[Mapping[str, Any]], read: Callable[[Any], Any]) -> str:
+    written = [{"name": call["function"]["name"], "arguments": read(call["function"]["arguments"])} for call in calls]
     return json.dumps(written[0] if len(written) == 1 else written, ensure_ascii=False)
 
 

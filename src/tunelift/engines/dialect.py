@@ -13,7 +13,9 @@ from typing import Any
 from tunelift.runtime import console
 
 _NOT_KNOWN = re.compile(
-    r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|not allowed|requires --", re.IGNORECASE
+    r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|not allowed|requires --"
+    r"|cannot both|mutually exclusive|use only one|only one of",
+    re.IGNORECASE,
 )
 """How endpoints say that a parameter, or its value, is none of theirs; a value out of range is another matter."""
 
@@ -22,10 +24,13 @@ _NAMED = {
     "tool_choice": re.compile(r"tool[_ ]choice|tool-call-parser"),
     **{
         name: re.compile(rf"\b{name}\b")
-        for name in ("temperature", "top_p", "seed", "response_format", "add_special_tokens")
+        for name in ("top_p", "temperature", "seed", "response_format", "add_special_tokens")
     },
 }
-"""How a complaint names the parameters that one can do without."""
+"""How a complaint names the parameters that one can do without; of several in one complaint the first goes first.
+
+Temperature 0 alone is greedy, so that `top_p` goes where the two are not taken together.
+"""
 
 _NO_NEW_TOKENS = "max_tokens=0"
 

@@ -11,14 +11,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tunelift.config.evaluation import EndpointConfig
-from tunelift.engines.client import Client
+from tunelift.engines.client import Client, Reply, Request
 from tunelift.engines.dialect import Dialect
-from tunelift.engines.transport import is_local, proxy_for
+from tunelift.engines.transport import is_local, masked, proxy_for
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime import console
 
 CHECK_TIMEOUT_SECONDS = 20.0
 SHOWN_NAMES = 5
+NO_SUCH_MODEL = re.compile(
+    r"HTTP 404\b|HTTP 4.*(model_not_found|(invalid|unknown|no such) model|valid model|access (to )?model"
+    r"|(model|deployment)\b.*\bnot (found|exist))",
+    re.IGNORECASE,
+)
+"""How the error of a request begins that asks for a model which is not there."""
 KEY = re.compile(r"[\x21-\x7e]+")
 """What an HTTP header can carry as one word."""
 
@@ -147,9 +153,8 @@ class Endpoint:
                         remedy=f"Set url to {self.url}/v1.",
                     )
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            said = str(error).replace(key, "***") if key else str(error)
             raise UserError(
-                f"Nothing answers at {self.url} ({type(error).__name__}: {said}).",
+                f"Nothing answers at {self.url} ({type(error).__name__}: {masked(str(error), key)}).",
                 remedy="Start the endpoint, or correct its url, which ends in /v1.",
             ) from error
         if answer.status_code in {401, 403}:
@@ -164,8 +169,10 @@ class Endpoint:
                 where=self.url,
             )
         try:
-            return [str(model["id"]) for model in answer.json()["data"]]
-        except (ValueError, LookupError, TypeError) as error:
+            content = answer.json()
+            # Together's list comes bare.
+            return [str(model["id"]) for model in (content if isinstance(content, list) else content["data"])]
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise UserError(
                 f"What answers at {self.url}/models is no OpenAI-compatible endpoint.",
                 remedy="Correct the url; it ends in /v1.",
@@ -187,8 +194,15 @@ class Endpoint:
         # Some list their models below a folder's name, and serve them without it.
         if served is None or any(self.served_name in {name, name.rpartition("/")[2]} for name in served):
             return
+        # Deployments, aliases, wildcards and further pages are not in a list, so that only a request tells.
+        replies: list[Reply] = []
+        client = self.client(concurrency=1, timeout_seconds=CHECK_TIMEOUT_SECONDS, decoding={}, seed=0)
+        client.generate([Request("is it there", [{"role": "user", "content": "Hi"}], 1)], replies.append)
+        if not NO_SUCH_MODEL.match(replies[0].error or ""):
+            console.warn(f"{self.url} does not list {self.served_name}, which is asked for as it is")
+            return
         near = difflib.get_close_matches(self.served_name, served, SHOWN_NAMES, 0.4) or sorted(served)[:SHOWN_NAMES]
         raise UserError(
-            f"{self.url} serves no model {self.served_name}.",
+            f"{self.url} serves no model {self.served_name} ({replies[0].error}).",
             remedy=f"Set model to one that it serves, such as {', '.join(near)}." if near else "It serves none at all.",
         )

@@ -40,6 +40,8 @@ _PASSING = {408, 409, 425}
 _SPENT = "insufficient_quota"
 """In a 429 that no patience helps: the account's money is spent."""
 
+_USER_INFO = re.compile(r"(?<=://)[^\s/\"]+(?=@)")
+
 T = TypeVar("T")
 
 
@@ -181,7 +183,7 @@ class Transport:
                 problem, absent = self._shown(f"no connection: {error}"), error
             except TimeoutError:
                 problem = f"TimeoutError: no answer within {self._timeout:g} s"
-            except (aiohttp.ClientError, ValueError, LookupError, TypeError, AttributeError) as error:
+            except (aiohttp.ClientError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                 problem = self._shown(f"{type(error).__name__}: {error}".rstrip(": "))
             if wait is not None:
                 refusals += 1
@@ -225,10 +227,13 @@ class Transport:
         )
 
     def _shown(self, text: str) -> str:
-        flat = " ".join(text.split())
-        if self._key:
-            flat = flat.replace(self._key, "***")
+        flat = masked(" ".join(text.split()), self._key)
         return flat if len(flat) <= MAX_ERROR_TEXT else flat[:MAX_ERROR_TEXT] + "…"
+
+
+def masked(text: str, key: str | None) -> str:
+    """The text without the API key, and without user name and password in any URL, such as the proxy's."""
+    return _USER_INFO.sub("***", text.replace(key, "***") if key else text)
 
 
 def retry_after(value: str | None) -> float | None:

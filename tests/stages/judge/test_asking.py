@@ -113,6 +113,36 @@ def test_a_judge_that_never_says_a_verdict_leaves_it_missing(bench: StubJudge, t
     assert len(bench.asked) == 6
 
 
+@pytest.mark.parametrize(("status", "said"), [(503, "busy"), (401, "no"), (429, "insufficient_quota")])
+def test_a_second_try_that_got_no_reply_ends_the_stage_and_is_asked_by_the_next_run(
+    bench: StubJudge, tmp_path: Path, status: int, said: str
+) -> None:
+    def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        return (200, answer("I would say 5/5!")) if len(body["messages"]) == 2 else (status, said)
+
+    bench.respond = respond
+    verdicts = judge(bench, tmp_path).ask(questions(2), "judge")
+    assert [verdict.unreadable for verdict in verdicts] == [False, False]
+    with pytest.raises(MachineError, match=f"2 of 2 requests for x got no reply; the first: HTTP {status}"):
+        check_requests(verdicts, "x", all_needed=False)
+    bench.asked.clear()
+    bench.respond = bench.give_opinion
+    verdicts = judge(bench, tmp_path).ask(questions(2), "judge")
+    assert [len(body["messages"]) for body in bench.asked] == [4, 4], "the first try is paid for already"
+    assert [(verdict.value, verdict.tokens_in) for verdict in verdicts] == [(1, 14), (2, 14)]
+
+
+def test_a_second_try_that_is_refused_leaves_the_reply_unreadable(bench: StubJudge, tmp_path: Path) -> None:
+    def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        return (200, answer("I would say 5/5!")) if len(body["messages"]) == 2 else (400, "too long")
+
+    bench.respond = respond
+    verdicts = judge(bench, tmp_path).ask(questions(2), "judge")
+    assert [verdict.unreadable for verdict in verdicts] == [True, True]
+    check_requests(verdicts, "x", all_needed=True)
+    assert judge(bench, tmp_path).ask(questions(2), "judge") == verdicts, "final, and read back as such"
+
+
 def test_a_failing_request_is_tried_again_and_then_missing(bench: StubJudge, tmp_path: Path) -> None:
     def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
         if "answer 2," in body["messages"][1]["content"]:

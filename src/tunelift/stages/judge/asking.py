@@ -113,11 +113,15 @@ class Judge:
         self._path.unlink()
 
     def _noted(self, question: Question, reply: Reply) -> str:
-        """Take in a reply; returns its line for the file."""
+        """Take in a reply; returns its line for the file, empty where that of a first try still says all."""
         key, verdict, first = reply.id, _verdict(question, reply), self._first_tries.pop(reply.id, None)
         if verdict.unreadable and first is None:
             self._first_tries[key] = FirstTry(reply.text[:SHOWN_REPLY], verdict)
             return _first_line(key, self._first_tries[key])
+        if first and not verdict.unreadable and verdict.error is not None and not REFUSED.match(verdict.error):
+            # No second try yet: what keeps the endpoint from replying says nothing about the question.
+            self._first_tries[key], self.verdicts[key] = first, verdict
+            return ""
         self.verdicts[key] = _both(first.verdict, verdict) if first else verdict
         return _line(key, self.verdicts[key])
 
@@ -170,7 +174,7 @@ def _verdict(question: Question, reply: Reply) -> Verdict:
 
 
 def _both(first: Verdict, second: Verdict) -> Verdict:
-    """The second try's verdict, with what both have cost; a second try that failed leaves the first as it was."""
+    """The second try's verdict, with what both have cost; a second try that was refused leaves the first as it was."""
     spoken = first if second.error is not None and not second.unreadable else second
     tokens_in = total(one.tokens_in for one in (first, second))
     tokens_out = total(one.tokens_out for one in (first, second))
