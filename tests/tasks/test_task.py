@@ -437,6 +437,14 @@ def test_an_integer_that_would_lose_digits_is_refused(number: str, refused_: boo
     assert caught.value.where == f"{tmp_path / 'items.jsonl'}:1"
 
 
+@pytest.mark.parametrize(("field", "depth"), [("request", 300), ("accepted", 300), ("tools", 1000)])
+def test_an_item_nested_too_deep_to_be_answered_is_refused(field: str, depth: int, tmp_path: Path) -> None:
+    text = json.dumps({**ROWS[1], field: "DEEP"}).replace('"DEEP"', "[" * depth + "]" * depth)
+    with pytest.raises(UserError, match="nested deeper than 64") as caught:
+        load_task(make(tmp_path, [text]))
+    assert caught.value.where == f"{tmp_path / 'items.jsonl'}:1"
+
+
 def test_primary_is_the_first_scorer_unless_it_is_named(tmp_path: Path) -> None:
     assert load_task(make(tmp_path, primary=None)).primary == "exact_match"
     rows = [row("1", "12"), row("2", "13")]

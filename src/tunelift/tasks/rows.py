@@ -13,6 +13,7 @@ from tunelift.errors import UserError
 from tunelift.runtime import hub
 from tunelift.tasks.folder import HubFile, TaskFile
 from tunelift.tasks.scorers.base import read_text
+from tunelift.tasks.scorers.json_values import NotJsonError, shallow
 
 SHAPES = {
     "generate": '{"id": …, "accepted": […], …}',
@@ -84,8 +85,8 @@ def _from_lines(path: Path) -> Iterator[Row | UserError]:
             continue
         where = f"{path}:{number}"
         try:
-            content = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
+            content = shallow(orjson.loads(line))
+        except (orjson.JSONDecodeError, NotJsonError) as error:
             remedy = "Correct the line; each line is one whole JSON object."
             yield UserError(f"This is no JSON: {error}.", where=where, remedy=remedy)
             continue

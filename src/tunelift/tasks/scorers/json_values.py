@@ -38,7 +38,7 @@ def parse_json(text: str, find: Find = "only") -> Any:
             object, and nesting deeper than `MAX_DEPTH`.
     """
     try:
-        return _shallow(_DECODER.decode(text.strip(" \t\r\n")))
+        return shallow(_DECODER.decode(text.strip(" \t\r\n")))
     except (ValueError, RecursionError) as error:
         if find == "anywhere":
             return _longest_inside(text)
@@ -55,7 +55,7 @@ def parse_json_row(text: str) -> list[Any]:
     try:
         while position < len(text):
             value, end = _DECODER.raw_decode(text, position)
-            values.append(_shallow(value))
+            values.append(shallow(value))
             position = _GAP.match(text, end).end()  # type: ignore[union-attr]  # It matches the empty text.
     except (ValueError, RecursionError) as error:
         raise NotJsonError(str(error)) from error
@@ -75,7 +75,7 @@ def _longest_inside(text: str) -> Any:
             break
         try:
             found, end = _DECODER.raw_decode(text, start)
-            _shallow(found)
+            shallow(found)
         except (ValueError, RecursionError):
             continue
         if end - start > longest:
@@ -107,7 +107,12 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_co
 _GAP = re.compile(r"[\s;]*")
 
 
-def _shallow(value: Any) -> Any:
+def shallow(value: Any) -> Any:
+    """The value as it is.
+
+    Raises:
+        NotJsonError: it is nested deeper than `MAX_DEPTH`.
+    """
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         inside: list[Any] = []
