@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers, processors
 
 from tests.tiny import TEXT, tiny_tokenizer
-from tunelift.runtime.chat import row_lengths, supervise
+from tunelift.runtime.chat import _remembered, row_lengths, supervise
 from tunelift.runtime.turns import UnusableRow
 from tunelift.runtime.words import PATTERNS, word_at, word_counts
 
@@ -160,6 +160,16 @@ def test_a_text_without_spaces_is_not_remembered() -> None:
     assert counts.total("a " + text) == len(tokenizer("a " + text)["input_ids"])
     assert counts._others == {"a": 1}
     assert not counts._words
+
+
+def test_a_word_at_the_edge_of_a_turn_is_remembered_if_it_is_short() -> None:
+    tokenizer = tiny_tokenizer()
+    _remembered.cache_clear()
+    for reply, more in (("日本語の文" * 20, 0), ('{"a":[1,2,3]},' * 20, 0), ("日本語の文 is that", 1)):
+        before = _remembered.cache_info().currsize
+        messages = [{"role": "user", "content": "Hello to you"}, {"role": "assistant", "content": reply}]
+        assert row_lengths(tokenizer, messages) == lengths(tokenizer, messages)
+        assert _remembered.cache_info().currsize == before + more, reply
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from tunelift.runtime.turns import (
     render,
     special_tokens,
 )
-from tunelift.runtime.words import word_counts
+from tunelift.runtime.words import MOST_CHARACTERS, word_counts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -244,7 +244,7 @@ def _counted(tokenizer: PreTrainedTokenizerFast, text: str, turns: Sequence[Turn
             if any(start < edge < end for edge in edges):
                 spans = tuple((max(turn.start, start) - start, min(turn.end, end) - start) for turn in turns)
                 met = tuple((first, last) for first, last in spans if first < last)
-                of_part = _at_edge(tokenizer, len(tokenizer), text[start:end], met)
+                of_part = _at_edge(tokenizer, text[start:end], met)
             else:
                 found = counts.total(text[start:end])
                 of_part = found, found if any(turn.start <= start < turn.end for turn in turns) else 0
@@ -255,11 +255,18 @@ def _counted(tokenizer: PreTrainedTokenizerFast, text: str, turns: Sequence[Turn
     return tokens, supervised
 
 
+def _at_edge(tokenizer: PreTrainedTokenizerFast, word: str, spans: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+    """Tokens and supervised tokens of a word that a turn begins or ends in."""
+    if len(word) > MOST_CHARACTERS:
+        return _lengths(_encode(tokenizer, word, [Turn(word, *span) for span in spans]))
+    return _remembered(tokenizer, len(tokenizer), word, spans)
+
+
 @lru_cache(maxsize=10_000)
-def _at_edge(
+def _remembered(
     tokenizer: PreTrainedTokenizerFast, size: int, word: str, spans: tuple[tuple[int, int], ...]
 ) -> tuple[int, int]:
-    """Tokens and supervised tokens of a word that a turn begins or ends in; replies often begin alike."""
+    """As `_at_edge`: replies often begin alike; a tokenizer that grew is another one."""
     return _lengths(_encode(tokenizer, word, [Turn(word, *span) for span in spans]))
 
 
