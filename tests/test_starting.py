@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.config.load import load_config
 from tunelift.errors import UserError
 from tunelift.runtime import hardware
-from tunelift.runtime.chat import load_tokenizer, supervise
+from tunelift.runtime.chat import load_tokenizer, row_lengths, supervise
 from tunelift.runtime.hardware import Hardware
 from tunelift.runtime.template import pinned_template
 from tunelift.stages.curate.split import split_of
@@ -403,6 +404,46 @@ def test_a_tokenizer_that_is_there_is_asked(here: Path) -> None:
     assert "estimated" in recipe.lengths(seen, "cpu", None).why
 
 
+def said(*texts: str, **more: str) -> dict[str, Any]:
+    """A conversation, and what its last reply has beside its text."""
+    turns = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+    return {"messages": [*turns[:-1], turns[-1] | more]}
+
+
+HARD: dict[str, Callable[[int], dict[str, Any]]] = {
+    "a few rows in another script": lambda n: said(f"Row {n}", ("It rains. ", "東京は雨です。")[n % 40 == 5] * 20),
+    "chats of many short messages": lambda n: said(f"Row {n}", "Yes", *("Go on", "So it is") * (n % 20)),
+    "long thinking before short replies": lambda n: said(f"Row {n}", "Yes", reasoning_content="It rains. " * (40 + n)),
+}
+
+
+@pytest.mark.parametrize("kind", HARD)
+def test_no_row_is_longer_than_the_limit_or_its_loss_is_allowed(kind: str, here: Path) -> None:
+    rows = [HARD[kind](n) for n in range(120)]
+    seen = survey(source_of(write(here / "a.jsonl", rows)))
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = str(tokenizer.chat_template).replace(
+        "message['content']", "(message['reasoning_content'] or '') + message['content']"
+    )
+    tokenizer.save_pretrained(here / "model")
+    sizes = recipe.lengths(seen, "cpu", here / "model")
+    counted = [row_lengths(tokenizer, row["messages"])[0] for row in rows]
+    beyond = [(tokens, learnt) for tokens, learnt in counted if tokens > sizes.max_length]
+    lost = sum(learnt for _, learnt in beyond) / sum(learnt for _, learnt in counted)
+    assert lost <= recipe.allowed_loss(sizes), f"{len(beyond)} rows are longer than {sizes.max_length}"
+    assert max(tokens for tokens, _ in counted) <= sizes.longest
+
+
+def test_what_the_sample_loses_the_rows_beyond_it_may_lose_too(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunelift.starting.survey.SAMPLE", 300)
+    rows = [{"prompt": f"Say {n}", "completion": "rain and wind " * (20 if n == 7 else 6)} for n in range(2400)]
+    seen = survey(source_of(write(here / "a.jsonl", rows)))
+    tiny_tokenizer().save_pretrained(here / "model")
+    sizes = recipe.lengths(seen, "cpu", here / "model")
+    assert (len(seen.sample), seen.usable, sizes.longer) == (300, 2400, 1)
+    assert sizes.truncated > 0.5 * 20 / (20 + 299 * 6), "not an eighth of it"
+
+
 def test_the_models_context_bounds_the_rows(here: Path) -> None:
     (here / "model").mkdir()
     (here / "model/config.json").write_text('{"max_position_embeddings": 208}')
@@ -547,6 +588,7 @@ def test_languages_are_told_offline(text: str) -> None:
 
 
 def test_an_estimate_is_rather_too_many_tokens() -> None:
+    assert estimate(sha256(b"a").hexdigest()) > 64 / 2
     assert estimate("one two three") >= 4
     assert estimate("東京の天気はどうですか") >= 9
 

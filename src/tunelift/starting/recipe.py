@@ -48,7 +48,7 @@ LONGEST = {"cpu": 1024, "cuda": 4096}
 SPARED, MOST_LOST = 0.02, 0.05
 """Share of all tokens that may lie in rows beyond `max_length`, by what is seen here and by what curation measures."""
 TEMPLATE_TOKENS, TURN_TOKENS = 32, 8
-"""What a chat template adds: its own system message, and marks around each turn."""
+"""What a chat template adds: its own system message, and marks around each message."""
 MAX_ANSWER = 1024
 LEAST_STEPS = 10
 """In an epoch."""
@@ -160,23 +160,25 @@ def lengths(seen: Survey, device: str, folder: Path | None, context: int | None 
         folder: Of the model, with its tokenizer.json.
         context: The model's, if it is known.
     """
-    factor = _measured(seen.sample, folder)
-    extra = TEMPLATE_TOKENS + 2 * TURN_TOKENS * (2 if seen.turns else 1)
-    rows = [(factor or 1.0) * value + extra for value in seen.estimates]
+    measured = _measured(seen.sample, folder)
+    ratios = _ratios(seen, measured)
+    extra = [TEMPLATE_TOKENS + TURN_TOKENS * messages for messages in seen.messages]
+    rows = [ratio * value + more for ratio, value, more in zip(ratios, seen.estimates, extra, strict=True)]
+    learnt = [ratio * value for ratio, value in zip(ratios, seen.reply_estimates, strict=True)]
     usual, longest = quantile(rows, 0.99), max(rows)
     engine = min(MAX_AUTO_CONTEXT, context or MAX_AUTO_CONTEXT)
     wanted = longest if longest <= 2 * usual else usual
+    # Of the first rows more is known: what they lose, the others may lose too.
+    weighed = [(rows[:some], values[:some]) for some in (len(rows), len(seen.sample)) for values in (rows, learnt)]
     # Where the limit of this start would lose more than a few of the rows, the model's context is the limit.
-    learnt = seen.reply_estimates
-    wanted = max(min(LONGEST[device], wanted), _holding(rows, rows), _holding(rows, learnt))
+    wanted = max(min(LONGEST[device], wanted), *(_holding(*some) for some in weighed))
     max_length = min(context or _rounded(wanted, 64), _rounded(wanted, 64))
-    beyond = [number for number, value in enumerate(rows) if value > max_length]
-    answer = min(MAX_ANSWER, _rounded(1.25 * (factor or 1.0) * quantile(seen.reply_estimates, 0.99), 16), engine // 2)
-    how = "by the model's tokenizer" if factor else "estimated from words and bytes"
+    answer = min(MAX_ANSWER, _rounded(1.25 * quantile(learnt, 0.99), 16), engine // 2)
+    how = "by the model's tokenizer" if measured else "estimated from words and bytes"
     return Lengths(
         max_length=max_length,
-        truncated=max(sum(values[number] for number in beyond) / sum(values) for values in (rows, learnt)),
-        longer=len(beyond),
+        truncated=max(_beyond(max_length, *some) for some in weighed),
+        longer=sum(value > max_length for value in rows),
         answer=answer,
         usual=ceil(usual),
         longest=ceil(longest),
@@ -197,20 +199,33 @@ def _holding(rows: Sequence[float], weights: Sequence[float]) -> float:
     return max(rows)
 
 
+def _beyond(limit: float, rows: Sequence[float], weights: Sequence[float]) -> float:
+    """Share of the weight in rows that are longer."""
+    return sum(weight for length, weight in zip(rows, weights, strict=True) if length > limit) / sum(weights)
+
+
 def allowed_loss(sizes: Lengths) -> float:
     """`train.max_truncated_ratio`: twice what was seen, since the tokenizer may find more, and never much."""
     return min(MOST_LOST, round(2 * sizes.truncated + 0.01, 2)) if sizes.longer else 0.0
 
 
-def _measured(texts: Sequence[str], folder: Path | None) -> float | None:
-    """By how much `estimate` is off for these texts, nearly at worst; none without a tokenizer."""
+def _measured(texts: Sequence[str], folder: Path | None) -> list[int]:
+    """Tokens of each of the texts; none of them without a tokenizer."""
     file = folder / "tokenizer.json" if folder else None
-    if file is None or not file.is_file() or not texts:
-        return None
+    if file is None or not file.is_file():
+        return []
     from tokenizers import Tokenizer
 
-    encoded = Tokenizer.from_file(str(file)).encode_batch(list(texts), add_special_tokens=False)
-    return quantile([len(one.ids) / max(1.0, estimate(text)) for one, text in zip(encoded, texts, strict=True)], 0.95)
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return [len(one.ids) for one in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def _ratios(seen: Survey, measured: Sequence[int]) -> list[float]:
+    """By how much `estimate` is off for each row: as measured, and for rows beyond the sample nearly at worst."""
+    known = [tokens / max(1.0, value) for tokens, value in zip(measured, seen.estimates, strict=False)]
+    return known + [quantile(known, 0.95) if known else 1.0] * (seen.usable - len(known))
 
 
 def _rounded(value: float, step: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ PLACES = 3
 ENOUGH_WORDS = 4
 """A language is not told from fewer."""
 PII = Pii(PiiConfig())
+PIECES = re.compile(r"\d|[^\W\d_]+|(?:[^\w\s]|_)+")
 SHOWN = 40
 """Characters of a message."""
 
@@ -55,7 +57,10 @@ class Survey:
     """Of the last reply."""
     estimates: list[float] = field(default_factory=list)
     """Tokens of the whole conversation, by `estimate`."""
+    messages: list[int] = field(default_factory=list)
+    """How many it has."""
     reply_estimates: list[float] = field(default_factory=list)
+    """Of the last reply, with its thinking."""
     kinds: Counter[str] = field(default_factory=Counter)
     """Of the last replies: tool_call, calls_in_text, json, number, text."""
     replies: Counter[str] = field(default_factory=Counter)
@@ -67,7 +72,7 @@ class Survey:
     refusals: int = 0
     """Rows of the sample in which a reply looks like a refusal."""
     sample: list[str] = field(default_factory=list)
-    """Texts of conversations."""
+    """Texts of the first conversations, as `estimates` has them."""
     tools: int = 0
     """Rows that use tools."""
     turns: int = 0
@@ -150,12 +155,13 @@ def _note(seen: Survey, example: Example) -> None:
     reply = last["content"]
     calls = last.get("tool_calls")
     written = json.dumps(calls, ensure_ascii=False) if calls else reply
-    texts = [message["content"] + _as_text(message.get("tool_calls")) for message in messages]
+    texts = [_text(message) for message in messages]
     whole = "\n".join([*texts, _as_text(example.tools)])
     seen.prompt_words.append(len(asked[-1].split()))
     seen.reply_words.append(len(written.split()))
     seen.estimates.append(estimate(whole))
-    seen.reply_estimates.append(estimate(written))
+    seen.messages.append(len(messages))
+    seen.reply_estimates.append(estimate(texts[-1]))
     seen.kinds["tool_call" if calls else _kind(reply)] += 1
     seen.replies[normalised(written)] += 1
     opening = normalised(_opening(example))
@@ -182,14 +188,20 @@ def _opening(example: Example) -> str:
     return str(messages[place]["content"])
 
 
+def _text(message: dict[str, Any]) -> str:
+    """All that a template may write of a message."""
+    return message.get("reasoning_content", "") + message["content"] + _as_text(message.get("tool_calls"))
+
+
 def _as_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str) if value else ""
 
 
 def estimate(text: str) -> float:
-    """Tokens of a text without its tokenizer, rather too many: 1.6 a word, or one for 3.5 bytes where words are long or
-    not divided."""
-    return max(1.6 * len(text.split()), len(text.encode("utf-8", errors="replace")) / 3.5)
+    """Tokens of a text without its tokenizer: 1.6 a word, or one for 3.5 bytes where words are long or not divided, or
+    one for each digit, run of letters and run of signs where these change often, as in numbers and hashes."""
+    length = len(text.encode("utf-8", errors="replace"))
+    return max(1.6 * len(text.split()), length / 3.5, len(PIECES.findall(text)))
 
 
 def _kind(reply: str) -> str:
