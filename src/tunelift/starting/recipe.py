@@ -21,7 +21,7 @@ from tunelift.runtime.serving import serving_fits
 from tunelift.runtime.shape import ModelShape
 from tunelift.runtime.template import read_template
 from tunelift.stages.curate.split import split_of_key
-from tunelift.starting.survey import Survey, estimate, quantile
+from tunelift.starting.survey import Survey, quantile
 
 SEED = 17
 SMALL_MODEL = "runs/models/smollm2-135m-instruct"

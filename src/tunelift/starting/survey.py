@@ -190,7 +190,8 @@ def _opening(example: Example) -> str:
 
 def _text(message: dict[str, Any]) -> str:
     """All that a template may write of a message."""
-    return message.get("reasoning_content", "") + message["content"] + _as_text(message.get("tool_calls"))
+    thinking = str(message.get("reasoning_content") or "")
+    return f"{thinking}{message['content']}{_as_text(message.get('tool_calls'))}"
 
 
 def _as_text(value: Any) -> str:

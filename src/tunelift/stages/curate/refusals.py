@@ -3,7 +3,7 @@
 A refusal says at its beginning, or after an opening clause, that the speaker cannot help with what was asked; it is
 known by a verb of helping or answering. To come, to sleep, to find a key are no such verbs: a letter that the user asked
 for may say that one cannot come. What stands in quotation marks is somebody else's, and so is a letter. Who asks for what is
-missing, or offers something in its place, does not refuse.
+missing, offers something in its place, or says that the text asked about does not have it, does not refuse.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ _LINK = (
 _MAY = _any(
     "allowed", "permitted", "authori[sz]ed", "programmed", "designed", "trained", "equipped", "prepared", "willing"
 )
+_KNOWN = _any("information", "data", "details", "context", "facts", "numbers?")
+"""Whoever lacks it does not refuse: so answers a reader of a text that does not say it."""
 _CANNOT = (
     _any("i", "we")
     + r"(?: just| simply| really| do| currently| also| still| must)*"
@@ -58,7 +60,7 @@ _CANNOT = (
         r" will not(?: be able to)?", r"(?:'m| am|'re| are) (?:unable|not able) to",
         rf"(?:'m| am|'re| are) not {_MAY} to", r"(?:'m| am|'re| are) not (?:comfortable|capable of|going to)",
         r" (?:don't|do not) feel comfortable", r"(?: refuse| decline| have to decline| have to refuse) to",
-        r"(?:'d| would) (?:rather|prefer) not(?: to)?", r" (?:don't|do not) (?:have|possess) the \w+ to", r" lack the \w+ to", r" (?:don't|do not) think (?:i|we) can",
+        r"(?:'d| would) (?:rather|prefer) not(?: to)?", rf" (?:don't|do not) (?:have|possess) the (?!{_KNOWN})\w+ to", r" lack the \w+ to", r" (?:don't|do not) think (?:i|we) can",
     )
     + r"(?: directly| really| ethically| responsibly| legally| in good conscience| knowingly| personally| actually)*"
 )  # fmt: skip
@@ -140,8 +142,7 @@ ENGLISH = _compiled(
     rf"(?:{_SORRY}{_LINK})?{_REQUEST} {_OUTSIDE} {_MINE}",
     rf"(?:{_SORRY}{_LINK})?(?:that|this|it)(?:'s)? {_OUTSIDE} {_MINE}\w*(?: as an? {_AI}\b| to {_DOES})",
     rf"(?:{_SORRY}{_LINK})?(?:that|this|it)(?:'s)? {_OUTSIDE} my (?:capabilities|programming|guidelines)(?=[.,;!]|$)",
-    rf"{_SORRY}{_LINK}(?:i|we) (?:do not|don't) (?:have|possess)(?: any| enough| sufficient| the)? (?:access|information|"
-    r"knowledge|real-?time|data)\b",
+    rf"{_SORRY}{_LINK}(?:i|we) (?:do not|don't) (?:have|possess)(?: any| the)? (?:access|real-?time)\b",
     rf"(?:{_SORRY}{_LINK})?i (?:do not|don't|have no)(?: have| possess)?(?: any| direct)? (?:access to (?:real-?time|the internet|"
     rf"current|live|external|your|personal|private|up-to-date)|real-?time|{_INNER}|(?:the )?(?:ability|capability|capacity) to "
     rf"{_DOES}|way of (?:access|verif)\w*{_WHAT})",
@@ -149,43 +150,109 @@ ENGLISH = _compiled(
     rf"(?:allow|permit|let|enable)|prevents?|prohibits?|forbids?) me(?: to| from)? {_DOES}",
 )
 
-# The other languages: the same two parts, with the verbs of helping and answering that make it a refusal.
+# The other languages: the same two parts, with the verbs of helping and answering that make it a refusal. Such a verb ends
+# its clause, or has for its object what was asked, or what an assistant gives: the telephone is answered by anybody.
+_END = r"(?= ?[.,;:!?\n]|$)"
 _DE_SORRY = r"(?:es tut mir|tut mir)(?: sehr| wirklich)? leid|leider|entschuldigung|entschuldigen sie|verzeihung|bedauerlicherweise"
-_DE_HELP = _any(
-    "(?:weiter)?helfen", "behilflich", "unterstützen", "beantworten", "bereitstellen", "nachkommen", "erfüllen", "entsprechen",
-    r"(?:antwort|auskunft|auskünfte|rat|ratschläge|informationen|anleitung|anweisungen|tipps|details|hilfe)\w* "
-    r"(?:\w+ )?(?:geben|erteilen|liefern|anbieten|leisten)",
-    r"(?:so etwas|so einen?|das|dies|solchen?|derartigen?|diesen?)\b[^.!?\n]{0,40} "
-    "(?:schreiben|erstellen|verfassen|generieren|tun|machen|durchführen|ausführen|anbieten|liefern)",
-    "bearbeiten", "bereitzustellen", "zu (?:geben|helfen|beantworten|unterstützen|erstellen|schreiben|erfüllen)", "nachzukommen", "zuzugreifen",
-)  # fmt: skip
 _DE_NOT = r"\b(?:nicht|keine?[nrms]?|außerstande)\b"
+_DE_HELP = _any(
+    "(?:weiter|zu)?helfen", "behilflich", "(?:zu )?unterstützen", "beantworten", "antworten", "nachkommen", "erfüllen",
+    "entsprechen", "bearbeiten", "weiterzuhelfen", "nachzukommen",
+)  # fmt: skip
+_DE_ASKED = _any(
+    "dir", "euch", "ihnen", "sie", "dich", "dabei", "damit", "hier(?:bei|mit)?", "dazu", "darauf", "so etwas",
+    "(?:das|dies)(?= (?:leider |aber )*nicht)", "solche[nmrs]?", "derartige[nmrs]?",
+    r"(?:diese[nmrs]?|ihre[nmrs]?|ihr|deine[nmrs]?|dein|eure[nr]?|die|der|keine) (?:\w+ ){0,2}?"
+    r"\w*(?:frage|bitte|anliegen|wunsch|wünsche|aufgabe|thema|themen|auftrag|aufträge|forderung)\w*",
+)  # fmt: skip
+_DE_GIVE = _any(
+    "bereitstellen", "bereitzustellen", "zuzugreifen",
+    r"(?:antwort|auskunft|auskünfte|rat|ratschläge|informationen|anleitung|anweisungen|tipps|details|hilfe)\w* "
+    r"(?:\w+ )?(?:zu )?(?:geben|erteilen|liefern|anbieten|leisten|erstellen|schreiben)",
+    r"(?:so etwas|so einen?|das|dies|solchen?|derartigen?|diesen?)\b[^.!?\n]{0,40} "
+    "(?:zu )?(?:schreiben|erstellen|verfassen|generieren|tun|machen|durchführen|ausführen|anbieten|liefern|geben)",
+)  # fmt: skip
+_DE_DOES = (
+    rf"\b(?:{_NEAR}{_DE_NOT}{_NEAR} {_DE_GIVE}|(?=[^.!?\n]{{0,100}} {_DE_ASKED}\b){_NEAR}{_DE_NOT}{_NEAR} {_DE_HELP}"
+    rf"|(?: ich)?(?: leider| hier)* nicht {_DE_HELP}{_END})"
+)
+_FR_ASKED = (
+    r"(?:cela|ceci|ça|(?:cette|cet|ces?|votre|vos|ta|ton|tes|la|de tel(?:le)?s?) (?:[\w'-]+ ){0,2}?"
+    r"(?:question|demande|requête|sujet|type|genre|sorte|contenu|tâche|problème|instruction|chose)s?)\b"
+)
+_FR_GIVEN = (
+    rf"(?:{_FR_ASKED}|(?:(?!mon |ma |mes |notre |nos )[\w'-]+ ){{0,3}}?(?:[dl]')?(?:information|conseil|instruction|réponse|avis|"
+    r"contenu|détail|assistance|aide|lien|code|diagnostic|recommandation|opinion|explication|donnée|image|texte|prédiction|prévision)s?\b)"
+)
 _FR_HELP = r"(?:(?:vous|te|le|la|les|y|lui|leur) |[tl]')*" + _any(
-    "aider", "assister", "fournir", "répondre", "satisfaire", "accéder", "donner (?:de|d'|des|cette|ce|suite)", "générer",
-    r"(?:rédiger|écrire|créer|traiter|effectuer|exécuter) (?:ce|cet|cette|de tels?|de telles|votre|du|des)\b", "faire (?:cela|ça)",
-    "discuter de", "participer à (?:cela|ce)", "accomplir cette", "proposer (?:de|d')",
+    rf"(?:aider|assister){_END}", r"(?<=vous )(?:aider|assister) (?:à|avec|dans|pour|sur|en)\b", r"(?<=t')aider (?:à|avec|dans|pour|sur|en)\b",
+    rf"aider (?:à|avec|dans|pour|sur) (?:{_FR_ASKED}|\w+(?:er|ir|re)\b)",
+    rf"répondre(?:{_END}| (?:à |sur )?{_FR_ASKED})", rf"(?:satisfaire|accéder|donner suite)(?: à)? {_FR_ASKED}",
+    r"accéder (?:à (?:l'|votre |vos |ton |ta |tes |des )?(?:internet|e-?mail|compte|fichier|information|donnée|site|lien)|aux (?:information|donnée))",
+    rf"(?:fournir|donner|proposer|générer|partager) {_FR_GIVEN}",
+    r"(?:rédiger|écrire|créer|traiter|effectuer|exécuter) (?:ce(?! soir| matin)|cet|cette|de tels?|de telles|votre|du|des|de contenus?)\b",
+    "faire (?:cela|ça)", rf"discuter de {_FR_ASKED}", "participer à (?:cela|ce)", "accomplir cette",
 )  # fmt: skip
-_ES_HELP = r"(?:(?:te|le|les) )?" + _any(
-    "ayudar", "asistir", "proporcionar", "responder", "brindar", "ofrecer", "facilitar", "cumplir con", "acceder a", "contestar",
-    "atender (?:tu|su|esa|esta)", "dar(?:te|le)? (?:esa|información|consejos|instrucciones|una respuesta)", "generar", "satisfacer",
-    r"(?:escribir|crear|hacer|realizar|participar en|completar) (?:ese|esa|eso|este|esta|esto|contenido|algo así)\b",
+_ES_ASKED = (
+    r"(?:eso|esto|ello|(?:est[aeo]s?|es[aeo]s?|tus?|sus?|tal(?:es)?|la|el|las|los) (?:[\w-]+ ){0,2}?"
+    r"(?:pregunta|solicitud|petición|consulta|tema|tipo|clase|contenido|tarea|problema|instrucción|orden)(?:e?s)?)\b"
+)
+_ES_GIVEN = (
+    rf"(?:{_ES_ASKED}|(?:(?!mis? |nuestr[ao]s? )[\w-]+ ){{0,3}}?(?:informaci(?:ón|ones)|consejos?|instrucci(?:ón|ones)|respuestas?|contenidos?|"
+    r"detalles|asistencia|ayuda|enlaces|códigos?|diagnósticos?|recomendaci(?:ón|ones)|opini(?:ón|ones)|explicaci(?:ón|ones)|datos|imágenes|"
+    r"asesoramiento|orientación|predicci(?:ón|ones))\b)"
+)
+_ES_TO = r"(?:te|le|les|lo|la|los|las|os|se(?:lo|la))"
+_ES_HELP = rf"(?:{_ES_TO} )?" + _any(
+    rf"ayudar{_ES_TO}?{_END}", rf"(?:(?:ayudar|asistir){_ES_TO}|(?<=te )ayudar|(?<=le )ayudar) (?:con|en|a)\b", rf"asistir{_ES_TO}{_END}",
+    rf"(?:ayudar|asistir) (?:con|en) {_ES_ASKED}", r"ayudar a \w+[aei]r(?:l[aeo]s?)?\b", rf"(?:responder|contestar){_ES_TO}?(?:{_END}| (?:a )?(?:preguntas\b|{_ES_ASKED}))",
+    rf"(?:cumplir con|acceder a|atender|satisfacer) {_ES_ASKED}",
+    r"acceder a (?:internet|tus?|sus?|informaci(?:ón|ones)|datos|enlaces|sitios|archivos|la (?:red|web))\b",
+    rf"(?:proporcionar|brindar|ofrecer|facilitar|dar|generar|compartir){_ES_TO}? {_ES_GIVEN}",
+    r"(?:escribir|crear|hacer|realizar|participar en|completar) (?:ese|esa|eso|este|esta(?! (?:noche|tarde|semana))|esto|contenido|algo así)\b",
 )  # fmt: skip
+_IT_ASKED = (
+    r"(?:(?:quest[aeio]|ciò)(?=[ .,;:!?\n]|$)(?: tipo)?(?! (?:sera|mattina|settimana|mese|anno|notte))|"
+    r"(?:(?:l[ae]|il?|quest[aeio]|tal[ei]) )?(?:(?:tu[aeo]|tuoi|su[aeo]|suoi|vostr[aeio]) )?"
+    r"(?:domand[ae]|richiest[ae]|quesit[oi]|argoment[oi]|tipo|contenut[oi]|compit[oi]|problem[ai]|istruzion[ei])\b)"
+)
+_IT_GIVEN = (
+    rf"(?:{_IT_ASKED}|(?:(?!mi[aeo] |miei |nostr[aeio] )[\w-]+ ){{0,3}}?(?:informazion[ei]|consigli(?:o)?|istruzioni|rispost[ae]|"
+    r"contenut[oi]|dettagli|assistenza|aiuto|link|codice|diagnosi|raccomandazioni|opinion[ei]|spiegazion[ei]|dati|immagini|parer[ei]|previsioni)\b)"
+)
+_IT_TO = r"(?:e|ti|l[aeio]|vi)?"
 _IT_HELP = r"(?:(?:ti|le|vi) )?" + _any(
-    "aiutar", "assister", "fornir", "risponder", "soddisfare", "accedere a", "generare", "offrir", "esaudire", "elaborare",
-    "dar(?:ti|le|e|vi) (?:consigli|informazioni|istruzioni|quest)", "farlo", "discutere di", "essere d'aiuto",
-    r"(?:scrivere|creare|fare|eseguire|completare|partecipare a) (?:quest|ciò|contenut|la tua)",
+    rf"aiutar{_IT_TO}{_END}", r"(?:(?:aiutar|assister)(?:ti|la|l[aeio]|vi)|(?<=ti )aiutare|(?<=vi )aiutare) (?:con|in|a|per|su|nel|nella)\b",
+    rf"assister(?:ti|la|vi){_END}", rf"aiutare (?:con|in|su) {_IT_ASKED}", r"aiutare a \w+[aei]r(?:e|l[aeio])\b",
+    rf"risponder{_IT_TO}(?:{_END}| a(?:d|l|ll[aeo]|gli|i)? {_IT_ASKED})", rf"(?:soddisfare|esaudire|elaborare|discutere di) {_IT_ASKED}",
+    r"accedere (?:a|all[ae'o]|ai|agli|al) ?(?:tu[aeo]\b|tuoi|su[aeo]\b|suoi|internet|informazioni|dati|link|siti|file|web)",
+    rf"(?:fornir|generar|offrir|dar){_IT_TO} {_IT_GIVEN}", "farlo", "essere d'aiuto",
+    r"(?:scrivere|creare|fare|eseguire|completare|partecipare a) (?:quest(?!a (?:sera|settimana))|ciò|contenut|la tua)",
 )  # fmt: skip
+_PT_ASKED = (
+    r"(?:isso|isto|nisso|disso|(?:[aàno]|[nd]?ess[ae]s?|[nd]?est[ae]s?|[aà]s|os|ao|tal|tais|d[ao]) (?:(?:su?a|seu|tu?a|teu) )?(?:[\w-]+ ){0,1}?"
+    r"(?:pergunta|pedido|solicitação|solicitações|questão|questões|tema|assunto|tipo|conteúdo|tarefa|problema|instrução|instruções)s?|"
+    r"(?:su?a|seu|tu?a|teu) (?:pergunta|pedido|solicitação|questão))\b"
+)
+_PT_GIVEN = (
+    rf"(?:{_PT_ASKED}|(?:(?!meus? |minhas? |noss[ao]s? )[\w-]+ ){{0,3}}?(?:informaç(?:ão|ões)|conselhos?|instruç(?:ão|ões)|respostas?|conteúdos?|"
+    r"detalhes|assistência|ajuda|links|códigos?|diagnósticos?|recomendaç(?:ão|ões)|opini(?:ão|ões)|explicaç(?:ão|ões)|dados|imagens|"
+    r"aconselhamento|orientação|previs(?:ão|ões))\b)"
+)
 _PT_HELP = r"(?:(?:te|lhe|o|a) )?" + _any(
-    "ajud", "auxiliar", "fornecer", "responder", "oferecer", "gerar", "cumprir", "acessar", "aceder", "satisfazer", "prestar",
-    "atender", "dar (?:conselhos|informações|instruções|ess)", "participar d",
-    r"(?:escrever|criar|fazer|realizar|completar) (?:iss|ess|est|ist|conteúdo)",
+    rf"(?:ajud|auxili)(?:ar|ar-(?:te|lhe)|á-l[ao]s?)(?: você)?{_END}",
+    r"(?:(?:ajud|auxili)(?:ar-(?:te|lhe)|á-l[ao]s?|ar você)|(?<=te )ajudar|(?<=lhe )ajudar) (?:com|em|a|n[ao]|nisso)\b",
+    rf"(?:ajudar|auxiliar) (?:(?:com|em) )?{_PT_ASKED}", r"ajudar a \w+[aei]r\b", rf"responder(?:-lhe)?(?:{_END}| (?:a )?{_PT_ASKED})",
+    rf"(?:cumprir|satisfazer|atender|aceder)(?: a| com)? {_PT_ASKED}",
+    r"(?:acessar|aceder) (?:a |à |ao? |o )?(?:seus?|suas?|teus?|tuas?|internet|informações|dados|links|sites|arquivos)\b",
+    rf"(?:fornecer|oferecer|gerar|prestar|dar)(?:-lhe)? {_PT_GIVEN}", r"participar d(?:isso|iss|ess|est)",
+    r"(?:escrever|criar|fazer|realizar|completar) (?:iss|ess|est(?!a (?:noite|semana))|ist|conteúdo)",
 )  # fmt: skip
 OTHERS = _compiled(
-    rf"(?:{_DE_SORRY})[,.;:!]?(?: aber| doch| dass)?(?: leider)? {_NEAR}\b(?:kann|darf|bin|werde|könnte|möchte)\b{_NEAR}"
-    rf"{_DE_NOT}{_NEAR} {_DE_HELP}",
-    rf"ich (?:kann|darf|werde|möchte|bin)\b{_NEAR}{_DE_NOT}{_NEAR} {_DE_HELP}",
+    rf"(?:{_DE_SORRY})[,.;:!]?(?: aber| doch| dass)?(?: leider)? {_NEAR}\b(?:kann|darf|bin|werde|könnte|möchte){_DE_DOES}",
+    rf"ich (?:kann|darf|werde|möchte|bin){_DE_DOES}",
     rf"(?:dabei|damit|hierbei|dazu|das|so etwas|bei (?:dieser|deiner|ihrer) \w+|diese \w+) (?:kann|darf|werde|möchte) ich\b{_NEAR}"
-    rf"{_DE_NOT}{_NEAR} {_DE_HELP}",
+    rf"{_DE_NOT}{_NEAR} (?:{_DE_HELP}|{_DE_GIVE})",
     r"(?:(?:je suis |nous sommes )?(?:vraiment |sincèrement )?(?:désolée?s?|navrée?s?)|malheureusement|mes excuses|je regrette|"
     r"je m'excuse|excusez-moi)?[,.;:!]?(?: ?mais)? ?je ne (?:peux|puis|pourrai|saurais|suis)(?: malheureusement)?(?: pas)?"
     rf"(?: (?:en mesure|capable|autorisée?|habilitée?|programmée?) (?:de |d'|à |pour ))? ?{_FR_HELP}",
@@ -242,18 +309,24 @@ LETTER = re.compile(
 """A line with which a letter begins."""
 _NO_OTHER = r"(?![^.!?\n]*\b(?:else|other|another|different)\b)"
 """Any other question is what those who refuse ask for."""
+_ONESELF = r"(?:i|i'm|i'd|i'll|i've|we|we're|if|please|feel|you|let|thank\w*|don't|do|is|are|that|this|it|it's|rest|know|remember)\b"
+"""So goes on who says no more than that."""
+_TEXT = r"(?:the|this|these|your) (?:\w+ )?(?:context|passage|text|documents?|article|excerpt|paragraph|sources?)\b"
 GOES_ON = _compiled(
     rf"\b(?:could|can|would|will) you\b{_NO_OTHER}[^.!?\n]*\?",
     r"\bplease (?:\w+ly )?(?:re-?send|send|provide|share|give|upload|attach|paste|enter|confirm|specify|reply|try again|describe)\b",
     r"\b(?:what|which)(?: is|'s| are)? (?:your|the)\b[^.!?\n]*\?",
     rf"\b(?:but|however,?|instead,?) (?:i|we)(?: can| could| will|'ll|'d| would)\b{_NO_OTHER}",
+    rf"\bbut (?!{_ONESELF})(?![^.!?\n]*\b(?:help|assist|support|resources?|professionals?|experts?|consult\w*|seek\w*|contact\w*)\b)[^.!?\n]{{30}}",
+    rf"\b(?:based (?:only |solely )?on|from|using|given|in|with) (?:only )?{_TEXT}",
+    rf"\b{_TEXT}(?: (?:you )?(?:provided|given|gave))? (?:does|do|did)(?:n't| not) (?:contain|mention|say|state|include|provide|specify|give|cover)\b",
     r"\bbut [^.!?\n]{1,60} (?:works?|would work|would be (?:fine|good|possible)|is (?:fine|free|possible|open))\b",
     rf"\b(?:how|what) about\b{_NO_OTHER}",
     r"\b(?:können|könnten|könntest|kannst|würden|würdest) (?:sie|du)\b[^.!?\n]*\?",
     r"\b(?:pouvez|pourriez|peux|pourrais)-(?:vous|tu)\b[^.!?\n]*\?",
     r"\b(?:puedes?|podrías?|puoi|può|potresti|potrebbe|pode|podes|poderia) [^.!?\n]*\?",
 )
-"""Asks for what is missing, or offers something in its place."""
+"""Asks for what is missing, offers something in its place, or names the text that does not have it."""
 LEADS = (" but", " and", " that", " since", " because", "unfortunately", "sorry", "afraid", "regrettably")
 """Words behind which a clause begins, too."""
 CLAUSE = re.compile(
