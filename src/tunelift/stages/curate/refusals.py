@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from tunelift.stages.curate.refusals_abroad import NEAR, OTHERS, any_of, compiled
+
 HEAD_CHARACTERS = 320
 """A refusal begins within so many characters of the reply."""
 LONGEST = 400
@@ -18,23 +20,10 @@ LONGEST = 400
 GOES_ON_CHARACTERS = 240
 """So soon after a refusal stands what is asked for or offered."""
 
-
-def _any(*alternatives: str) -> str:
-    return "(?:" + "|".join(alternatives) + ")"
-
-
-def _compiled(*alternatives: str) -> re.Pattern[str]:
-    """For text in lower case, with ' for any apostrophe; a space stands for any white space."""
-    return re.compile(_any(*alternatives).replace(" ", r"\s"))
-
-
-_NEAR = r"[^.!?\n]{0,70}?"
-"""Some words of the same sentence."""
-
 _AI = r"(?:ai|a\.i\.|artificial intelligence)"
 
 # English: (sorry, but) I cannot + help; or + provide + (such) instructions.
-_SORRY = _any(
+_SORRY = any_of(
     r"(?:i'm|i am|we're|we are)(?: so| very| really| truly| deeply| terribly)? (?:sorry|afraid)",
     r"sorry",
     r"(?:i|we)(?: sincerely| must| do)? apologi[sz]e",
@@ -47,15 +36,15 @@ _LINK = (
     r"(?: for (?:any|the) \w+)?(?:[,.;:!]| -| —)?(?: but| that| however)?,?"
     r"(?: unfortunately,?| regrettably,?| at this time,?)? "
 )
-_MAY = _any(
+_MAY = any_of(
     "allowed", "permitted", "authori[sz]ed", "programmed", "designed", "trained", "equipped", "prepared", "willing"
 )
-_KNOWN = _any("information", "data", "details", "context", "facts", "numbers?")
+_KNOWN = any_of("information", "data", "details", "context", "facts", "numbers?")
 """Whoever lacks it does not refuse: so answers a reader of a text that does not say it."""
 _CANNOT = (
-    _any("i", "we")
+    any_of("i", "we")
     + r"(?: just| simply| really| do| currently| also| still| must)*"
-    + _any(
+    + any_of(
         r" can't", r" cannot", r" can not", r" won't(?: be able to)?",
         r" will not(?: be able to)?", r"(?:'m| am|'re| are) (?:unable|not able) to",
         rf"(?:'m| am|'re| are) not {_MAY} to", r"(?:'m| am|'re| are) not (?:comfortable|capable of|going to)",
@@ -64,9 +53,9 @@ _CANNOT = (
     )
     + r"(?: directly| really| ethically| responsibly| legally| in good conscience| knowingly| personally| actually)*"
 )  # fmt: skip
-_COULD_NOT = _any("i", "we") + r"(?: just| simply| really)* (?:couldn't|could not)"
+_COULD_NOT = any_of("i", "we") + r"(?: just| simply| really)* (?:couldn't|could not)"
 """Without an apology, the beginning of a story."""
-_HELP = _any(
+_HELP = any_of(
     r"be of (?:any )?(?:help|assistance)",
     r"help(?:ing)?(?=[.,;!]|$| (?:you|with|anyone|to|in|out|on|plan|create|write|find|make)\b)"
     r"(?! with (?:the |our |your )?(?:dishes|move|rent|party|dinner))",
@@ -96,7 +85,7 @@ _HELP = _any(
     r"browse\b",
 )
 _MAKE = (
-    _any(
+    any_of(
         "provid", "giv", "offer", "shar", "suppl", "answer", "respond", "discuss", "disclos", "reveal", "complet", "generat",
         "creat", "writ", "produc", "compos", "craft", "draft", "perform", "execut", "carry out", "process", "satisf",
         "accommodat", "facilitat", "promot", "endors", "encourag", "support", "recommend", "advis", "continu", "display",
@@ -105,7 +94,7 @@ _MAKE = (
     )
     + r"\w*"
 )  # fmt: skip
-_WHAT = r"(?:(?! (?:enough|up|by|before|until|till|my|our)\b)[^.!?\n]){0,60}? " + _any(
+_WHAT = r"(?:(?! (?:enough|up|by|before|until|till|my|our)\b)[^.!?\n]){0,60}? " + any_of(
     r"that(?=[.,;!]|$| (?:kind|type|sort|request|question|topic|subject|for you|content|information|as)\b)",
     r"this(?=[.,;!]|$| (?:kind|type|sort|request|question|for you|content|information|as|task|topic)\b)",
     r"(?:such|these kinds|those kinds|harmful|illegal|real-?time|explicit|sensitive|confidential|copyrighted|hateful)\b",
@@ -128,9 +117,9 @@ _INNER = (
     r"thoughts|consciousness)| as an? | like (?:a )?(?:humans?|people|person)\b| (?:in )?the (?:same )?way\b))"
 )
 """What a machine says that it lacks: of one thing or person anybody may have no experience, and no feelings for them."""
-ENGLISH = _compiled(
+ENGLISH = compiled(
     rf"(?:{_SORRY}{_LINK}(?:{_CANNOT}|{_COULD_NOT})|(?:no, )?{_CANNOT}) {_DOES}",
-    rf"(?:{_SORRY}{_LINK})?{_NOT_FOR_ME}\b{_NEAR} (?:help|assist|do|answer|provide|discuss|support|share|engage)\b",
+    rf"(?:{_SORRY}{_LINK})?{_NOT_FOR_ME}\b{NEAR} (?:help|assist|do|answer|provide|discuss|support|share|engage)\b",
     rf"(?:{_SORRY}{_LINK})?(?:i|we)(?:'ll)? ?(?:must|have to|need to|will have to|'m going to have to|am going to have to)(?: respectfully| politely)? (?:decline|refuse)"
     rf"(?: {_REQUEST}\b| to (?:{_HELP}|{_MAKE}))",
     rf"(?:{_SORRY}{_LINK})?it(?:'s| is| isn't| would| wouldn't)(?: not)?(?: be)? (?:in)?(?:appropriate|ethical|possible|"
@@ -150,130 +139,13 @@ ENGLISH = _compiled(
     rf"(?:allow|permit|let|enable)|prevents?|prohibits?|forbids?) me(?: to| from)? {_DOES}",
 )
 
-# The other languages: the same two parts, with the verbs of helping and answering that make it a refusal. Such a verb ends
-# its clause, or has for its object what was asked, or what an assistant gives: the telephone is answered by anybody.
-_END = r"(?= ?[.,;:!?\n]|$)"
-_DE_SORRY = r"(?:es tut mir|tut mir)(?: sehr| wirklich)? leid|leider|entschuldigung|entschuldigen sie|verzeihung|bedauerlicherweise"
-_DE_NOT = r"\b(?:nicht|keine?[nrms]?|außerstande)\b"
-_DE_HELP = _any(
-    "(?:weiter|zu)?helfen", "behilflich", "(?:zu )?unterstützen", "beantworten", "antworten", "nachkommen", "erfüllen",
-    "entsprechen", "bearbeiten", "weiterzuhelfen", "nachzukommen",
-)  # fmt: skip
-_DE_ASKED = _any(
-    "dir", "euch", "ihnen", "sie", "dich", "dabei", "damit", "hier(?:bei|mit)?", "dazu", "darauf", "so etwas",
-    "(?:das|dies)(?= (?:leider |aber )*nicht)", "solche[nmrs]?", "derartige[nmrs]?",
-    r"(?:diese[nmrs]?|ihre[nmrs]?|ihr|deine[nmrs]?|dein|eure[nr]?|die|der|keine) (?:\w+ ){0,2}?"
-    r"\w*(?:frage|bitte|anliegen|wunsch|wünsche|aufgabe|thema|themen|auftrag|aufträge|forderung)\w*",
-)  # fmt: skip
-_DE_GIVE = _any(
-    "bereitstellen", "bereitzustellen", "zuzugreifen",
-    r"(?:antwort|auskunft|auskünfte|rat|ratschläge|informationen|anleitung|anweisungen|tipps|details|hilfe)\w* "
-    r"(?:\w+ )?(?:zu )?(?:geben|erteilen|liefern|anbieten|leisten|erstellen|schreiben)",
-    r"(?:so etwas|so einen?|das|dies|solchen?|derartigen?|diesen?)\b[^.!?\n]{0,40} "
-    "(?:zu )?(?:schreiben|erstellen|verfassen|generieren|tun|machen|durchführen|ausführen|anbieten|liefern|geben)",
-)  # fmt: skip
-_DE_DOES = (
-    rf"\b(?:{_NEAR}{_DE_NOT}{_NEAR} {_DE_GIVE}|(?=[^.!?\n]{{0,100}} {_DE_ASKED}\b){_NEAR}{_DE_NOT}{_NEAR} {_DE_HELP}"
-    rf"|(?: ich)?(?: leider| hier)* nicht {_DE_HELP}{_END})"
-)
-_FR_ASKED = (
-    r"(?:cela|ceci|ça|(?:cette|cet|ces?|votre|vos|ta|ton|tes|la|de tel(?:le)?s?) (?:[\w'-]+ ){0,2}?"
-    r"(?:question|demande|requête|sujet|type|genre|sorte|contenu|tâche|problème|instruction|chose)s?)\b"
-)
-_FR_GIVEN = (
-    rf"(?:{_FR_ASKED}|(?:(?!mon |ma |mes |notre |nos )[\w'-]+ ){{0,3}}?(?:[dl]')?(?:information|conseil|instruction|réponse|avis|"
-    r"contenu|détail|assistance|aide|lien|code|diagnostic|recommandation|opinion|explication|donnée|image|texte|prédiction|prévision)s?\b)"
-)
-_FR_HELP = r"(?:(?:vous|te|le|la|les|y|lui|leur) |[tl]')*" + _any(
-    rf"(?:aider|assister){_END}", r"(?<=vous )(?:aider|assister) (?:à|avec|dans|pour|sur|en)\b", r"(?<=t')aider (?:à|avec|dans|pour|sur|en)\b",
-    rf"aider (?:à|avec|dans|pour|sur) (?:{_FR_ASKED}|\w+(?:er|ir|re)\b)",
-    rf"répondre(?:{_END}| (?:à |sur )?{_FR_ASKED})", rf"(?:satisfaire|accéder|donner suite)(?: à)? {_FR_ASKED}",
-    r"accéder (?:à (?:l'|votre |vos |ton |ta |tes |des )?(?:internet|e-?mail|compte|fichier|information|donnée|site|lien)|aux (?:information|donnée))",
-    rf"(?:fournir|donner|proposer|générer|partager) {_FR_GIVEN}",
-    r"(?:rédiger|écrire|créer|traiter|effectuer|exécuter) (?:ce(?! soir| matin)|cet|cette|de tels?|de telles|votre|du|des|de contenus?)\b",
-    "faire (?:cela|ça)", rf"discuter de {_FR_ASKED}", "participer à (?:cela|ce)", "accomplir cette",
-)  # fmt: skip
-_ES_ASKED = (
-    r"(?:eso|esto|ello|(?:est[aeo]s?|es[aeo]s?|tus?|sus?|tal(?:es)?|la|el|las|los) (?:[\w-]+ ){0,2}?"
-    r"(?:pregunta|solicitud|petición|consulta|tema|tipo|clase|contenido|tarea|problema|instrucción|orden)(?:e?s)?)\b"
-)
-_ES_GIVEN = (
-    rf"(?:{_ES_ASKED}|(?:(?!mis? |nuestr[ao]s? )[\w-]+ ){{0,3}}?(?:informaci(?:ón|ones)|consejos?|instrucci(?:ón|ones)|respuestas?|contenidos?|"
-    r"detalles|asistencia|ayuda|enlaces|códigos?|diagnósticos?|recomendaci(?:ón|ones)|opini(?:ón|ones)|explicaci(?:ón|ones)|datos|imágenes|"
-    r"asesoramiento|orientación|predicci(?:ón|ones))\b)"
-)
-_ES_TO = r"(?:te|le|les|lo|la|los|las|os|se(?:lo|la))"
-_ES_HELP = rf"(?:{_ES_TO} )?" + _any(
-    rf"ayudar{_ES_TO}?{_END}", rf"(?:(?:ayudar|asistir){_ES_TO}|(?<=te )ayudar|(?<=le )ayudar) (?:con|en|a)\b", rf"asistir{_ES_TO}{_END}",
-    rf"(?:ayudar|asistir) (?:con|en) {_ES_ASKED}", r"ayudar a \w+[aei]r(?:l[aeo]s?)?\b", rf"(?:responder|contestar){_ES_TO}?(?:{_END}| (?:a )?(?:preguntas\b|{_ES_ASKED}))",
-    rf"(?:cumplir con|acceder a|atender|satisfacer) {_ES_ASKED}",
-    r"acceder a (?:internet|tus?|sus?|informaci(?:ón|ones)|datos|enlaces|sitios|archivos|la (?:red|web))\b",
-    rf"(?:proporcionar|brindar|ofrecer|facilitar|dar|generar|compartir){_ES_TO}? {_ES_GIVEN}",
-    r"(?:escribir|crear|hacer|realizar|participar en|completar) (?:ese|esa|eso|este|esta(?! (?:noche|tarde|semana))|esto|contenido|algo así)\b",
-)  # fmt: skip
-_IT_ASKED = (
-    r"(?:(?:quest[aeio]|ciò)(?=[ .,;:!?\n]|$)(?: tipo)?(?! (?:sera|mattina|settimana|mese|anno|notte))|"
-    r"(?:(?:l[ae]|il?|quest[aeio]|tal[ei]) )?(?:(?:tu[aeo]|tuoi|su[aeo]|suoi|vostr[aeio]) )?"
-    r"(?:domand[ae]|richiest[ae]|quesit[oi]|argoment[oi]|tipo|contenut[oi]|compit[oi]|problem[ai]|istruzion[ei])\b)"
-)
-_IT_GIVEN = (
-    rf"(?:{_IT_ASKED}|(?:(?!mi[aeo] |miei |nostr[aeio] )[\w-]+ ){{0,3}}?(?:informazion[ei]|consigli(?:o)?|istruzioni|rispost[ae]|"
-    r"contenut[oi]|dettagli|assistenza|aiuto|link|codice|diagnosi|raccomandazioni|opinion[ei]|spiegazion[ei]|dati|immagini|parer[ei]|previsioni)\b)"
-)
-_IT_TO = r"(?:e|ti|l[aeio]|vi)?"
-_IT_HELP = r"(?:(?:ti|le|vi) )?" + _any(
-    rf"aiutar{_IT_TO}{_END}", r"(?:(?:aiutar|assister)(?:ti|la|l[aeio]|vi)|(?<=ti )aiutare|(?<=vi )aiutare) (?:con|in|a|per|su|nel|nella)\b",
-    rf"assister(?:ti|la|vi){_END}", rf"aiutare (?:con|in|su) {_IT_ASKED}", r"aiutare a \w+[aei]r(?:e|l[aeio])\b",
-    rf"risponder{_IT_TO}(?:{_END}| a(?:d|l|ll[aeo]|gli|i)? {_IT_ASKED})", rf"(?:soddisfare|esaudire|elaborare|discutere di) {_IT_ASKED}",
-    r"accedere (?:a|all[ae'o]|ai|agli|al) ?(?:tu[aeo]\b|tuoi|su[aeo]\b|suoi|internet|informazioni|dati|link|siti|file|web)",
-    rf"(?:fornir|generar|offrir|dar){_IT_TO} {_IT_GIVEN}", "farlo", "essere d'aiuto",
-    r"(?:scrivere|creare|fare|eseguire|completare|partecipare a) (?:quest(?!a (?:sera|settimana))|ciò|contenut|la tua)",
-)  # fmt: skip
-_PT_ASKED = (
-    r"(?:isso|isto|nisso|disso|(?:[aàno]|[nd]?ess[ae]s?|[nd]?est[ae]s?|[aà]s|os|ao|tal|tais|d[ao]) (?:(?:su?a|seu|tu?a|teu) )?(?:[\w-]+ ){0,1}?"
-    r"(?:pergunta|pedido|solicitação|solicitações|questão|questões|tema|assunto|tipo|conteúdo|tarefa|problema|instrução|instruções)s?|"
-    r"(?:su?a|seu|tu?a|teu) (?:pergunta|pedido|solicitação|questão))\b"
-)
-_PT_GIVEN = (
-    rf"(?:{_PT_ASKED}|(?:(?!meus? |minhas? |noss[ao]s? )[\w-]+ ){{0,3}}?(?:informaç(?:ão|ões)|conselhos?|instruç(?:ão|ões)|respostas?|conteúdos?|"
-    r"detalhes|assistência|ajuda|links|códigos?|diagnósticos?|recomendaç(?:ão|ões)|opini(?:ão|ões)|explicaç(?:ão|ões)|dados|imagens|"
-    r"aconselhamento|orientação|previs(?:ão|ões))\b)"
-)
-_PT_HELP = r"(?:(?:te|lhe|o|a) )?" + _any(
-    rf"(?:ajud|auxili)(?:ar|ar-(?:te|lhe)|á-l[ao]s?)(?: você)?{_END}",
-    r"(?:(?:ajud|auxili)(?:ar-(?:te|lhe)|á-l[ao]s?|ar você)|(?<=te )ajudar|(?<=lhe )ajudar) (?:com|em|a|n[ao]|nisso)\b",
-    rf"(?:ajudar|auxiliar) (?:(?:com|em) )?{_PT_ASKED}", r"ajudar a \w+[aei]r\b", rf"responder(?:-lhe)?(?:{_END}| (?:a )?{_PT_ASKED})",
-    rf"(?:cumprir|satisfazer|atender|aceder)(?: a| com)? {_PT_ASKED}",
-    r"(?:acessar|aceder) (?:a |à |ao? |o )?(?:seus?|suas?|teus?|tuas?|internet|informações|dados|links|sites|arquivos)\b",
-    rf"(?:fornecer|oferecer|gerar|prestar|dar)(?:-lhe)? {_PT_GIVEN}", r"participar d(?:isso|iss|ess|est)",
-    r"(?:escrever|criar|fazer|realizar|completar) (?:iss|ess|est(?!a (?:noite|semana))|ist|conteúdo)",
-)  # fmt: skip
-OTHERS = _compiled(
-    rf"(?:{_DE_SORRY})[,.;:!]?(?: aber| doch| dass)?(?: leider)? {_NEAR}\b(?:kann|darf|bin|werde|könnte|möchte){_DE_DOES}",
-    rf"ich (?:kann|darf|werde|möchte|bin){_DE_DOES}",
-    rf"(?:dabei|damit|hierbei|dazu|das|so etwas|bei (?:dieser|deiner|ihrer) \w+|diese \w+) (?:kann|darf|werde|möchte) ich\b{_NEAR}"
-    rf"{_DE_NOT}{_NEAR} (?:{_DE_HELP}|{_DE_GIVE})",
-    r"(?:(?:je suis |nous sommes )?(?:vraiment |sincèrement )?(?:désolée?s?|navrée?s?)|malheureusement|mes excuses|je regrette|"
-    r"je m'excuse|excusez-moi)?[,.;:!]?(?: ?mais)? ?je ne (?:peux|puis|pourrai|saurais|suis)(?: malheureusement)?(?: pas)?"
-    rf"(?: (?:en mesure|capable|autorisée?|habilitée?|programmée?) (?:de |d'|à |pour ))? ?{_FR_HELP}",
-    r"(?:lo siento(?: mucho)?|lo lamento|lamento|lamentablemente|desafortunadamente|por desgracia|disculp[ae]|perdón|me temo que|"
-    r"mis disculpas)?[,.;:!]?(?: ?pero)?(?: ?lamentablemente,?)? ?no (?:puedo|podré|me es posible|soy capaz de|tengo permitido|"
-    rf"estoy (?:autorizad|capacitad|programad)[oa] (?:para|a)|estoy en condiciones de) {_ES_HELP}",
-    r"(?:mi (?:dispiace|spiace|scuso|rincresce)(?: molto)?|spiacente|purtroppo|sfortunatamente|scus[aie]|chiedo scusa)?[,.;:!]?"
-    r"(?: ?ma| ?però)?(?: ?purtroppo)? ?non (?:posso|potrò|sono (?:in grado di|autorizzat[oa] a|programmat[oa] per)|"
-    rf"mi è (?:possibile|permesso|consentito)(?: di)?) {_IT_HELP}",
-    r"(?:desculp(?:e|a|em)(?:-me)?|(?:eu )?sinto muito|(?:eu )?lamento|infelizmente|peço desculpas?|perdão|me desculpe)?[,.;:!]?"
-    r"(?: ?mas| ?porém,?)?(?: ?infelizmente,?)? ?(?:eu )?não (?:posso|poderei|consigo|sou capaz de|me é possível|"
-    rf"tenho permissão para|estou (?:autorizad|programad)[oa] (?:a|para)) {_PT_HELP}",
-)
-
 _MACHINE = (
     rf"(?:{_AI}|language model|llm|chatbot)(?:[- ](?:powered|based|driven|large|language|text|chat|virtual|digital|conversational))*"
     r"(?:[- ](?:model|assistant|system|(?:chat)?bot|program|agent|entity))?"
     r"(?: (?:developed|created|made|trained|built|designed|programmed|called|named) [\w -]{1,40})?"
 )
 """A researcher or company with AI before it is no machine."""
-AS_AN_AI = _compiled(
+AS_AN_AI = compiled(
     rf"(?:as|being) an? (?:[\w-]+ )?{_MACHINE},? (?:i|my|it's|it is|we|cannot|can't|do not|don't)\b",
     rf"i(?:'m| am)(?: just| only| merely| simply| still)? an? (?:large )?(?:{_AI} )?(?:language model|llm)\b",
     rf"i(?:'m| am)(?: just| only| merely| simply| still)? an? (?:{_MACHINE}|machine|computer program),? (?:so|and|"
@@ -283,16 +155,16 @@ AS_AN_AI = _compiled(
     r"(?:bin|habe|kann|darf|besitze|verfüge|möchte|werde|ist es mir|fehlt) ?",
     r"ich bin (?:nur |lediglich |bloß )?eine? (?:ki\b|künstliche intelligenz|(?:ki-)?sprachmodell)",
     r"en tant (?:qu'|que )(?:une? )?(?:grand )?(?:ia\b|intelligence artificielle|modèle (?:de langage|linguistique|d'ia)|"
-    rf"assistante? (?:ia|virtuel)){_NEAR}, (?:je|j'|il m'|mon|ma)",
+    rf"assistante? (?:ia|virtuel)){NEAR}, (?:je|j'|il m'|mon|ma)",
     r"je (?:ne )?suis (?:qu'|seulement |juste )?une? (?:ia\b|intelligence artificielle|modèle de langage)",
     r"como (?:una? )?(?:gran )?(?:ia\b|inteligencia artificial|modelo (?:de lenguaje|de ia|lingüístico)|asistente (?:de ia|virtual))"
-    rf"{_NEAR}, (?:no|mi|yo|carezco|solo|debo|tengo)\b",
+    rf"{NEAR}, (?:no|mi|yo|carezco|solo|debo|tengo)\b",
     r"soy (?:solo |sólo |solamente )?una? (?:ia\b|inteligencia artificial|modelo de lenguaje)",
     r"(?:in quanto|come|essendo) (?:un'|una? )?(?:ia\b|intelligenza artificiale|modello (?:linguistico|di linguaggio)|"
-    rf"assistente (?:ia|virtuale)){_NEAR}, (?:non|la mia|il mio|posso|devo)\b",
+    rf"assistente (?:ia|virtuale)){NEAR}, (?:non|la mia|il mio|posso|devo)\b",
     r"sono (?:solo |soltanto )?(?:un'|una? )(?:ia\b|intelligenza artificiale|modello (?:linguistico|di linguaggio))",
     r"como (?:uma? )?(?:ia\b|inteligência artificial|modelo (?:de linguagem|de ia)|assistente (?:de ia|virtual))"
-    rf"{_NEAR}, (?:não|eu|minha|meu|devo)\b",
+    rf"{NEAR}, (?:não|eu|minha|meu|devo)\b",
     r"(?:eu )?sou (?:apenas |só |somente )?uma? (?:ia\b|inteligência artificial|modelo de linguagem)",
 )
 """At the beginning of any sentence or clause of the reply."""
@@ -312,7 +184,7 @@ _NO_OTHER = r"(?![^.!?\n]*\b(?:else|other|another|different)\b)"
 _ONESELF = r"(?:i|i'm|i'd|i'll|i've|we|we're|if|please|feel|you|let|thank\w*|don't|do|is|are|that|this|it|it's|rest|know|remember)\b"
 """So goes on who says no more than that."""
 _TEXT = r"(?:the|this|these|your) (?:\w+ )?(?:context|passage|text|documents?|article|excerpt|paragraph|sources?)\b"
-GOES_ON = _compiled(
+GOES_ON = compiled(
     rf"\b(?:could|can|would|will) you\b{_NO_OTHER}[^.!?\n]*\?",
     r"\bplease (?:\w+ly )?(?:re-?send|send|provide|share|give|upload|attach|paste|enter|confirm|specify|reply|try again|describe)\b",
     r"\b(?:what|which)(?: is|'s| are)? (?:your|the)\b[^.!?\n]*\?",
