@@ -23,6 +23,12 @@ def test_a_shipped_config_loads_and_points_editors_to_the_schema(path: Path) -> 
     assert path.read_text().startswith("# yaml-language-server: $schema=./schema.json")
 
 
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_row_and_no_answer_leaves_the_machine_unless_its_user_says_so(path: Path) -> None:
+    """People put their own data under a shipped recipe, with their W&B key set."""
+    assert load_config(path).tracking.log_samples is False
+
+
 def test_the_shipped_schema_is_the_configs_own() -> None:
     import json
 

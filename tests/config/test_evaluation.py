@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from tunelift import cli
 from tunelift.config.evaluation import NOISE_ARM, ArmConfig, EndpointConfig, EvaluateConfig, GateConfig, JudgeConfig
 
 
@@ -140,6 +143,39 @@ def test_a_url_that_is_no_address_is_refused_when_the_config_is_read_and_not_rep
     )
 
 
-@pytest.mark.parametrize("url", ["http://[::1]:8000/v1", "https://api.example.com/v1", "http://10.0.0.1:65535"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:hunter2@api.example.com/v1",
+        "https://hunter2@api.example.com/v1",
+        "http://me:hunter2@host:80O0/v1",
+        "htps://me:hunter2@host/v1",
+        "me:hunter2@host/v1",
+        "http://me:hun/ter2@host/v1",
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "merge", "serve", "show"])
+def test_a_url_with_a_password_reaches_no_verb_and_no_message(
+    url: str, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arms = f"[{{name: a, endpoint: {{url: '{url}', model: m}}}}]"
+    lines = ["name: a", "model: {id: x/y}", "curate: {sources: [{path: a.jsonl}]}", "evaluate:", f"  arms: {arms}"]
+    Path("a.yaml").write_text("\n".join(lines))
+    assert cli.main([verb, "a.yaml"]) == 2
+    in_the_file = capsys.readouterr()
+    assert "a.yaml:5: evaluate.arms[0].endpoint.url: " in in_the_file.err
+    Path("b.yaml").write_text("\n".join(lines[:3]))
+    assert cli.main([verb, "b.yaml", f"evaluate.arms={arms}"]) == 2
+    on_the_command_line = capsys.readouterr()
+    assert "command line, evaluate.arms=" in on_the_command_line.err
+    assert "ter2" not in "".join((*in_the_file, *on_the_command_line))
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1]:8000/v1", "https://api.example.com/v1", "http://10.0.0.1:65535", "https://api.example.com/@me/v1"],
+)
 def test_an_address_is_taken_as_it_is(url: str) -> None:
     assert EndpointConfig(url=url, model="m").url == url

@@ -103,12 +103,6 @@ def test_a_host_that_cannot_be_a_name_is_told(host: str) -> None:
     assert f"Nothing answers at http://{host}/v1" in message(EndpointConfig(url=f"http://{host}/v1", model="m"))
 
 
-def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
-    said = message(EndpointConfig(url="https://me:hunter2@api.example.com/v1", model="m"))
-    assert "holds a user name or a password" in said
-    assert "hunter2" not in said
-
-
 @pytest.mark.parametrize(
     ("status", "complaint"),
     [

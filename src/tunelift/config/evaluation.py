@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -32,6 +33,17 @@ class EndpointConfig(Section):
     """Price of prompt tokens."""
     usd_per_million_output: float | None = Field(None, ge=0, json_schema_extra=RUNTIME)
     """Price of output tokens."""
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _without_password(cls, url: Any) -> Any:
+        """Before anything is said of the value: messages, reports and W&B would show it."""
+        if isinstance(url, str) and "@" in re.split(r"[/?#]", url.partition("//")[2] or url)[0]:
+            raise ValueError(
+                "holds a user name or a password, which reports would show; take it out, put the key into an "
+                "environment variable, and its name into api_key_env"
+            )
+        return url
 
     @field_validator("url")
     @classmethod

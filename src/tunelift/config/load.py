@@ -279,7 +279,7 @@ def apply_override(tree: Node, override: str) -> Node:
             where="command line",
             remedy="For example: train.learning_rate=1e-4",
         )
-    where = f"command line, {override}"
+    where = f"command line, {override if '@' not in override else f'{dotted}=…'}"  # A URL in it may hold a password.
     value = _parse(text, where, line=False) or Node(None, where)
     return _set(tree, keys, value, done="")
 

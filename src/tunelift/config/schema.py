@@ -171,7 +171,7 @@ class TrackingConfig(Section):
     project: str = Field("tunelift", json_schema_extra=RUNTIME)
     """W&B project."""
     log_samples: bool = Field(False, json_schema_extra=RUNTIME)
-    """Send prompts, expected answers and outputs to W&B as a table."""
+    """Send prompts, expected answers and outputs to W&B as tables, and the report's page, which shows some of them."""
 
 
 class ServeConfig(Section):

@@ -33,14 +33,8 @@ def read_key(config: EndpointConfig) -> str | None:
     """The API key, if the config names a variable for one.
 
     Raises:
-        UserError: the variable is not set or holds no key, or the URL itself holds a password.
+        UserError: the variable is not set or holds no key.
     """
-    parts = urlsplit(config.url)
-    if parts.username or parts.password:
-        raise UserError(
-            f"The URL of the endpoint {parts.hostname} holds a user name or a password, which reports would show.",
-            remedy="Take it out of the URL; put the key into an environment variable, and its name into api_key_env.",
-        )
     if config.api_key_env is None:
         return None
     key = os.environ.get(config.api_key_env, "").strip()
