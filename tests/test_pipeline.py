@@ -267,7 +267,7 @@ KILL_WHEN = {
     "train": "train/*.partial/checkpoints/checkpoint-2*",
     "merge": "merge/*.partial",
     "evaluate": "evaluate/*.partial/samples.jsonl",
-    "report": "report/*.partial",
+    "report": "report/*.forced",
 }
 
 

@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
             "--from",
             dest="start",
             choices=[name for name in STAGE_HELP if name != "run"],
-            help="make again from this stage on",
+            help="make again from this stage on; stopped, this and --force go on when they are given again",
         )
     plan = _config_verb(verbs, common, "plan", "what a run would do: choices, stages, memory, time, disk", _plan)
     plan.add_argument("--gpu", metavar="NAME", help="plan for this card instead of this machine, such as rtx-4090")

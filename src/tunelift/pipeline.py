@@ -521,6 +521,8 @@ def make(run: Pipeline, through: StageName) -> Artifact | dict[str, Artifact]:
     """Make a stage and all it needs."""
     try:
         with writing(run.folder):
-            return getattr(run, f"make_{through}")()  # type: ignore[no-any-return]
+            made: Artifact | dict[str, Artifact] = getattr(run, f"make_{through}")()
+            run.done()
+            return made
     finally:
         run.tracker.close(exit_code=1 if sys.exception() else 0)

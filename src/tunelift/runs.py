@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelift.artifacts.records import Artifact
-from tunelift.artifacts.store import Build, Plan, Store, writing
+from tunelift.artifacts.store import FORCED, Build, Plan, Store, write_durably, writing
 from tunelift.config.resolve import Choice
 from tunelift.config.schema import Config, StageName
 from tunelift.errors import UserError
@@ -20,6 +20,8 @@ from tunelift.runtime.tracking import Tracker
 from tunelift.runtime.worker import run_isolated
 
 RUNS = Path("runs")
+MADE_AGAIN = "forced.json"
+"""What a command with --force or --from has made again, kept until it is done."""
 
 
 @dataclass
@@ -89,10 +91,17 @@ class Run:
 
     def record(self, name: str, plan: Plan, build: Build, *, force: bool = False) -> Artifact:
         """Find or make, say so, and link the artifact into the run's folder."""
-        again = self.store.find(plan) is None
-        if again:
+        asked = plan.stage in self.forced and name not in self.made
+        made_again = self._made_again() if asked else []
+        force = force or (asked and plan.fingerprint not in made_again)
+        if force or self.store.find(plan) is None:
             console.say(f"{name}: working …")
-        artifact = self.store.make(plan, build, force=force or (plan.stage in self.forced and name not in self.made))
+        work = self.store.partial(plan)
+        if asked and force and work.suffix == FORCED:
+            console.say(f"{name}: goes on with {os.path.relpath(work)}; remove it to begin anew")
+        artifact = self.store.make(plan, build, force=force)
+        if asked:
+            self._note_made_again([*made_again, plan.fingerprint])
         self.made[name] = artifact
         link = self.folder / "stages" / name
         with writing(link):
@@ -101,9 +110,27 @@ class Run:
             new.unlink(missing_ok=True)
             new.symlink_to(os.path.relpath(artifact.path, link.parent))
             new.replace(link)
-        how = "found" if artifact.found else f"made in {console.clock(artifact.manifest.seconds)}"
+        found = "made again before this command was stopped" if asked else "found"
+        how = found if artifact.found else f"made in {console.clock(artifact.manifest.seconds)}"
         console.say(f"{name}: {how} → {os.path.relpath(artifact.path)}")
         return artifact
+
+    def _made_again(self) -> list[str]:
+        """Fingerprints of what the same command made again before it was stopped."""
+        try:
+            noted = json.loads((self.folder / MADE_AGAIN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return []
+        return list(noted["made"]) if noted["stages"] == sorted(self.forced) else []
+
+    def _note_made_again(self, fingerprints: Sequence[str]) -> None:
+        noted = {"stages": sorted(self.forced), "made": sorted({*fingerprints})}
+        write_durably(self.folder / MADE_AGAIN, json.dumps(noted) + "\n")
+
+    def done(self) -> None:
+        """The command has made all it was to make: forced again, it makes all of it again."""
+        if self.forced:
+            (self.folder / MADE_AGAIN).unlink(missing_ok=True)
 
 
 def as_yaml(config: Config) -> str:

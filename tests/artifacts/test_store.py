@@ -88,6 +88,40 @@ def test_force_makes_it_again(store: Store) -> None:
     assert (again.path / "data.txt").read_text() == "new"
 
 
+def stopped(text: str):
+    def write(out: Path) -> dict:
+        (out / f"{text}.txt").touch()
+        raise UserError("stopped")
+
+    return write
+
+
+def names(out: Path) -> dict:
+    return {"found": sorted(path.stem for path in out.glob("*.txt"))}
+
+
+def test_a_forced_build_that_was_stopped_goes_on_when_forced_again(store: Store) -> None:
+    store.make(PLAN, build("old"))
+    for text in ("first", "second"):
+        with pytest.raises(UserError, match="stopped"):
+            store.make(PLAN, stopped(text), force=True)
+    assert store.make(PLAN, lambda out: pytest.fail("not forced")).found, "without force the old one stands"
+    assert store.make(PLAN, names, force=True).manifest.details == {"found": ["first", "second"]}
+    assert store.make(PLAN, names, force=True).manifest.details == {"found": []}, "it was done, so this begins anew"
+    assert sorted(path.suffix for path in store.folder(PLAN).parent.iterdir()) == ["", ".lock"]
+
+
+def test_force_begins_anew_where_a_plain_build_was_stopped_and_a_plain_one_goes_on_with_what_was_forced(
+    store: Store,
+) -> None:
+    with pytest.raises(UserError, match="stopped"):
+        store.make(PLAN, stopped("plain"))
+    with pytest.raises(UserError, match="stopped"):
+        store.make(PLAN, stopped("forced"), force=True)
+    assert store.make(PLAN, names).manifest.details == {"found": ["forced"]}
+    assert sorted(path.suffix for path in store.folder(PLAN).parent.iterdir()) == ["", ".lock"]
+
+
 def _hold(root: str, ready, done) -> None:
     def wait(out: Path) -> dict:
         ready.set()

@@ -27,6 +27,10 @@ One that goes on where a kill stopped it returns `seconds` over all restarts, if
 """
 
 
+PARTIAL, FORCED = ".partial", ".forced"
+"""Ends of the names of the folders in which artifacts are being made."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is to be made: the parts of a fingerprint."""
@@ -54,9 +58,14 @@ class Store:
         """Where the finished artifact lies or will lie."""
         return self.root / plan.stage / plan.fingerprint[:32]
 
-    def partial(self, plan: Plan) -> Path:
-        """Where the artifact is being made; survives a kill, so that work goes on."""
-        return self.folder(plan).with_suffix(".partial")
+    def partial(self, plan: Plan, *, force: bool = False) -> Path:
+        """Where the artifact is being made; survives a kill, so that work goes on.
+
+        What is made by force has a folder of its own, so that the same command goes on there, and begins anew where
+        only a plain one was at work.
+        """
+        forced = self.folder(plan).with_suffix(FORCED)
+        return forced if force or forced.exists() else self.folder(plan).with_suffix(PARTIAL)
 
     def find(self, plan: Plan) -> Artifact | None:
         """The finished artifact, if it is there and its files are as they were written."""
@@ -74,21 +83,27 @@ class Store:
     def make(self, plan: Plan, build: Build, *, force: bool = False) -> Artifact:
         """Return the artifact, building it if it is not there.
 
+        Args:
+            plan: What it is.
+            build: Fills the folder.
+            force: Build it though it is there, from the beginning or from where a forced build was killed.
+
         Raises:
             UserError: another process is making the same artifact, or the folder cannot be written.
             MachineError: the disk is full.
         """
         if not force and (found := self.find(plan)):
             return found
-        folder, partial = self.folder(plan), self.partial(plan)
+        folder = self.folder(plan)
         with writing(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
         with self._locked(folder):
             if not force and (found := self.find(plan)):
                 return found
             with writing(folder):
-                if force:
-                    shutil.rmtree(partial, ignore_errors=True)
+                partial = self.partial(plan, force=force)
+                if partial.suffix == FORCED:
+                    shutil.rmtree(folder.with_suffix(PARTIAL), ignore_errors=True)
                 partial.mkdir(exist_ok=True)
                 started, clock = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), time.monotonic()
                 details = build(partial)
