@@ -196,19 +196,14 @@ def test_ctrl_c_in_a_stage_leaves_no_process_and_the_same_command_finishes(
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_a_forced_training_and_the_same_command_goes_on_from_its_checkpoint(
-    finished: Path, tmp_path: Path
-) -> None:
-    folder, again = copied(finished, tmp_path / "project"), ("train", "config.yaml", "--force")
-    stop_with_ctrl_c(folder, "runs/store/train/*.forced/checkpoints/checkpoint-2*", *again)
-    plain = tunelift(folder, *again[:2])
-    assert plain.returncode == DONE
-    assert "train: found" in plain.stderr
-    result = tunelift(folder, *again)
+def test_ctrl_c_in_a_forced_training_and_the_same_command_goes_on_from_its_checkpoint(project: Path) -> None:
+    again = ("train", "config.yaml", "--force")
+    stop_with_ctrl_c(project, "runs/store/train/*.forced/checkpoints/checkpoint-2*", *again)
+    result = tunelift(project, *again)
     assert result.returncode == DONE, result.stderr
     assert "train: goes on with runs/store/train/" in result.stderr
     assert "goes on after step" in result.stderr
-    assert not list(folder.glob("runs/tiny-*/forced.json"))
+    assert not list(project.glob("runs/tiny-*/forced.json"))
 
 
 # --- the engine -------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import re
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 from tunelift.config.resolve import Facts
 from tunelift.config.schema import TrainConfig
@@ -42,12 +43,19 @@ def has_flash_attention() -> bool:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3]) >= FLASH_ATTENTION
 
 
-def refuse_missing_packages(train: TrainConfig) -> None:
-    """Tell before hours of curation what training would stop at.
+def refuse_untrainable(train: TrainConfig, device: Literal["cpu", "cuda"]) -> None:
+    """Tell before hours of curation what training would stop at; whatever does not train runs on any machine.
 
     Raises:
-        UserError: `train` asks for a package that is not installed.
+        UserError: `train` asks for a GPU that is not there, or for a package that is not installed.
     """
+    if device == "cpu" and train.optimizer != "adamw_torch":
+        raise UserError(
+            f"train.optimizer={train.optimizer} needs a GPU.",
+            remedy="Set train.optimizer to adamw_torch, or plan for a card with `tunelift plan CONFIG --gpu rtx-4090`.",
+        )
+    if device == "cpu" and train.attention == "flash_attention_2":
+        raise UserError("train.attention=flash_attention_2 needs a GPU.", remedy="Set train.attention to auto.")
     if train.attention == "flash_attention_2" and not has_flash_attention():
         raise UserError(
             f"train.attention=flash_attention_2 needs flash-attn {'.'.join(map(str, FLASH_ATTENTION))} or later, which "

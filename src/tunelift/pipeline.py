@@ -28,7 +28,7 @@ from tunelift.engines.endpoint import Endpoint, read_key
 from tunelift.engines.protocol import Engine
 from tunelift.engines.vllm import VllmEngine
 from tunelift.errors import UserError
-from tunelift.facts import facts_for, refuse_missing_packages, shape_if_known
+from tunelift.facts import facts_for, refuse_untrainable, shape_if_known
 from tunelift.runs import RUNS, Run, as_yaml, hash_some, read_rows
 from tunelift.runtime import hardware
 from tunelift.runtime.modeling import ModelFacts, inspect, inspect_base
@@ -114,8 +114,28 @@ class Pipeline(Run):
         inputs = {"model": self.base.fingerprint, "dataset": dataset.content}
         return Plan("train", train.VERSION, section, inputs | self._template_input())
 
+    def check_trainable(self) -> None:
+        """Hold that this machine can train, unless the adapter is there, which then serves on any.
+
+        Raises:
+            UserError: training needs what this machine has not.
+        """
+        try:
+            refuse_untrainable(self.config.train, hardware.detect().device)
+        except UserError:
+            if not self._has_adapter():
+                raise
+
+    def _has_adapter(self) -> bool:
+        if "train" in self.made or "train" in self.forced:
+            return "train" in self.made
+        dataset = self.made.get("curate") or self.store.find(self.curate_plan())
+        return dataset is not None and self.store.find(self.train_plan(dataset)) is not None
+
     def make_train(self) -> Artifact:
+        self.check_trainable()
         dataset = self.make_curate()
+        self.check_trainable()  # Curated again, the data may have become other data.
         arguments = {
             "config": self.config.train.model_dump(mode="json"),
             "model": str(self.base.path),
@@ -148,7 +168,7 @@ class Pipeline(Run):
         return Plan("merge", merge.VERSION, section, inputs | self._template_input())
 
     def make_merge(self) -> Artifact:
-        dataset, adapter = self.make_curate(), self.make_train()
+        adapter, dataset = self.make_train(), self.make_curate()
         arguments = {
             "config": self.config.merge.model_dump(mode="json"),
             "kind": self.config.train.adapter.kind,
@@ -186,6 +206,9 @@ class Pipeline(Run):
 
     def make_evaluate(self) -> dict[str, Artifact]:
         """One evaluation an arm; arms on the same weights share one engine, started only if an answer is missing."""
+        needs_tuned = any(arm.model == "tuned" for arm in self.arms)
+        if needs_tuned:
+            self.check_trainable()
         dataset = self.make_curate()
         # What cannot be asked, claimed or judged, or a key that is not set, is told before hours of training.
         tasks = self.tasks(dataset)
@@ -198,7 +221,7 @@ class Pipeline(Run):
             if endpoint:
                 read_key(endpoint)
         endpoints = {arm.name: Endpoint(arm.endpoint) for arm in self.arms if arm.endpoint}
-        tuned = self.make_merge() if any(arm.model == "tuned" for arm in self.arms) else None
+        tuned = self.make_merge() if needs_tuned else None
         made: dict[str, Artifact] = {}
         for weights in dict.fromkeys(self._weights_of(arm) for arm in self.arms):
             arms = [arm for arm in self.arms if self._weights_of(arm) == weights]
@@ -507,7 +530,6 @@ def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageNa
     with writing(RUNS):
         base = inspect_base(config.model, store.hashes)
         resolved = resolve(config, facts_for(machine, base.context, shape_if_known(base.path)))
-        refuse_missing_packages(resolved.config.train)
         folder = RUNS / f"{config.name}-{digest(resolved.config.identity())[:8]}"
         folder.mkdir(parents=True, exist_ok=True)
         description = resolved.config.model_dump(mode="json")

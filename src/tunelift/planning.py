@@ -13,7 +13,7 @@ from tunelift.config.evaluation import NOISE_ARM
 from tunelift.config.resolve import resolve
 from tunelift.config.schema import Config, TrainConfig
 from tunelift.errors import UserError
-from tunelift.facts import facts_for, shape_if_known
+from tunelift.facts import facts_for, refuse_untrainable, shape_if_known
 from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline, find_dataset
 from tunelift.runs import RUNS
 from tunelift.runtime import gpus, hardware
@@ -48,6 +48,7 @@ class Assumptions:
 def describe(run: Pipeline, assumed: Assumptions) -> str:
     """The resolved run as text: model, machine, choices with reasons, state of each stage, memory, disk."""
     machine = hardware.detect()
+    refuse_untrainable(run.config.train, machine.device)
     lines = [
         f"run      {run.folder}",
         f"model    {run.base.id}: {run.base.architecture}, {run.base.parameters:,} parameters, {run.base.dtype}"
@@ -85,6 +86,8 @@ def describe_on(config: Config, gpu: str | None, assumed: Assumptions) -> str:
     machine = _machine(card) if gpu and card else hardware.detect()
     shape, note = _shape(config)
     resolved = resolve(config, facts_for(machine, shape.context, shape))
+    if not gpu:
+        refuse_untrainable(resolved.config.train, machine.device)
     data = _data(resolved.config, assumed, None if note else locate_config(config.model))
     lines = [
         f"model    {config.model.id}: {shape.family}, {shape.parameters:,} parameters{note}",

@@ -80,8 +80,6 @@ def test_the_micro_batch_divides_the_global_batch(whole: int, micro: int) -> Non
     [
         ({"train": {"max_length": 9000}}, CPU, "longer than the model's context of 8192"),
         ({"engine": {"max_model_len": 9000}}, CPU, "longer than the model's context of 8192"),
-        ({"train": {"optimizer": "paged_adamw_8bit"}}, CPU, "needs a GPU"),
-        ({"train": {"attention": "flash_attention_2"}}, CPU, "needs a GPU"),
     ],
 )
 def test_what_cannot_work_is_refused_with_a_remedy(sections, facts, message) -> None:

@@ -81,7 +81,8 @@ def resolve(config: Config, facts: Facts) -> Resolved:
         f"this {facts.device} multiplies bf16 in hardware" if native else "bf16 would be emulated here, slowly"
     )
     precision = choose("train.precision", train.precision, "bf16" if native else "fp32", why_precision)
-    _check_attention(train.attention, precision)
+    if on_gpu:
+        _check_attention(train.attention, precision)
     chosen = {
         "precision": precision,
         "attention": choose("train.attention", train.attention, *_attention(train.max_length, precision, facts)),
@@ -211,13 +212,6 @@ def _check_limits(config: Config, facts: Facts) -> None:
             f"engine.max_model_len={engine.max_model_len} is longer than the model's context of {facts.context}.",
             remedy=f"Set engine.max_model_len to {facts.context} or less, or to auto.",
         )
-    if facts.device == "cpu" and train.optimizer != "adamw_torch":
-        raise UserError(
-            f"train.optimizer={train.optimizer} needs a GPU.",
-            remedy="Set train.optimizer to adamw_torch, or plan for a card with `tunelift plan CONFIG --gpu rtx-4090`.",
-        )
-    if facts.device == "cpu" and train.attention == "flash_attention_2":
-        raise UserError("train.attention=flash_attention_2 needs a GPU.", remedy="Set train.attention to auto.")
 
 
 def _largest_divisor(number: int, limit: int) -> int:
