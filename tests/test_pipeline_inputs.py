@@ -71,6 +71,14 @@ def test_what_could_not_be_judged_is_told_before_training(
     assert not Path("runs/store/train").exists()
 
 
+def test_each_force_that_is_done_makes_again(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        assert cli.main(["curate", "config.yaml", "--force"]) == 0
+        assert "curate: made in" in capsys.readouterr().err
+    assert cli.main(["curate", "config.yaml"]) == 0
+    assert "curate: found" in capsys.readouterr().err
+
+
 def test_a_look_is_noted_at_what_was_asked_and_nothing_else() -> None:
     stub = Stub(lambda body, number: (200, answer("on")))
     arm = f"{{name: one, instruction: Be brief., endpoint: {{url: '{stub.url}', model: m}}}}"
