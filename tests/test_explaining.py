@@ -31,7 +31,7 @@ def stats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture
 def run(stats: dict[str, Any]) -> Curated:
-    config = SimpleNamespace(curate=SimpleNamespace(max_rows=None))
+    config = SimpleNamespace(curate=SimpleNamespace(max_rows=None, split=SimpleNamespace(group_by=None)))
     return Curated(curated=lambda: SimpleNamespace(path=stats["out"]), folder=Path("runs/my run"), config=config)
 
 
@@ -54,9 +54,14 @@ def test_a_row_that_was_kept_is_told_with_its_split_length_edits_and_next_comman
         "length": "134 tokens, 21 of them learnt",
         "edited": "unicode, email",
         "personal data": "email l…@example.com␛[31m in message 2 (redact)",
-        "group": "3 more rows of its group are in train",
+        "group": "3 more rows of train have its first message",
     }
     assert told.endswith("tunelift render 'runs/my run' --id d4735e3a265e16ee --split train")
+
+
+def test_rows_of_one_field_are_told_by_its_name(run: Curated) -> None:
+    run.config.curate.split.group_by = "phrasing"
+    assert facts(run.tell(f"{MESSAGES}:3"))["group"] == "3 more rows of train have its phrasing"
 
 
 def test_near_duplicates_are_told_from_both_sides(run: Curated, stats: dict[str, Any]) -> None:

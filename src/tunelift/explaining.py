@@ -213,7 +213,7 @@ def _kept(run: Pipeline, out: Path, place: str) -> list[str] | None:
                     ("edited", ", ".join(row.get("edits", ()))),
                     ("flagged", ", ".join(row.get("flags", ()))),
                     *_findings(out, place),
-                    ("group", _group(out, split, row["group"])),
+                    ("group", _group(out, split, row["group"], run.config.curate.split.group_by or "first message")),
                 ),
                 "",
                 f"What is learnt of it: {show}",
@@ -221,11 +221,12 @@ def _kept(run: Pipeline, out: Path, place: str) -> list[str] | None:
     return None
 
 
-def _group(out: Path, split: str, group: str) -> str:
+def _group(out: Path, split: str, group: str, by: str) -> str:
+    """The rows of one key: a split keeps them together, as it does rows that are alike."""
     mates = sum(
         found.entry["group"] == group for found in _entries(out / f"{split}.jsonl", b'"group":' + orjson.dumps(group))
     )
-    return f"{mates - 1:,} more rows of its group are in {split}" if mates > 1 else f"no other row of {split} is in it"
+    return f"{mates - 1:,} more rows of {split} have its {by}" if mates > 1 else f"no other row of {split} has its {by}"
 
 
 def _findings(out: Path, place: str) -> Iterator[tuple[str, str]]:
@@ -247,7 +248,7 @@ def _where(message: int | None) -> str:
 
 BOTH_STAY = {
     "values_differ": "stays too: only values differ",
-    "related": "stays too: alike on the whole, but not in prompt and reply each",
+    "related": "stays too: alike on the whole, not in each of prompt, reply, system message and tools",
     "reported": "stays too",
 }
 

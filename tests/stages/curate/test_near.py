@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stages.curate.similar import Row, answering, edited, pairs_above, words
+from tests.wording import own_words
 from tunelift.config.curation import DuplicatesConfig, SourceConfig
 from tunelift.stages.curate.detection import detect
 from tunelift.stages.curate.formats import to_conversation
@@ -70,22 +71,44 @@ def test_edits_of_2_to_5_percent_of_the_words_are_found() -> None:
 
 
 def test_no_variant_in_numbers_alone_is_dropped_unless_asked() -> None:
-    prompt, reply = conversation(1)
-    rows = [(f"{prompt} Room {number} is booked for {number % 7 + 2} people.", reply) for number in range(99)]
+    rows = [
+        (f"{prompt} Room {number} is booked for {number % 7 + 2} people.", reply)
+        for prompt, reply in map(conversation, range(10))
+        for number in range(10)
+    ]
     answer = kinds(rows)
-    assert len(answer) >= 98
+    assert len({b for _, b in answer}) == 90
     assert set(answer.values()) == {"values_differ"}
-    assert len(dropped(rows, keep_values=False)) == 98
+    assert dropped(rows, keep_values=False) == {row for row in range(100) if row % 10}
 
 
 def test_the_threshold_is_exact_jaccard() -> None:
     rows = [(" ".join(edited(words(60, seed % 30), 0.02 * (1 + seed // 30), seed)), "Yes.") for seed in range(90)]
+    sets = row_sets(rows, "prompt", common_shingles(answering(rows), len(rows), "prompt"))
     for threshold in (0.5, 0.6, 0.8):
-        sets = row_sets(rows, "prompt")
         exact = pairs_above([set(sets.of(row).tolist()) for row in range(len(rows))], threshold)
         answer = set(kinds(rows, on="prompt", threshold=threshold))
         assert answer <= exact
         assert len(answer) >= 0.9 * len(exact) > 0
+
+
+INSTRUCTION = (
+    "Read the review of a product below, think about what its author says of it, and answer in one word whether the "
+    "author is happy with it or not. The review is this one: "
+)
+
+
+@pytest.mark.parametrize("count", [20, 99, 100])
+def test_a_long_instruction_before_short_texts_makes_no_duplicates_of_few_rows_either(count: int) -> None:
+    rows = [(INSTRUCTION + own_words(row, 4 + row % 3), ("Happy", "Unhappy")[row % 2]) for row in range(count)]
+    assert dropped(rows) == set()
+
+
+@pytest.mark.parametrize("count", [20, 60, 99])
+def test_copies_among_few_rows_are_found_behind_an_instruction_too(count: int) -> None:
+    rows = [(INSTRUCTION + own_words(row, 40), "Happy") for row in range(count - 9)]
+    rows += [(INSTRUCTION + " ".join(edited(own_words(0, 40).split(), 0.03, seed)), "Happy") for seed in range(9)]
+    assert dropped(rows) == set(range(count - 9, count))
 
 
 def test_short_replies_that_differ_are_two_rows_of_one_group() -> None:

@@ -97,6 +97,12 @@ def test_tool_calls_are_part_of_what_is_learnt(passed: Passed) -> None:
     ]
 
 
+def test_thinking_is_part_of_what_is_learnt(passed: Passed) -> None:
+    reply = {"role": "assistant", "content": "There.", "reasoning_content": "It was here before."}
+    passed.append(entry("Where?", reply), b"{}", 0, facts(1))
+    assert passed.texts(np.asarray([0]))(np.asarray([0])) == [("Where?", "It was here before.\nThere.")]
+
+
 def test_no_rows_are_no_trouble(passed: Passed) -> None:
     nothing = np.asarray([], dtype=np.int64)
     assert passed.tokens.tolist() == passed.column("exact").tolist() == passed.texts(nothing)(nothing) == []

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stages.curate.similar import answering, edited, words
+from tests.wording import own_words
 from tunelift.stages.curate import contamination
 from tunelift.stages.curate.similarity import (
     common_shingles,
@@ -103,8 +104,17 @@ def test_a_row_of_nothing_but_boilerplate_keeps_it() -> None:
     assert row_sets(rows, "prompt", common).sizes[0] == 2
 
 
-def test_few_rows_have_no_boilerplate() -> None:
-    assert not len(common_shingles(answering([("Say hello to me", "hello")] * 99), 99, "both"))
+@pytest.mark.parametrize(("rows", "most"), [(11, 10), (20, 10), (99, 10), (100, 10), (101, 10), (200, 20)])
+def test_what_ten_rows_or_a_tenth_of_them_share_is_no_boilerplate(rows: int, most: int) -> None:
+    def common(sharing: int) -> int:
+        said = [(f"Say hello to me {own_words(row)}" if row < sharing else own_words(row), "") for row in range(rows)]
+        return len(common_shingles(answering(said), rows, "both"))
+
+    assert [common(most), common(most + 1)] == [0, 2]
+
+
+def test_no_rows_have_no_boilerplate() -> None:
+    assert not len(common_shingles(answering([]), 0, "both"))
 
 
 def test_a_prompt_is_not_like_a_reply_of_the_same_words() -> None:

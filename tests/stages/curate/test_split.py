@@ -94,9 +94,20 @@ def test_an_empty_split_that_is_needed_says_what_to_change(
     assert remedy in caught.value.remedy
 
 
+def test_an_empty_split_of_a_set_that_was_mostly_dropped_shows_the_funnel_and_what_drops(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    rows = [pair(VALIDATION), *(pair(VALIDATION + more) for more in (" please", " now", ", thanks"))]
+    source = write_jsonl(tmp_path / "a.jsonl", rows)
+    with pytest.raises(UserError, match="The train split is empty") as caught:
+        run(source, split={"validation": 0.49, "test": 0.4})
+    assert "dropped: near_duplicate" in caught.value.message
+    assert f"near_duplicate: 3 rows, first {source}:2" in caught.value.message
+    assert caught.value.remedy.startswith("To keep such rows: raise curate.duplicates.threshold")
+    assert "Or add rows, lower curate.split.validation" in caught.value.remedy
+
+
 VALIDATION = next(
     text
-    for text in (f"Order {number}" for number in range(1000))
+    for text in (f"Track the order {number}" for number in range(1000))
     if split_of(text, SplitConfig(validation=0.49, test=0.4), 17) == "validation"
 )
 

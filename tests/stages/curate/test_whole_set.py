@@ -129,11 +129,34 @@ def test_contradictions_are_listed_and_kept(run, tmp_path: Path) -> None:  # typ
 def test_one_text_with_other_numbers_throughout_is_told(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     rows = [
         pair(f"Before I go to bed tonight, please set a timer for {number} minutes and call it tea time", "Done.")
-        for number in range(60)
+        for number in range(10)
     ]
-    with pytest.raises(UserError, match=r"One group holds 60 of 60 rows \(100%\)") as caught:
-        run(write_jsonl(tmp_path / "a.jsonl", rows))
-    assert "curate.split.max_group_ratio=1" in caught.value.remedy
+    with pytest.raises(UserError, match=r"One group holds 10 of 40 rows \(25%\)") as caught:
+        run(write_jsonl(tmp_path / "a.jsonl", [*rows, *pairs(30)]))
+    assert "curate.split.max_group_ratio=0.25" in caught.value.remedy
+
+
+def test_rows_that_think_otherwise_to_one_answer_stay_and_do_not_contradict(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    def row(thinking: str, answer: str = "Done.") -> dict[str, Any]:
+        asked, said = pair(request(3), answer)["messages"]
+        return {"messages": [asked, {**said, "reasoning_content": thinking}]}
+
+    rows = [row(own_words(number, 30)) for number in (100, 101)]
+    source = write_jsonl(tmp_path / "a.jsonl", [*pairs(3), *pairs(37, 4), *rows])
+    stats = run(source, template=THINKING)
+    assert (stats["rows"]["kept"], stats["rows"]["dropped"]) == (42, {})
+    assert stats["conflicts"] == {"prompts": 0, "rows": 0}
+    write_jsonl(source, [*pairs(3), *pairs(37, 4), *rows, row(own_words(102, 30), "Never.")])
+    assert run(source, template=THINKING)["conflicts"] == {"prompts": 1, "rows": 3}
+    (line,) = read_jsonl(tmp_path / "out" / "conflicts.jsonl")
+    assert [one["reply"] for one in line["rows"]] == ["Done.", "Done.", "Never."]
+
+
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
 
 def test_a_large_group_is_told_with_its_first_message(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -30,7 +30,7 @@ from tunelift.stages.curate.near import (
     near_duplicates,
     sketch,
 )
-from tunelift.stages.curate.passed import Passed, StoredTexts
+from tunelift.stages.curate.passed import Passed, StoredTexts, answer
 from tunelift.stages.curate.processes import Processes
 from tunelift.stages.curate.rows import Fault
 from tunelift.stages.curate.similarity import Hashes, On, Rows, Sets, common_shingles, mixed, row_sets
@@ -259,11 +259,12 @@ def _pair_lines(pairs: Pairs, places: Sequence[str], near: dict[int, Pair]) -> I
 def _conflict_line(
     passed: Passed, places: Sequence[str], rows: Sequence[int], splits: NDArray[np.uint8]
 ) -> dict[str, Any]:
-    texts = passed.texts(np.asarray(rows))(np.arange(len(rows)))
+    ((prompt, _),) = passed.texts(np.asarray(rows[:1]))(np.arange(1))
+    replies = ["\n".join(filter(None, answer(orjson.loads(passed.line(row))["messages"][-1]))) for row in rows]
     return {
-        "prompt": texts[0][0][:SHOWN_CHARACTERS],
+        "prompt": prompt[:SHOWN_CHARACTERS],
         "rows": [
             {"source": places[row], "split": SPLITS[splits[row]], "reply": reply[:SHOWN_CHARACTERS]}
-            for row, (_, reply) in zip(rows, texts, strict=True)
+            for row, reply in zip(rows, replies, strict=True)
         ],
     }

@@ -175,7 +175,8 @@ class Examiner:
 
     def _passed(self, example: Example, lengths: tuple[tuple[int, int], ...], notes: _Notes) -> Examined:
         conversation = example.conversation
-        reply = as_json(conversation["messages"][-1]).decode()
+        last = conversation["messages"][-1]
+        reply = as_json({name: said for name, said in last.items() if name != "reasoning_content"}).decode()
         before = as_json([conversation["messages"][:-1], example.tools]).decode()
         system = [message for message in conversation["messages"] if message["role"] == "system"]
         # By the text as it is learnt: mending and redaction can make the requests of two rows equal.

@@ -27,7 +27,7 @@ LONGEST_TABLE = 100
 OUTCOMES = {
     "dropped": "Dropped: the left row stays",
     "values_differ": "Both stay: only values differ",
-    "related": "Both stay, in one split: alike on the whole, but not in prompt and reply each",
+    "related": "Both stay, in one split: alike on the whole, not in each of prompt, reply, system message and tools",
     "reported": "Both stay: near duplicates are only reported",
 }
 

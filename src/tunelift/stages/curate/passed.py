@@ -26,7 +26,7 @@ class Facts:
     prompt: int
     """Of all before the last reply."""
     reply: int
-    """Of the last reply."""
+    """Of the last reply, less its thinking: rows that think otherwise do not contradict each other."""
     setting: int
     """Of the system messages and the tools: what one request may be answered differently by."""
     group: int
@@ -143,7 +143,7 @@ class Passed:
 class StoredTexts:
     """What users wrote and what is learnt, of rows on disk; can be pickled, since it reads them when asked.
 
-    What is learnt is the assistant's text and its tool calls, as JSON.
+    What is learnt is the assistant's thinking, its text and its tool calls, as JSON.
     """
 
     def __init__(self, path: Path, spans: Rows) -> None:
@@ -175,6 +175,10 @@ def _spoken(entry: dict[str, Any]) -> tuple[str, str]:
     reply = []
     for message in messages:
         if message["role"] == "assistant":
-            reply.append(message["content"])
-            reply += [orjson.dumps(call["function"]).decode() for call in message.get("tool_calls", ())]
+            reply += [message.get("reasoning_content", ""), *answer(message)]
     return "\n".join(prompt), "\n".join(part for part in reply if part)
+
+
+def answer(message: dict[str, Any]) -> list[str]:
+    """What the assistant says beside its thinking: its text, and its tool calls as JSON."""
+    return [message["content"], *(orjson.dumps(call["function"]).decode() for call in message.get("tool_calls", ()))]

@@ -13,7 +13,7 @@ from tunelift.stages.curate.secret_shapes import Span, find_secrets
 
 EMAIL = re.compile(
     r"(?<![A-Za-z0-9À-ɏ_.+%-])[A-Za-z0-9À-ɏ_](?:[A-Za-z0-9À-ɏ._%+'-]{0,62}[A-Za-z0-9À-ɏ_+-])?"
-    r"@(?:[A-Za-z0-9À-ɏ](?:[A-Za-z0-9À-ɏ-]{0,61}[A-Za-z0-9À-ɏ])?\.)+(?P<top>[A-Za-z]{2,24})(?![A-Za-z0-9_(]|-\w|:[\w~/])"
+    r"@(?:[A-Za-z0-9À-ɏ](?:[A-Za-z0-9À-ɏ-]{0,61}[A-Za-z0-9À-ɏ])?\.)+(?P<top>[A-Za-z]{2,24})(?!_*[A-Za-z0-9(]|-\w|:[\w~/])"
 )
 FILES = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "pdf", "css", "js", "jsx", "tsx", "json", "html", "xml"})
 """`icon@2x.png` is a file."""
@@ -30,11 +30,11 @@ _AFTER = r"(?![\w%€£$]|[-/:.,]\d|-\w)"
 PHONES = (
     # +49 30 1234567, +1 (555) 123-4567, 0049 30 1234567
     re.compile(
-        rf"(?<![\w+.-])(?:\+{COUNTRY}|(?<!\d )00{COUNTRY}(?=[ ./-]))[ ./-]{{0,2}}\(?\d{{1,12}}\)?"
+        rf"(?<![\w+.-])(?:\+{COUNTRY}|\(\+{COUNTRY}\)|(?<!\d )00{COUNTRY}(?=[ ./-]))[ ./-]{{0,2}}\(?\d{{1,12}}\)?"
         rf"(?:(?:[ ./-]{{1,2}}\(?|\(|(?<=\)))\d{{1,12}}\)?){{0,6}}{_AFTER}"
     ),
-    # (555) 123-4567, 555-123-4567, 1-555-123-4567
-    re.compile(rf"{_BEFORE}(?:1[-. ])?(?:\([2-9]\d\d\) ?|[2-9]\d\d([-.]))[2-9]\d\d[-.]\d{{4}}{_AFTER}"),
+    # (555) 123-4567, (555)-123-4567, (555) 123 4567, 555-123-4567, 1-555-123-4567
+    re.compile(rf"{_BEFORE}(?:1[-. ])?(?:\([2-9]\d\d\)[ -]?[2-9]\d\d[-. ]|[2-9]\d\d[-.][2-9]\d\d[-.])\d{{4}}{_AFTER}"),
     # 030 1234567, 0171/1234567, 020 7946 0958, 090-1234-5678
     re.compile(rf"{_BEFORE}(?:\(0[1-9]\d{{1,4}}\) ?|0[1-9]\d{{1,4}}[ /-])\d{{3,8}}(?:[ -]\d{{2,5}}){{0,2}}{_AFTER}"),
     # 01 23 45 67 89
@@ -58,14 +58,17 @@ SAYING = (
 )
 """A text without any of these holds none of `SAID`."""
 SAID = re.compile(
-    r"\b(?:tel|tele(?:phone|fon|fono|fone)|teléfono|tél|téléphone|phone|call|fon|mobile?|cell(?:ulare|ular)?|celular|handy|"
-    r"fax|whatsapp|portable|rufnummer|telemóvel|sms|dial)\b\W{0,3}(?:(?:number|no|nr|num|nummer|número|numero|numéro|is|me|"
-    r"us|him|her|them|at|on|my|the|ist|lautet|unter|est|au|es|al|anytime|under)\b\W{1,3}){0,4}$",
+    r"(?:(?:\b|_(?=phone|mobile|tel))(?:tel|tele(?:phone|fon|fono|fone)|phone|fon|mobile?|handy|fax|whatsapp)"
+    r"(?:_?(?:number|nummer|num|no|nr))?|\b(?:teléfono|tél|téléphone|call|cell(?:ulare|ular)?|celular|portable|rufnummer|"
+    r"telemóvel|sms|dial))\b(?:\W{0,3}|[^\w\n.!?]{4,5})(?:(?:number|no|nr|num|nummer|número|numero|numéro|is|me|us|him|"
+    r"her|them|at|on|my|the|ist|lautet|unter|est|au|es|al|anytime|under)\b(?:\W{1,3}|[^\w\n.!?]{4,5})){0,4}$",
     re.I,
 )
-"""What stands before a number that may then have any shape."""
+"""What stands before a number that may then have any shape, with the marks of JSON or Markdown between."""
 ANY_PHONE = re.compile(rf"(?<![\w.,$€£#])\(?\d{{2,12}}\)?(?:[ ./-]\(?\d{{2,8}}\)?){{0,5}}{_AFTER}")
 DATE = re.compile(r"(?:19|20)\d\d[-/.](?:0?[1-9]|1[0-2])[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:19|20)?\d\d")
+DATED = re.compile(rf"(?:{DATE.pattern})(?![-/.]?\d)")
+"""A date, and what may follow it: a time."""
 NAMED_OTHERWISE = re.compile(
     r"(?:order|id|ids|no|nr|number|ref(?:erence)?|invoice|sku|isbn|issn|ticket|tracking|serial|part|model|version|case|"
     r"bestellung|bestellnummer|rechnung|commande|pedido|fattura|ordine|account|konto|art|#|№)"
@@ -78,11 +81,11 @@ PHONE_DIGITS = range(8, 16)
 _GAP = "[ .\u00a0\u2009\u2010-\u2013\u202f-]"
 """What stands between the groups of a card number: blanks, dots, hyphens and dashes."""
 CARD = re.compile(
-    rf"\d(?<![\w.-].)(?:\d{{12,18}}|\d{{3}}({_GAP})\d{{4}}\1\d{{4}}\1\d{{1,4}}(?:\1\d{{1,3}})?"
+    rf"\d(?<![\w.+-].)(?:\d{{13,18}}|\d{{3}}({_GAP})\d{{4}}\1\d{{4}}\1\d{{1,4}}(?:\1\d{{1,3}})?"
     rf"|(?<=3)\d{{3}}({_GAP})\d{{6}}\2\d{{4,5}})(?![\w-]|\.\d)"
 )
 ISSUERS = (
-    (re.compile("4"), (13, 16, 19)),  # Visa
+    (re.compile("4"), (16, 19)),  # Visa
     (re.compile("5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720"), (16,)),  # Mastercard
     (re.compile("3[47]"), (15,)),  # American Express
     (re.compile("30[0-5]|36|3[89]"), (14,)),  # Diners Club
@@ -132,7 +135,11 @@ def emails(text: str) -> Iterator[Span]:
     if "@" in text:
         for match in EMAIL.finditer(text):
             if match["top"].lower() not in FILES:
-                yield match.span()
+                start, end = match.span()
+                marks = 0  # Of Markdown's emphasis, as in _ann@example.com_.
+                while text[start + marks] == "_" and text.startswith("_", end + marks):
+                    marks += 1
+                yield start + marks, end
 
 
 def phones(text: str) -> Iterator[Span]:
@@ -148,11 +155,13 @@ def phones(text: str) -> Iterator[Span]:
         for pattern in PHONES if not number.isdigit() else ():
             for match in _inside(pattern, text, run):
                 number, before = match.group().rstrip(" ("), text[max(0, match.start() - 24) : match.start()]
+                if number.count(")") > number.count("("):
+                    number = number.removesuffix(")")
                 if _dialled(number) and not NAMED_OTHERWISE.search(before):
                     yield match.start(), match.start() + len(number)
         if said and SAID.search(text[max(0, run.start() - 50) : run.start()]):
             named = ANY_PHONE.match(text, run.start())
-            if named and 7 <= _digits(named.group()) <= 13:
+            if named and 7 <= _digits(named.group()) <= 13 and not DATED.match(named.group()):
                 yield named.span()
 
 

@@ -28,8 +28,8 @@ SIGNATURE_SEED = 42
 COMMON_SHARE = 0.1
 """A shingle of more rows than this share is boilerplate, such as an instruction before every text."""
 COMMON_SAMPLE_ROWS = 4_000
-COMMON_LEAST_ROWS = 100
-"""With fewer rows nothing is called common: a tenth of them is a handful that may well be duplicates."""
+COMMON_LEAST_ROWS = 10
+"""What no more rows than this have is never common: they are a handful that may well be duplicates."""
 BLOCK_BYTES = 1 << 16
 BASE = 0xD1342543DE82EF95
 """An odd number without structure: what texts are polynomials in."""
@@ -172,17 +172,15 @@ def row_sets(rows: Sequence[tuple[str, str]], on: On, common: Hashes | None = No
 
 
 def common_shingles(texts: Texts, rows: int, on: On) -> Hashes:
-    """The boilerplate: rising hashes of the shingles that more than a tenth of the rows have.
+    """The boilerplate: rising hashes of the shingles that more than a tenth of the rows, and more than ten, have.
 
-    Estimated on at most 4,000 rows, evenly spaced; empty below 100 rows. Without this, a long instruction that stands
-    before every short text would make near duplicates of them all.
+    Estimated on at most 4,000 rows, evenly spaced. Without this, a long instruction that stands before every short text
+    would make near duplicates of them all.
     """
-    if rows < COMMON_LEAST_ROWS:
-        return np.empty(0, np.uint64)
     count = min(rows, COMMON_SAMPLE_ROWS)
     sets = row_sets(texts(np.arange(count, dtype=np.int64) * rows // count), on)
     hashes, found = np.unique(sets.flat, return_counts=True)
-    return hashes[found > COMMON_SHARE * count]
+    return hashes[found > max(COMMON_SHARE * count, COMMON_LEAST_ROWS)]
 
 
 def signatures(sets: Sets) -> NDArray[np.uint32]:

@@ -29,7 +29,7 @@ from tunelift.stages.curate.page import write_curation_page
 from tunelift.stages.curate.passed import Passed
 from tunelift.stages.curate.processes import Processes
 from tunelift.stages.curate.read import read_source, source_fingerprint
-from tunelift.stages.curate.reasons import REMEDIES
+from tunelift.stages.curate.reasons import REMEDIES, remedy
 from tunelift.stages.curate.rows import Line, Quarantined, RawRow
 from tunelift.stages.curate.split import SPLITS
 from tunelift.stages.curate.write import Ledger, by_count, check_counts
@@ -259,23 +259,34 @@ def _check_usable(
     if not rows["kept"]:
         raise UserError(
             "No row is left after curation.\n" + "\n".join(funnel(stats)) + f"\n{_examples(rows['dropped'], ledger)}",
-            remedy=f"{REMEDIES.get(next(iter(rows['dropped']), ''), 'Correct the rows, or the rules that drop them.')} "
-            f"All of them are in {ledger.out / 'dropped.jsonl'}, with the reason.",
+            remedy=_about_dropped(rows["dropped"], ledger),
         )
     lost.refuse_above(max_truncated_ratio, str(ledger.out / "dropped.jsonl"))
     for split in ("validation", "train"):
         if not stats["splits"][split]["rows"]:
-            raise UserError(
-                f"The {split} split is empty: none of the {rows['kept']} rows kept fell into it.",
-                remedy="Add rows, "
-                + (
-                    "raise curate.split.validation"
-                    if split == "validation"
-                    else "lower curate.split.validation and curate.split.test"
-                )
-                + ", or choose another seed"
-                + (", or another curate.split.group_by." if config.split.group_by else "."),
-            )
+            raise _empty_split(split, config, stats, ledger)
+
+
+def _empty_split(split: str, config: CurateConfig, stats: dict[str, Any], ledger: Ledger) -> UserError:
+    rows = stats["rows"]
+    told = f"The {split} split is empty: none of the {rows['kept']} rows kept fell into it."
+    validation = "curate.split.validation"
+    shares = f"raise {validation}" if split == "validation" else f"lower {validation} and curate.split.test"
+    by = ", or another curate.split.group_by." if config.split.group_by else "."
+    more = f"add rows, {shares}, or choose another seed{by}"
+    if sum(rows["dropped"].values()) <= rows["kept"]:
+        return UserError(told, remedy=more.capitalize())
+    # Too few rows are left for a split each: what took the others matters more than how they are divided.
+    return UserError(
+        "\n".join([told, *funnel(stats), _examples(rows["dropped"], ledger)]),
+        remedy=f"{_about_dropped(rows['dropped'], ledger)} Or {more}",
+    )
+
+
+def _about_dropped(dropped: dict[str, int], ledger: Ledger) -> str:
+    """What to do about the commonest reason."""
+    todo = remedy(next(iter(dropped), "")) or "Correct the rows, or the rules that drop them."
+    return f"{todo} All of them are in {ledger.out / 'dropped.jsonl'}, with the reason."
 
 
 def _examples(reasons: dict[str, int], ledger: Ledger) -> str:
