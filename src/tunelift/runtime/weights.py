@@ -110,7 +110,10 @@ NAMED = 3
 
 
 def _misshapen(model: PreTrainedModel) -> set[tuple[str, ...]]:
-    """Names of parameters of another shape than the config's, for which transformers does not look in 4 bits."""
+    """Names of parameters of another shape than the config's, for which transformers does not look in 4 bits.
+
+    Sizes are compared in any order: GPT-2's layers are turned around as they are quantized.
+    """
     import torch
 
     config = deepcopy(model.config)
@@ -118,7 +121,7 @@ def _misshapen(model: PreTrainedModel) -> set[tuple[str, ...]]:
     with torch.device("meta"):
         described = {name: value.shape for name, value in type(model)(config).named_parameters()}
     shapes = {name: getattr(value, "quant_state", value).shape for name, value in model.named_parameters()}
-    return {(name,) for name, shape in shapes.items() if shape != described.get(name, shape)}
+    return {(name,) for name, shape in shapes.items() if sorted(shape) != sorted(described.get(name, shape))}
 
 
 def _refuse_other_weights(found: dict[str, Any], folder: Path) -> None:
