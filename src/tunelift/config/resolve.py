@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.config.schema import Config, TrainConfig
 from tunelift.errors import UserError
 
@@ -127,8 +128,9 @@ def resolve(config: Config, facts: Facts) -> Resolved:
 
 def _longest_request(config: Config, facts: Facts) -> tuple[int, str]:
     """Held-out rows are as long as those that are trained on; where the engine refused one, that would be an error."""
-    tasks = [task for task in config.evaluate.tasks if not isinstance(task, str)]
-    needed = config.train.max_length + max((task.max_tokens for task in tasks), default=0)
+    usual = SplitTaskConfig.model_fields["max_tokens"].default  # A folder's is not read here.
+    answers = (usual if isinstance(task, str) else task.max_tokens for task in config.evaluate.tasks)
+    needed = config.train.max_length + max(answers)
     context = f"the model's context is {facts.context:,}"
     if needed <= MAX_AUTO_CONTEXT:
         return min(facts.context, MAX_AUTO_CONTEXT), f"{context}; more than {MAX_AUTO_CONTEXT:,} costs cache"
