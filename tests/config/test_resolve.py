@@ -167,3 +167,34 @@ def test_tracking_does_as_wandb_mode_says(mode: str, key: bool, chosen: str, why
     assert resolved.config.tracking.wandb == chosen
     assert next(choice.why for choice in resolved.choices if choice.field == "tracking.wandb") == why
     assert resolve(config(tracking={"wandb": "online"}), facts).config.tracking.wandb == "online", "set by hand"
+
+
+@pytest.mark.parametrize(
+    ("asked", "facts", "recompute"),
+    [(8, planned(7, 32), True), (2, planned(3, 16), False), (4, planned(4, 16), False), (4, planned(3, 16), True)],
+)
+def test_recomputation_follows_the_micro_batch_that_is_set(asked: int, facts: Facts, recompute: bool) -> None:
+    train = resolve(config(train={"micro_batch_size": asked}), facts).config.train
+    assert (train.gradient_checkpointing, train.micro_batch_size) == (recompute, asked)
+
+
+@pytest.mark.parametrize(
+    ("length", "tasks", "context", "engine"),
+    [
+        (8192, [{"from_split": "test", "max_tokens": 300}], 131_072, 8492),
+        (8192, [{"from_split": "test"}, {"from_split": "validation", "max_tokens": 900}], 131_072, 9092),
+        (8192, ["evals/a"], 131_072, 8448),
+        (8192, [{"from_split": "test"}], 8200, 8200),
+        (3840, [{"from_split": "test"}], 131_072, 4096),
+        (512, [{"from_split": "test"}], 2048, 2048),
+    ],
+)
+def test_the_engine_takes_rows_as_long_as_those_that_are_trained_on(
+    length: int, tasks: list, context: int, engine: int
+) -> None:
+    asked = config(train={"max_length": length}, evaluate={"tasks": tasks})
+    resolved = resolve(asked, replace(GPU, context=context))
+    assert resolved.config.engine.max_model_len == engine
+    why = next(choice.why for choice in resolved.choices if choice.field == "engine.max_model_len")
+    assert ("train.max_length and the longest answer come to" in why) == (length == 8192)
+    assert resolve(config(engine={"max_model_len": 777}), GPU).config.engine.max_model_len == 777

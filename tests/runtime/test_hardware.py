@@ -145,3 +145,12 @@ def test_training_takes_that_gpu_by_the_same_numbers(
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     one_gpu()
     assert os.environ == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": one}
+
+
+@pytest.mark.parametrize("answer", ["[N/A]", "[Not Supported]"])
+def test_a_gpu_that_shares_the_machines_memory_has_as_much_as_the_machine(answer: str, two_gpus: Path) -> None:
+    """As nvidia-smi answers on a DGX Spark or a Jetson."""
+    two_gpus.write_text(SMI.replace("NVIDIA X, 24564, CAPABILITY", f"NVIDIA GB10, {answer}, 12.1"))
+    found = hardware.detect()
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    assert (found.device, found.name, found.memory_gib) == ("cuda", "NVIDIA GB10", round(physical, 1))

@@ -144,3 +144,77 @@ def test_a_damaged_weights_file_is_told(tiny_model: Path, tmp_path: Path, hashes
 def test_a_revision_of_a_local_folder_is_refused(tiny_model: Path, hashes: FileHashes) -> None:
     with pytest.raises(UserError, match="means nothing for the local folder"):
         inspect(ModelConfig(id=str(tiny_model), revision="main"), hashes)
+
+
+@pytest.mark.parametrize(
+    ("quantized", "said"),
+    [
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, r"quantized already \(fp8\)"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, r"quantized already \(bitsandbytes\)"),
+        ({"load_in_8bit": True}, "quantized already;"),
+    ],
+)
+def test_a_quantized_model_is_described_and_is_no_base(
+    quantized: dict, said: str, tiny_model: Path, tmp_path: Path, hashes: FileHashes
+) -> None:
+    copy = shutil.copytree(tiny_model, tmp_path / "copy")
+    described = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(described | {"quantization_config": quantized}))
+    config = ModelConfig(id=str(copy))
+    assert inspect(config, hashes).context == 512, "vLLM may well serve it as an arm"
+    with pytest.raises(UserError, match=said) as caught:
+        inspect_base(config, hashes)
+    assert "made from" in caught.value.remedy
+    (copy / "config.json").write_text(json.dumps(described | {"quantization_config": None}))
+    assert inspect_base(config, hashes).context == 512
+
+
+@pytest.fixture
+def sharded(tiny_model: Path, tmp_path: Path) -> Path:
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(tiny_model).save_pretrained(tmp_path / "sharded", max_shard_size="300KB")
+    assert len(list((tmp_path / "sharded").glob("model-*.safetensors"))) > 1
+    return tmp_path / "sharded"
+
+
+def test_weights_that_lie_there_twice_are_counted_once(tiny_model: Path, sharded: Path, hashes: FileHashes) -> None:
+    """As beside the shards of Mistral-7B-Instruct-v0.3."""
+    from safetensors.torch import load_file, save_file
+
+    once = inspect(ModelConfig(id=str(tiny_model)), hashes)
+    again = {f"again.{name}": tensor for name, tensor in load_file(tiny_model / "model.safetensors").items()}
+    save_file(again, sharded / "consolidated.safetensors")
+    found = inspect(ModelConfig(id=str(sharded)), hashes)
+    assert (found.parameters, found.linear_dims) == (once.parameters, once.linear_dims)
+    copy = shutil.copytree(tiny_model, sharded / "copy")
+    save_file(again, copy / "consolidated.safetensors")
+    assert inspect(ModelConfig(id=str(copy)), hashes).parameters == once.parameters
+
+
+def test_a_shard_that_is_not_there_is_told_before_anything_is_made(sharded: Path, hashes: FileHashes) -> None:
+    first, *_ = sorted(sharded.glob("model-*.safetensors"))
+    first.unlink()
+    with pytest.raises(UserError, match=f"lacks {first.name}"):
+        inspect(ModelConfig(id=str(sharded)), hashes)
+    (sharded / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(UserError, match="no `weight_map`"):
+        inspect(ModelConfig(id=str(sharded)), hashes)
+
+
+def test_weights_that_lie_on_the_hub_twice_are_downloaded_once(
+    tiny_model: Path, hashes: FileHashes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    there = ["config.json", "model-00001-of-00003.safetensors", "consolidated.safetensors", "consolidated.00.pth"]
+    taken: list[str] = []
+
+    def download(_name: str, *, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        taken.extend(filter_repo_objects(there, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns))
+        return str(tiny_model)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    inspect(ModelConfig(id="owner/model"), hashes)
+    assert taken == there[:2]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from tests.tiny import make_tiny_model
 from tunelift.errors import MachineError, UserError
-from tunelift.runtime.weights import is_out_of_memory, load_base, machine_trouble
+from tunelift.runtime.weights import Kind, is_out_of_memory, load_base, machine_trouble
 
 ON_A_GPU = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -82,3 +86,61 @@ def test_weights_that_cannot_be_read_are_to_be_copied_again(tmp_path: Path, tiny
 def test_no_kernel_is_taken_from_the_hub(tiny_model: Path) -> None:
     """transformers would take the one for rotations, whose backward pass is missing, again at each `train()`."""
     assert not load_base(tiny_model, kind="lora", device="cpu", precision="bf16").use_kernels
+
+
+def changed(model: Path, out: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:
+    """A copy of the model with other tensors in its weights file."""
+    copy = shutil.copytree(model, out)
+    tensors = load_file(copy / "model.safetensors")
+    change(tensors)
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    return copy
+
+
+NORM, GATE = "model.norm.weight", "model.layers.1.mlp.gate_proj.weight"
+
+
+@pytest.mark.parametrize("kind", ["lora", "qlora"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda tensors: tensors.pop(NORM), f"1 are missing ({NORM})"),
+        (lambda tensors: tensors.pop(GATE), f"1 are missing ({GATE})"),
+        (lambda tensors: tensors.update({NORM: torch.ones(64)}), f"1 have another shape ({NORM})"),
+        (lambda tensors: tensors.update({GATE: torch.ones(64, 64)}), f"1 have another shape ({GATE})"),
+        (lambda tensors: tensors.update({f"{GATE}_scale": torch.ones(1)}), f"1 have no place in it ({GATE}_scale)"),
+        (lambda tensors: [tensors.pop(name) for name in list(tensors) if ".layers.1." in name], "9 are missing ("),
+    ],
+    ids=["norm-missing", "linear-missing", "norm-shape", "linear-shape", "scale", "layer-missing"],
+)
+def test_weights_of_another_model_are_named_and_never_drawn_at_random(
+    change: Callable, said: str, kind: Kind, tiny_model: Path, tmp_path: Path
+) -> None:
+    copy = changed(tiny_model, tmp_path / "copy", change)
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        load_base(copy, kind=kind, device="cpu", precision="bf16")
+    assert "Copy or download the model again" in caught.value.remedy
+
+
+def test_a_head_that_is_missing_is_told_where_it_is_not_the_embedding(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model", tied=False)
+    load_base(model, kind="lora", device="cpu", precision="bf16")
+    copy = changed(model, tmp_path / "copy", lambda tensors: tensors.pop("lm_head.weight"))
+    with pytest.raises(UserError, match=r"1 are missing \(lm_head\.weight\)"):
+        load_base(copy, kind="lora", device="cpu", precision="bf16")
+
+
+@pytest.mark.parametrize("kind", ["lora", "qlora"])
+def test_what_checkpoints_hold_beside_the_weights_does_no_harm(kind: Kind, tiny_model: Path, tmp_path: Path) -> None:
+    """A tied head, the rotation's frequencies as older Llamas have them, GPT-2's masks."""
+
+    def add(tensors: dict[str, torch.Tensor]) -> None:
+        attention = "model.layers.0.self_attn"
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+        tensors[f"{attention}.rotary_emb.inv_freq"] = torch.ones(32)
+        tensors["model.layers.0.attn.bias"] = torch.ones(1, 1, 8, 8)
+        tensors["model.layers.0.attn.masked_bias"] = torch.tensor(-1e9)
+
+    plain = load_base(tiny_model, kind=kind, device="cpu", precision="bf16").state_dict()
+    model = load_base(changed(tiny_model, tmp_path / "copy", add), kind=kind, device="cpu", precision="bf16")
+    assert all(torch.equal(value, plain[name]) for name, value in model.state_dict().items())

@@ -6,17 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.config.schema import Config, TrainConfig
 from tunelift.errors import UserError
 
 MAX_AUTO_CONTEXT = 4096
+"""Unless rows are longer that are trained on."""
 LARGEST_CPU_MICRO_BATCH = 8
 LARGEST_GPU_MICRO_BATCH = 8
 """With rows of a thousand tokens, more makes a GPU no faster."""
 UNPLANNED_GPU_MICRO_BATCH = 4
 """Where no plan says what fits: the architecture is not known, or the adapter takes what is in no term."""
 ENOUGH_ROWS = 4
-"""Nothing is recomputed when so many rows fit without."""
+"""Nothing is recomputed when so many rows fit without, unless `train.micro_batch_size` says how many."""
 LONGEST_EAGER = 512
 FLASH_CAPABILITY = 8.0
 """FlashAttention 2 runs on Ampere and later, in fp16 and bf16 (its README)."""
@@ -110,8 +112,7 @@ def resolve(config: Config, facts: Facts) -> Resolved:
             "max_model_len": choose(
                 "engine.max_model_len",
                 engine.max_model_len,
-                min(facts.context, MAX_AUTO_CONTEXT),
-                f"the model's context is {facts.context:,}; more than {MAX_AUTO_CONTEXT:,} costs cache",
+                *_longest_request(config, facts),
             ),
             "enforce_eager": choose(
                 "engine.enforce_eager",
@@ -124,6 +125,18 @@ def resolve(config: Config, facts: Facts) -> Resolved:
     }
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
     return Resolved(config.model_copy(update=sections), tuple(choices))
+
+
+def _longest_request(config: Config, facts: Facts) -> tuple[int, str]:
+    """Held-out rows are as long as those that are trained on; where the engine refused one, that would be an error."""
+    usual = SplitTaskConfig.model_fields["max_tokens"].default  # A folder's is not read here.
+    answers = (usual if isinstance(task, str) else task.max_tokens for task in config.evaluate.tasks)
+    needed = config.train.max_length + max(answers)
+    context = f"the model's context is {facts.context:,}"
+    if needed <= MAX_AUTO_CONTEXT:
+        return min(facts.context, MAX_AUTO_CONTEXT), f"{context}; more than {MAX_AUTO_CONTEXT:,} costs cache"
+    why = f"{context}; train.max_length and the longest answer come to {needed:,}, and more costs cache"
+    return min(facts.context, needed), why
 
 
 WANDB_MODES = {"disabled": "off", "offline": "offline", "dryrun": "offline", "online": "online", "run": "online"}
@@ -174,7 +187,10 @@ def _cpu_sizes(train: TrainConfig) -> dict[str, tuple[Any, str]]:
 
 
 def _gpu_sizes(train: TrainConfig, facts: Facts) -> dict[str, tuple[Any, str]]:
-    """Recompute only where few rows fit without; then the largest micro-batch that fits and divides the global one."""
+    """Recompute only where few rows, or fewer than are set, fit without; then the largest micro-batch that fits.
+
+    It also divides the global batch.
+    """
     without, recomputed = (
         facts.rows_that_fit(train.model_copy(update={"gradient_checkpointing": choice}))
         if facts.rows_that_fit
@@ -187,7 +203,8 @@ def _gpu_sizes(train: TrainConfig, facts: Facts) -> dict[str, tuple[Any, str]]:
             "gradient_checkpointing": (True, "GPU memory is scarce"),
             "micro_batch_size": (micro, "largest divisor of the global batch, as no plan tells what fits"),
         }
-    enough = min(ENOUGH_ROWS, train.global_batch_size)
+    asked = train.micro_batch_size
+    enough = asked if isinstance(asked, int) else min(ENOUGH_ROWS, train.global_batch_size)
     recompute = without < enough if train.gradient_checkpointing == "auto" else train.gradient_checkpointing
     fitting = recomputed if recompute else without
     rows = f"rows of {train.max_length:,} tokens"

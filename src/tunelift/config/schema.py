@@ -150,7 +150,8 @@ class EngineConfig(Section):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Compute precision; `auto`: bfloat16 where the hardware multiplies it, float32 where it is emulated."""
     max_model_len: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Longest prompt plus answer in tokens; `auto`: the model's context, at most 4,096."""
+    """Longest prompt plus answer in tokens; `auto`: the model's context, at most 4,096, or train.max_length and the
+    longest answer where that is more."""
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, json_schema_extra=RUNTIME)
     """Share of the GPU's memory for vLLM."""
     cpu_kv_cache_gib: int = Field(2, ge=1, json_schema_extra=RUNTIME)

@@ -29,7 +29,7 @@ class Hardware:
     device: Literal["cpu", "cuda"]
     name: str
     memory_gib: float
-    """Of the GPU if there is one, of the machine otherwise."""
+    """Of the GPU if it has its own, of the machine otherwise."""
     cores: int
     native_bf16: bool = True
     """It multiplies bf16 matrices in hardware; emulated, they cost many times what fp32 does."""
@@ -48,11 +48,10 @@ def detect() -> Hardware:
     gpu = _visible_gpu()
     if gpu is not None:
         return Hardware("cuda", gpu[0], gpu[1], cores, gpu[2] >= BF16_COMPUTE_CAPABILITY, gpu[2])
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     described = _cpu_description()
     name = described.get("model name") or platform.processor() or platform.machine()
     flags = {*described.get("flags", "").split(), *described.get("Features", "").split()}
-    return Hardware("cpu", name, round(memory, 1), cores, native_bf16=bool(flags & BF16_CPU_FLAGS))
+    return Hardware("cpu", name, _physical_memory_gib(), cores, native_bf16=bool(flags & BF16_CPU_FLAGS))
 
 
 def first_visible() -> str:
@@ -71,8 +70,20 @@ def _visible_gpu() -> tuple[str, float, float] | None:
         index, own, rest = (word.strip() for word in line.split(",", 2))
         name, memory, capability = rest.rsplit(",", 2)
         if uuid == index or (uuid.startswith("GPU-") and own.startswith(uuid)):
-            return name.strip(), part[1] if part else round(float(memory) / 1024, 1), float(capability)
+            return name.strip(), part[1] if part else _memory_gib(memory), float(capability)
     return None
+
+
+def _memory_gib(answer: str) -> float:
+    """From MiB as nvidia-smi has them; it answers `[N/A]` of a GPU that shares the machine's memory."""
+    try:
+        return round(float(answer) / 1024, 1)
+    except ValueError:
+        return _physical_memory_gib()
+
+
+def _physical_memory_gib() -> float:
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
 
 
 def _torch_has_cuda() -> bool:

@@ -18,6 +18,8 @@ from tunelift.runtime.shape import has_experts
 
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt"]
 """What is taken from a hub repository: never pickled weights, never code."""
+TWICE = ["consolidated*"]
+"""And not the same weights once more, in the form of Mistral's own library."""
 ORIGIN = "tunelift_origin.json"
 """Optional file in a model folder: {"source", "note"}, such as `dequantized from Q4_1`."""
 
@@ -100,7 +102,9 @@ def _from_hub(config: ModelConfig) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
 
     with _asking_hub(config):
-        path = Path(snapshot_download(config.id, revision=config.revision, allow_patterns=HUB_FILES))
+        path = Path(
+            snapshot_download(config.id, revision=config.revision, allow_patterns=HUB_FILES, ignore_patterns=TWICE)
+        )
     return path, path.name  # A snapshot's folder is named by its commit.
 
 
@@ -120,7 +124,8 @@ def inspect_base(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
     Raises:
         UserError: as `inspect`, or it reads more than text: adapters on its other parts would learn nothing from text,
             and what prepares images and sound is not written beside a merged model; or it is a mixture of experts:
-            those are bare parameters, which get no adapter and are not held in 4 bits.
+            those are bare parameters, which get no adapter and are not held in 4 bits; or it is quantized: its numbers
+            are no weights without their scales.
     """
     facts = inspect(config, hashes)
     described = _json(facts.path / "config.json", AGAIN)
@@ -129,6 +134,16 @@ def inspect_base(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
             f"model.id={config.id} is a mixture of experts, whose experts would be neither trained nor quantized.",
             where=str(facts.path / "config.json"),
             remedy="Take a dense model, such as Qwen/Qwen3-8B.",
+        )
+    if quantized := described.get("quantization_config"):
+        method = (
+            f" ({quantized['quant_method']})" if isinstance(quantized, dict) and "quant_method" in quantized else ""
+        )
+        raise UserError(
+            f"model.id={config.id} is quantized already{method}; adapters are trained on weights that are not.",
+            where=str(facts.path / "config.json"),
+            remedy="Take the model that it was made from, in bf16: with train.adapter.kind=qlora it is held in 4 bits "
+            "while it is trained, as it is loaded.",
         )
     found = [name for name in BESIDE_TEXT if described.get(name)]
     if found:
@@ -160,7 +175,7 @@ def inspect(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
 
 def _described(name: str, path: Path, commit: str, hashes: FileHashes) -> ModelFacts:
     described = _json(path / "config.json", "A model folder needs config.json and *.safetensors.")
-    weights = sorted(path.glob("*.safetensors"))
+    weights = _weight_files(path)
     if not weights:
         pickled = any(path.glob("*.bin")) or any(path.glob("*.pt"))
         raise UserError(
@@ -187,6 +202,22 @@ def _described(name: str, path: Path, commit: str, hashes: FileHashes) -> ModelF
         dtype=str(described.get("dtype") or described.get("torch_dtype") or "float32"),
         note=str(_json(origin, "").get("note", "")) if origin.exists() else "",
     )
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """Those that transformers loads; by other names than its own, any that are there."""
+    whole, index = path / "model.safetensors", path / "model.safetensors.index.json"
+    if whole.exists():
+        return [whole]
+    if not index.exists():
+        return sorted(path.glob("*.safetensors"))
+    places = _json(index, AGAIN).get("weight_map")
+    if not isinstance(places, dict):
+        raise UserError("The file is damaged: it holds no `weight_map`.", where=str(index), remedy=AGAIN)
+    files = [path / str(name) for name in sorted(set(places.values()))]
+    if missing := [file.name for file in files if not file.exists()]:
+        raise UserError(f"The folder lacks {missing[0]}, which holds weights.", where=str(index), remedy=AGAIN)
+    return files
 
 
 def _json(path: Path, remedy: str) -> dict[str, Any]:

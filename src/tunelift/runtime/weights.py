@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -69,13 +70,14 @@ def load_base(
         attention: As in `train.attention`, resolved; by default PyTorch's own where the model takes it.
 
     Raises:
-        UserError: the folder's weights cannot be loaded, or not with this attention.
+        UserError: the folder's weights cannot be loaded, or not with this attention, or are not those of the model that
+            its config.json describes.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch_dtype(precision),
             quantization_config=nf4(precision) if kind == "qlora" else None,
@@ -83,6 +85,8 @@ def load_base(
             device_map={"": 0} if device == "cuda" else None,
             local_files_only=True,
             trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # They are refused below, by name.
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise UserError(
@@ -90,9 +94,55 @@ def load_base(
             where=str(folder),
             remedy=_loading_remedy(error),
         ) from error
+    model: PreTrainedModel = loaded[0]
+    found: dict[str, Any] = loaded[1]
     if kind == "qlora":
+        found["mismatched_keys"] = _misshapen(model)
         keep_gradients_right(model)
+    _refuse_other_weights(found, folder)
     return model
+
+
+MASKS = re.compile(r"\.(masked_bias|attn\.bias|attention\.bias)$")
+"""Causal masks in checkpoints of GPT-2's time. What else is harmless, transformers leaves out itself."""
+NAMED = 3
+"""Of many tensors, so many are told by name."""
+
+
+def _misshapen(model: PreTrainedModel) -> set[tuple[str, ...]]:
+    """Names of parameters of another shape than the config's, for which transformers does not look in 4 bits.
+
+    Sizes are compared in any order: GPT-2's layers are turned around as they are quantized.
+    """
+    import torch
+
+    config = deepcopy(model.config)
+    config._attn_implementation = "eager"  # Every model takes it, on any device.
+    with torch.device("meta"):
+        described = {name: value.shape for name, value in type(model)(config).named_parameters()}
+    shapes = {name: getattr(value, "quant_state", value).shape for name, value in model.named_parameters()}
+    return {(name,) for name, shape in shapes.items() if sorted(shape) != sorted(described.get(name, shape))}
+
+
+def _refuse_other_weights(found: dict[str, Any], folder: Path) -> None:
+    """transformers draws at random what the files lack and overlooks what the model has no place for."""
+    kinds = {
+        "are missing": sorted(found["missing_keys"]),
+        "have another shape": sorted(key for key, *_ in found["mismatched_keys"]),
+        "have no place in it": sorted(key for key in found["unexpected_keys"] if not MASKS.search(key)),
+    }
+    told = [
+        f"{len(keys):,} {how} ({', '.join(keys[:NAMED])}{', ...' if len(keys) > NAMED else ''})"
+        for how, keys in kinds.items()
+        if keys
+    ]
+    if told:
+        raise UserError(
+            f"The weights are not those of the model that config.json describes: of the tensors {'; '.join(told)}.",
+            where=str(folder),
+            remedy="Copy or download the model again, config.json and weights alike. Tensors added on purpose, such "
+            "as a value head, go when it is written anew with AutoModelForCausalLM and save_pretrained().",
+        )
 
 
 def _loading_remedy(error: Exception) -> str:

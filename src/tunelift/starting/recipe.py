@@ -145,7 +145,7 @@ class Lengths:
     """Of the 99th percentile of the rows."""
     longest: int
     engine: int
-    """What `engine.max_model_len: auto` comes to."""
+    """What `engine.max_model_len: auto` comes to, at least."""
     context: int
     """The model's; where it is not known, what `max_length` and the engine take it for."""
     why: str
