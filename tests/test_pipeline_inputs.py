@@ -136,7 +136,7 @@ def test_what_a_prompt_is_chosen_by_is_part_of_the_evaluation() -> None:
     def selected(task: str) -> tuple[Task, str]:
         run = open_run(Path("config.yaml"), [TEXTS, f"evaluate.tasks=[{task}]", _searching()])
         dataset, (arm,) = run.make_curate(), run.arms
-        selection = run._selection(arm, dataset)
+        selection = run.selection(arm, dataset)
         assert selection is not None
         return selection, run.evaluate_plan(arm, "w", dataset).inputs["selection"]
 

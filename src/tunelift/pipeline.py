@@ -11,32 +11,30 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tunelift.arms import Arms, folder_tasks_of, questions_of, template_input, weights_of
 from tunelift.artifacts.looks import count_looks, note_look
 from tunelift.artifacts.provenance import environment
 from tunelift.artifacts.records import Artifact, digest
 from tunelift.artifacts.store import Plan, Store, write_durably, writing
-from tunelift.config.evaluation import NOISE_ARM, ArmConfig, JudgeConfig, SplitTaskConfig
+from tunelift.config.evaluation import NOISE_ARM, ArmConfig, JudgeConfig
 from tunelift.config.load import load_config
 from tunelift.config.resolve import resolve
 from tunelift.config.schema import Config, StageName
-from tunelift.config.section import ModelConfig
 from tunelift.engines.endpoint import Endpoint, read_key
 from tunelift.engines.protocol import Engine
 from tunelift.engines.vllm import VllmEngine
 from tunelift.errors import UserError
 from tunelift.facts import facts_for, refuse_untrainable, shape_if_known
-from tunelift.runs import RUNS, Run, as_yaml, hash_some, read_rows
+from tunelift.runs import RUNS, as_yaml, hash_some, read_rows
 from tunelift.runtime import hardware
-from tunelift.runtime.modeling import ModelFacts, inspect, inspect_base
+from tunelift.runtime.modeling import inspect_base
 from tunelift.runtime.template import pinned_template
 from tunelift.runtime.tracking import Tracker
 from tunelift.stages import curate, evaluate, judge, merge, report, train
 from tunelift.tasks.scorers import VERSION as SCORERS_VERSION
-from tunelift.tasks.task import Task, distinct, load_task, task_from_split
 
 STAGES: tuple[StageName, ...] = ("curate", "train", "merge", "evaluate", "judge", "report")
 REPORT_FILES = ("report.html", "report.md", "gate.md", "comparison.json")
@@ -51,7 +49,7 @@ TOKENIZER_FILES = (
 )
 
 
-class Pipeline(Run):
+class Pipeline(Arms):
     """The stages of one run."""
 
     # --- curate: raw rows -> data set ---------------------------------------------------------------------------
@@ -87,24 +85,6 @@ class Pipeline(Run):
             )
         return dataset
 
-    @cached_property
-    def folder_tasks(self) -> list[Task]:
-        """The tasks that stand in folders of their own."""
-        return _folder_tasks(self.config)
-
-    @cached_property
-    def questions(self) -> dict[str, list[str]]:
-        """What the tasks ask, so that curation can keep it out of the training rows."""
-        return _questions(self.folder_tasks)
-
-    @cached_property
-    def template(self) -> str | None:
-        """The base's chat template with its arguments and date pinned; None where nothing needs a pin."""
-        return pinned_template(self.base.path, self.config.model)
-
-    def _template_input(self) -> dict[str, str]:
-        return _template_input(self.template)
-
     # --- train: base, data set -> adapter -----------------------------------------------------------------------
 
     def train_plan(self, dataset: Artifact) -> Plan:
@@ -112,7 +92,7 @@ class Pipeline(Run):
         if self.config.train.best.by not in {"last", "eval_loss"}:
             section["scorers"] = SCORERS_VERSION  # Another score would choose another step.
         inputs = {"model": self.base.fingerprint, "dataset": dataset.content}
-        return Plan("train", train.VERSION, section, inputs | self._template_input())
+        return Plan("train", train.VERSION, section, inputs | template_input(self.template))
 
     def check_trainable(self) -> None:
         """Hold that this machine can train, unless the adapter is there, which then serves on any.
@@ -165,7 +145,7 @@ class Pipeline(Run):
             **_vocabulary(self.config),
         }
         inputs = {"model": self.base.fingerprint, "adapter": adapter.content, "dataset": dataset.content}
-        return Plan("merge", merge.VERSION, section, inputs | self._template_input())
+        return Plan("merge", merge.VERSION, section, inputs | template_input(self.template))
 
     def make_merge(self) -> Artifact:
         adapter, dataset = self.make_train(), self.make_curate()
@@ -182,11 +162,6 @@ class Pipeline(Run):
 
     # --- evaluate: arm, tasks -> evaluation ---------------------------------------------------------------------
 
-    @cached_property
-    def arms(self) -> tuple[ArmConfig, ...]:
-        """The arms with what their names stand for filled in."""
-        return self.config.evaluate.resolved_arms()
-
     def evaluate_plan(self, arm: ArmConfig, weights: str, dataset: Artifact) -> Plan:
         whole = self.config.evaluate.identity()
         section = {
@@ -196,11 +171,11 @@ class Pipeline(Run):
             "seed": self.config.seed,
         }
         asked = [task for task in self.tasks(dataset) if evaluate.is_asked(arm, task)]
-        inputs = {"model": weights} | self._template_input_of(arm)
+        inputs = {"model": weights} | self.template_input_of(arm)
         inputs |= {f"task:{task.name}": task.digest for task in asked}
         if arm.few_shot or arm.search:
             inputs["examples"] = dataset.content
-        if arm.search and (selection := self._selection(arm, dataset)):
+        if arm.search and (selection := self.selection(arm, dataset)):
             inputs["selection"] = selection.digest
         return Plan("evaluate", evaluate.VERSION, section, inputs)
 
@@ -216,70 +191,20 @@ class Pipeline(Run):
         if self.config.judge:
             judge.check(self.config.judge, tasks, [arm.name for arm in self.arms if arm.name != NOISE_ARM])
         for arm in self.arms:
-            evaluate.check_askable(arm, tasks, self._selection(arm, dataset), has_tokenizer=arm.endpoint is None)
+            evaluate.check_askable(arm, tasks, self.selection(arm, dataset), has_tokenizer=arm.endpoint is None)
         for endpoint in (*(arm.endpoint for arm in self.arms), self.config.judge and self.config.judge.endpoint):
             if endpoint:
                 read_key(endpoint)
         endpoints = {arm.name: Endpoint(arm.endpoint) for arm in self.arms if arm.endpoint}
         tuned = self.make_merge() if needs_tuned else None
         made: dict[str, Artifact] = {}
-        for weights in dict.fromkeys(self._weights_of(arm) for arm in self.arms):
-            arms = [arm for arm in self.arms if self._weights_of(arm) == weights]
+        for weights in dict.fromkeys(weights_of(arm) for arm in self.arms):
+            arms = [arm for arm in self.arms if weights_of(arm) == weights]
             fingerprint, folder, card = self.answering(arms[0], tuned)
             with endpoints.get(arms[0].name) or self._engine(folder or self.base.path, arms[0]) as engine:
                 for arm in arms:
                     made[arm.name] = self._evaluate(arm, fingerprint, folder, card, dataset, engine)
         return {arm.name: made[arm.name] for arm in self.arms}
-
-    @staticmethod
-    def _weights_of(arm: ArmConfig) -> str:
-        return digest(
-            arm.endpoint.identity()
-            if arm.endpoint
-            else arm.model
-            if arm.model in ("base", "tuned")
-            else arm.identity()["model"]
-        )
-
-    def answering(self, arm: ArmConfig, tuned: Artifact | None) -> tuple[str, Path | None, dict[str, Any]]:
-        """The weights' fingerprint, their folder if they lie here, and how they are described."""
-        if arm.endpoint:
-            return digest(arm.endpoint.identity()), None, {"id": arm.endpoint.model, "endpoint": arm.endpoint.url}
-        if arm.model == "tuned":
-            assert tuned is not None
-            card = self.base.card() | {"tuned": self._tuning_note(), "precision": "bfloat16"}
-            return tuned.content, tuned.path, card
-        facts = self.base if arm.model == "base" else self.others[arm.name]
-        return facts.fingerprint, facts.path, facts.card()
-
-    def template_of(self, arm: ArmConfig) -> str | None:
-        """The pinned chat template of an arm's model; None where its folder's own holds, as the tuned model's does."""
-        if isinstance(arm.model, ModelConfig):
-            return self._templates[arm.name]
-        return self.template if arm.model == "base" and not arm.endpoint else None
-
-    @cached_property
-    def _templates(self) -> dict[str, str | None]:
-        """Of the arms in `others`; read once, so that what was asked with is what the evaluation is filed under."""
-        return {
-            arm.name: pinned_template(self.others[arm.name].path, arm.model)
-            for arm in self.arms
-            if isinstance(arm.model, ModelConfig)
-        }
-
-    def _template_input_of(self, arm: ArmConfig) -> dict[str, str]:
-        """What the tuned model's pin was is part of how it was made, though it lies in its own folder now."""
-        if arm.endpoint:
-            return {}
-        own = isinstance(arm.model, ModelConfig)
-        return _template_input(self.template_of(arm)) if own else self._template_input()
-
-    @cached_property
-    def others(self) -> dict[str, ModelFacts]:
-        """The models of arms that this run neither starts from nor makes."""
-        return {
-            arm.name: inspect(arm.model, self.store.hashes) for arm in self.arms if isinstance(arm.model, ModelConfig)
-        }
 
     def _evaluate(
         self,
@@ -304,55 +229,13 @@ class Pipeline(Run):
                 model_card=card,
                 seed=self.config.seed,
                 out=out,
-                selection=self._selection(arm, dataset),
+                selection=self.selection(arm, dataset),
             )
-            items = self._items_asked([task for task in tasks if evaluate.is_asked(arm, task)])
+            items = self.items_asked([task for task in tasks if evaluate.is_asked(arm, task)])
             note_look(self.store.root, run=self.folder.name, arm=arm.name, tuned=arm.model == "tuned", items=items)
             return details
 
         return self.record(f"evaluate-{arm.name}", self.evaluate_plan(arm, weights, dataset), build)
-
-    @cached_property
-    def _tasks(self) -> dict[str, list[Task]]:
-        """By a data set's content: reading a split and hashing its items is worth doing once."""
-        return {}
-
-    def tasks(self, dataset: Artifact) -> list[Task]:
-        """The tasks in the config's order; those from a split are read from the data set."""
-        if dataset.content not in self._tasks:
-            folders = iter(self.folder_tasks)
-            self._tasks[dataset.content] = distinct(
-                task_from_split(read_rows(dataset.path / f"{task.from_split}.jsonl"), task)
-                if isinstance(task, SplitTaskConfig)
-                else next(folders)
-                for task in self.config.evaluate.tasks
-            )
-        return self._tasks[dataset.content]
-
-    def _items_asked(self, tasks: Sequence[Task]) -> dict[str, str]:
-        """By task, the digest of the items that an arm is asked."""
-        most = self.config.evaluate.max_items
-        return {task.name: task.first(most).digests["items"] for task in tasks}
-
-    def _selection(self, arm: ArmConfig, dataset: Artifact) -> Task | None:
-        """The task on which an arm's prompt is chosen; no claim rests on it.
-
-        The validation split is asked and judged as the first target is. Its rows keep their own system messages, unless
-        that target has one instruction for all of its items.
-        """
-        if arm.search is None:
-            return None
-        if arm.search.on != "validation":
-            return load_task(Path(arm.search.on))
-        pairs = zip(self.config.evaluate.tasks, self.tasks(dataset), strict=True)
-        first = next((pair for pair in pairs if pair[1].role == "target" and pair[1].kind == "generate"), None)
-        rows = read_rows(dataset.path / "validation.jsonl")
-        if first is None:
-            return task_from_split(rows, SplitTaskConfig(from_split="validation"))
-        source, target = first
-        instruction = source.instruction if isinstance(source, SplitTaskConfig) else target.shared_instruction
-        asked = SplitTaskConfig(from_split="validation", instruction=instruction, max_tokens=target.max_tokens)
-        return task_from_split(rows, asked, like=target)
 
     @contextmanager
     def _engine(self, model: Path, arm: ArmConfig) -> Iterator[VllmEngine]:
@@ -370,12 +253,6 @@ class Pipeline(Run):
             template=file,
         ) as engine:
             yield engine
-
-    def _tuning_note(self) -> str:
-        adapter = self.config.train.adapter
-        merged_into = "the dequantized 4-bit base it was trained on" if adapter.kind == "qlora" else "the bf16 base"
-        kind = " ".join(name for name, used in (("DoRA", adapter.dora), ("rsLoRA", adapter.rslora)) if used)
-        return f"{adapter.kind}{kind and ' with '}{kind} rank {adapter.rank}, merged into {merged_into}"
 
     # --- judge: evaluations -> judgements -----------------------------------------------------------------------
 
@@ -444,7 +321,7 @@ class Pipeline(Run):
                 lineage=self.lineage(),
                 environment=environment(hardware.detect().to_json()),
                 command=f"tunelift run {shlex.quote(str(self.folder / 'config.yaml'))}",
-                looks=count_looks(self.store.root, self._items_asked(self.tasks(self.made["curate"]))),
+                looks=count_looks(self.store.root, self.items_asked(self.tasks(self.made["curate"]))),
                 training_seconds=self._training_seconds(),
                 prices={arm.name: arm.endpoint for arm in self.arms if arm.endpoint},
                 seed=self.config.seed,
@@ -478,7 +355,7 @@ def curate_plan(
         f"source:{source.path}": curate.source_fingerprint(source, store.hashes) for source in config.curate.sources
     }
     inputs["tokenizer"] = digest(hash_some(model, TOKENIZER_FILES, store))
-    inputs |= _template_input(template)
+    inputs |= template_input(template)
     inputs["questions"] = digest(questions)
     if schema := config.curate.clean.reply_schema:
         inputs["reply_schema"] = curate.schema_fingerprint(Path(schema))
@@ -496,7 +373,7 @@ def find_dataset(config: Config, model: Path) -> Artifact | None:
         UserError: a source, a task or a template that is not there.
     """
     store = Store(RUNS / "store", dict)
-    questions, template = _questions(_folder_tasks(config)), pinned_template(model, config.model)
+    questions, template = questions_of(folder_tasks_of(config)), pinned_template(model, config.model)
     return store.find(curate_plan(config, model, store, questions, template))
 
 
@@ -504,18 +381,6 @@ def _vocabulary(config: Config) -> dict[str, Any]:
     """The tokens that training adds, where there are any: they change how rows are counted and answers written."""
     added = config.train.added_tokens
     return {"added_tokens": list(added)} if added else {}
-
-
-def _template_input(template: str | None) -> dict[str, str]:
-    return {"template": digest(template)} if template is not None else {}
-
-
-def _folder_tasks(config: Config) -> list[Task]:
-    return distinct(load_task(Path(task)) for task in config.evaluate.tasks if isinstance(task, str))
-
-
-def _questions(tasks: Sequence[Task]) -> dict[str, list[str]]:
-    return {task.name: [item.held_out for item in task.items] for task in tasks}
 
 
 def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageName] = ()) -> Pipeline:
