@@ -236,9 +236,10 @@ def test_an_engine_that_dies_at_the_start_is_quoted_and_with_another_setting_the
 
 @pytest.mark.slow
 def test_more_examples_than_fit_are_told_with_the_limit(project: Path) -> None:
-    evaluate = ("evaluate", "config.yaml", "evaluate.arms=[prompted]")
+    evaluate = ("evaluate", "config.yaml", "evaluate.arms=[prompted]", "evaluate.noise_floor=false")
     result = tunelift(project, *evaluate, "evaluate.few_shot=500")
-    is_told(result, USER, "refused all 10 requests", "512", "lower few_shot, or raise engine.max_model_len")
+    remedy = "lower few_shot, or raise engine.max_model_len"
+    is_told(result, USER, "refused all 5 requests of task lights", "512", remedy)
     rows = len(lines(next((project / "runs").glob("tiny-*/stages/curate/train.jsonl"))))
     assert f"warning: arm prompted has few_shot=500, but the training split has {rows} rows to show" in result.stderr
     mended = tunelift(project, *evaluate)
