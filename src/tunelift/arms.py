@@ -83,8 +83,7 @@ class Arms(Run):
         """What the tuned model's pin was is part of how it was made, though it lies in its own folder now."""
         if arm.endpoint:
             return {}
-        own = isinstance(arm.model, ModelConfig)
-        return template_input(self.template_of(arm)) if own else template_input(self.template)
+        return template_input(self.template_of(arm) if isinstance(arm.model, ModelConfig) else self.template)
 
     @cached_property
     def _tasks(self) -> dict[str, list[Task]]:

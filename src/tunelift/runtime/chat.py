@@ -244,7 +244,8 @@ def _counted(tokenizer: PreTrainedTokenizerFast, text: str, turns: Sequence[Turn
             if any(start < edge < end for edge in edges):
                 spans = tuple((max(turn.start, start) - start, min(turn.end, end) - start) for turn in turns)
                 met = tuple((first, last) for first, last in spans if first < last)
-                of_part = _at_edge(tokenizer, text[start:end], met)
+                at_edge = _remembered if end - start <= MOST_CHARACTERS else _at_edge
+                of_part = at_edge(tokenizer, len(tokenizer), text[start:end], met)
             else:
                 found = counts.total(text[start:end])
                 of_part = found, found if any(turn.start <= start < turn.end for turn in turns) else 0
@@ -255,19 +256,15 @@ def _counted(tokenizer: PreTrainedTokenizerFast, text: str, turns: Sequence[Turn
     return tokens, supervised
 
 
-def _at_edge(tokenizer: PreTrainedTokenizerFast, word: str, spans: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """Tokens and supervised tokens of a word that a turn begins or ends in."""
-    if len(word) > MOST_CHARACTERS:
-        return _lengths(_encode(tokenizer, word, [Turn(word, *span) for span in spans]))
-    return _remembered(tokenizer, len(tokenizer), word, spans)
-
-
-@lru_cache(maxsize=10_000)
-def _remembered(
+def _at_edge(
     tokenizer: PreTrainedTokenizerFast, size: int, word: str, spans: tuple[tuple[int, int], ...]
 ) -> tuple[int, int]:
-    """As `_at_edge`: replies often begin alike; a tokenizer that grew is another one."""
+    """Tokens and supervised tokens of a word that a turn begins or ends in; a tokenizer of another size is another."""
     return _lengths(_encode(tokenizer, word, [Turn(word, *span) for span in spans]))
+
+
+_remembered = lru_cache(maxsize=10_000)(_at_edge)
+"""Replies often begin alike."""
 
 
 def _lengths(row: Supervised) -> tuple[int, int]:

@@ -92,10 +92,14 @@ class WordCounts:
         first, *words = CUT.split(text)
         if _CLOSED.match(first):
             first, words = "", [first, *words]
-        closed = [word[1:] for word in words if _CLOSED.match(word)]
+        closed, others = [], [first]
+        for word in words:
+            if _CLOSED.match(word):
+                closed.append(word[1:])
+            else:
+                others.append(word)
         if unknown := set(closed).difference(self._words):
             self._learn(list(unknown))
-        others = [first, *(word for word in words if not _CLOSED.match(word))]
         return sum(map(self._words.__getitem__, closed)) + sum(map(self._other, others))
 
     def _learn(self, words: Sequence[str]) -> None:
