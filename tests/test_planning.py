@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,16 @@ def test_another_card_gets_other_choices(capsys: pytest.CaptureFixture[str]) -> 
 def test_what_is_not_known_is_refused(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_base_that_cannot_be_trained_is_not_planned(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(tiny_model, tmp_path / "copy")
+    described = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(described | {"quantization_config": {"quant_method": "fp8"}}))
+    assert main(["plan", RECIPE, "--gpu", "rtx-4090", f"model.id={copy}", "model.revision=null"]) == 2
+    assert "quantized already (fp8)" in capsys.readouterr().err
 
 
 def test_a_share_is_a_share(capsys: pytest.CaptureFixture[str]) -> None:

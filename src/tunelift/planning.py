@@ -20,7 +20,7 @@ from tunelift.runtime import gpus, hardware
 from tunelift.runtime.forecast import Forecast, Tokens, forecast, speed_of
 from tunelift.runtime.forecast_text import memory_lines, serving_lines, time_lines
 from tunelift.runtime.memory import trained_tensors, training
-from tunelift.runtime.modeling import locate_config
+from tunelift.runtime.modeling import locate_config, refuse_untrainable_base
 from tunelift.runtime.published import published_shape
 from tunelift.runtime.serving import serving_fits
 from tunelift.runtime.shape import ModelShape, read_shape
@@ -137,12 +137,15 @@ def _speed(card: gpus.Gpu) -> str:
 def _shape(config: Config) -> tuple[ModelShape, str]:
     """The model's shape and a note on where it is from; a built-in table stands in for a hub out of reach."""
     try:
-        return read_shape(locate_config(config.model)), ""
+        folder = locate_config(config.model)
+        shape = read_shape(folder)
     except UserError:
         known = published_shape(config.model.id)
         if known is None:
             raise
         return known, ", from a built-in table, as its config.json cannot be fetched"
+    refuse_untrainable_base(config.model.id, folder)
+    return shape, ""
 
 
 def _own_memory(run: Pipeline, machine: hardware.Hardware, assumed: Assumptions) -> list[str]:

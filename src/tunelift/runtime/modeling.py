@@ -122,17 +122,31 @@ def inspect_base(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
     """`inspect`, of the model that is to be trained.
 
     Raises:
-        UserError: as `inspect`, or it reads more than text: adapters on its other parts would learn nothing from text,
-            and what prepares images and sound is not written beside a merged model; or it is a mixture of experts:
-            those are bare parameters, which get no adapter and are not held in 4 bits; or it is quantized: its numbers
-            are no weights without their scales.
+        UserError: as `inspect` and `refuse_untrainable_base`.
     """
     facts = inspect(config, hashes)
-    described = _json(facts.path / "config.json", AGAIN)
+    refuse_untrainable_base(config.id, facts.path)
+    return facts
+
+
+def refuse_untrainable_base(name: str, folder: Path) -> None:
+    """Tell from config.json that a model cannot be trained here.
+
+    Args:
+        name: What the user calls the model.
+        folder: Holds its config.json.
+
+    Raises:
+        UserError: it reads more than text: adapters on its other parts would learn nothing from text, and what prepares
+            images and sound is not written beside a merged model; or it is a mixture of experts: those are bare
+            parameters, which get no adapter and are not held in 4 bits; or it is quantized: its numbers are no weights
+            without their scales.
+    """
+    described = _json(folder / "config.json", AGAIN)
     if has_experts(described):
         raise UserError(
-            f"model.id={config.id} is a mixture of experts, whose experts would be neither trained nor quantized.",
-            where=str(facts.path / "config.json"),
+            f"model.id={name} is a mixture of experts, whose experts would be neither trained nor quantized.",
+            where=str(folder / "config.json"),
             remedy="Take a dense model, such as Qwen/Qwen3-8B.",
         )
     if quantized := described.get("quantization_config"):
@@ -140,20 +154,19 @@ def inspect_base(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
             f" ({quantized['quant_method']})" if isinstance(quantized, dict) and "quant_method" in quantized else ""
         )
         raise UserError(
-            f"model.id={config.id} is quantized already{method}; adapters are trained on weights that are not.",
-            where=str(facts.path / "config.json"),
+            f"model.id={name} is quantized already{method}; adapters are trained on weights that are not.",
+            where=str(folder / "config.json"),
             remedy="Take the model that it was made from, in bf16: with train.adapter.kind=qlora it is held in 4 bits "
             "while it is trained, as it is loaded.",
         )
-    found = [name for name in BESIDE_TEXT if described.get(name)]
+    found = [part for part in BESIDE_TEXT if described.get(part)]
     if found:
         raise UserError(
-            f"model.id={config.id} reads more than text (its config.json has {' and '.join(found)}); "
+            f"model.id={name} reads more than text (its config.json has {' and '.join(found)}); "
             "only text models are trained.",
-            where=str(facts.path / "config.json"),
+            where=str(folder / "config.json"),
             remedy="Take a model that reads text alone, such as google/gemma-3-1b-it among Gemma 3.",
         )
-    return facts
 
 
 def inspect(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
