@@ -31,6 +31,9 @@ def test_the_answer_stands_in_the_first_screen(page, built):
     _, comparison = built
     says = comparison["verdicts"][0]["sentence"].split(" (")[0]
     assert page.locator("h1").inner_text().startswith(says)
+    on_guards = comparison["verdict_on_guards"]
+    assert "general_text" in on_guards and comparison["verdict"].endswith(on_guards)
+    assert on_guards in page.locator("#verdict .lead").all_inner_texts()
     told = [" ".join(row.inner_text().split()) for row in page.locator(".board .forest-row:not(.forest-axis)").all()]
     expected = [(one["task"], one["verdict"]) for one in [*comparison["verdicts"], *comparison["guards"]]]
     assert len(told) == len(expected) == 4

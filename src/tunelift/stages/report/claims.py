@@ -91,15 +91,18 @@ def _lack(claim: Json, effect: float) -> str:
     )
 
 
-def verdict_of(pairing: Pairing, evidence: Evidence, claims: Sequence[Json], guards: Sequence[Json]) -> str:
+def verdict_of(pairing: Pairing, evidence: Evidence, claims: Sequence[Json], on_guards: str) -> str:
     """Is it better than the base, better than good prompting, and no worse elsewhere?"""
     measured = ", ".join(arm for arm in evidence.arms if arm != pairing.noise_arm)
     nothing = f"No claim is made: it takes an arm and an untuned one to compare it with, this run measured {measured}."
-    said = [claim["sentence"] for claim in claims]
+    return " ".join(filter(None, [*(claim["sentence"] for claim in claims), on_guards])) or nothing
+
+
+def verdict_on_guards(pairing: Pairing, claims: Sequence[Json], guards: Sequence[Json]) -> str:
+    """The verdict's sentences on the guards; empty without any."""
     gained = any(claim["verdict"] == "improved" for claim in claims)
-    said += _on_guards("It" if claims else pairing.focus, guards, gained)
-    said += [sentence for guard in guards for sentence in guard["reservations"]]
-    return " ".join(said) or nothing
+    said = _on_guards("It" if claims else pairing.focus, guards, gained)
+    return " ".join([*said, *(sentence for guard in guards for sentence in guard["reservations"])])
 
 
 def _on_guards(subject: str, guards: Sequence[Json], gained: bool) -> list[str]:

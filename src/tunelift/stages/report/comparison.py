@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from tunelift.config.evaluation import BEST_UNTUNED, EndpointConfig, GateConfig, ReportConfig, Weights
-from tunelift.stages.report.claims import claims_of, verdict_of
+from tunelift.stages.report.claims import claims_of, verdict_of, verdict_on_guards
 from tunelift.stages.report.cost import break_even, cost_of
 from tunelift.stages.report.evidence import Asked, Evidence, Json
 from tunelift.stages.report.gate import hold_to
@@ -66,14 +66,16 @@ def compare_arms(
     }
     claims = claims_of(pairing, evidence, tasks)
     guards = guards_of(pairing, evidence, tasks)
+    on_guards = verdict_on_guards(pairing, claims, guards)
     costs = {arm: cost_of(config, arm, evidence, prices) for arm in evidence.arms}
     return {
         "focus": focus,
-        "verdict": verdict_of(pairing, evidence, claims, guards),
+        "verdict": verdict_of(pairing, evidence, claims, on_guards),
         "verdicts": claims,
         "gate": hold_to(gate, pairing, evidence, tasks, guards),
         "tasks": tasks,
         "guards": guards,
+        "verdict_on_guards": on_guards,
         "slices": [part for task in evidence.tasks for part in compare_slices(pairing, task)],
         "noise_floor": noise_floor(pairing, evidence),
         "judge": judged(pairing, evidence),

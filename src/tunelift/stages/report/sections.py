@@ -16,7 +16,7 @@ from tunelift.tasks.statistics import ALPHA
 
 
 def headline(comparison: Json) -> Json:
-    """The verdict as a sentence, its numbers apart, and the sentences of the other target tasks."""
+    """The verdict as a sentence, its numbers apart, the sentences of the other target tasks, and those on guards."""
     sentences = [claim["sentence"] for claim in comparison["verdicts"]] or [comparison["verdict"]]
     parted = [re.fullmatch(r"(.*?) \((95%[^()]*)\)\.?(.*)", sentence, re.DOTALL) for sentence in sentences]
     told = [
@@ -25,7 +25,9 @@ def headline(comparison: Json) -> Json:
         else {"says": sentence, "proof": ""}
         for sentence, match in zip(sentences, parted, strict=True)
     ]
-    return told[0] | {"more": told[1:3], "left": len(told[3:])}
+    # Without claims the verdict says nothing else.
+    on_guards = comparison["verdict_on_guards"] if comparison["verdicts"] else ""
+    return told[0] | {"more": told[1:3], "left": len(told[3:]), "on_guards": on_guards}
 
 
 def board(comparison: Json) -> list[Json]:
