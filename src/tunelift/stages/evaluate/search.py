@@ -54,6 +54,8 @@ def choose_prompt(
 ) -> tuple[Prompting, dict[str, Any]]:
     """Ask every candidate the same items of `selection`, in selection.jsonl, and take the one with the best mean.
 
+    Where there are more than `max_items`, the seed draws them.
+
     Among equals the one with fewer failed requests wins, then fewer examples, then the one declared first.
 
     Returns:
@@ -62,7 +64,7 @@ def choose_prompt(
     Raises:
         UserError: too few items are left once those that also stand in `tasks` are taken out.
     """
-    task = _without_items_of(tasks, selection).first(config.max_items)
+    task = _without_items_of(tasks, selection).first(config.max_items, seed)
     promptings = _candidates(config, examples, seed)
     names = [f"{arm} candidate {number}" for number, _ in enumerate(promptings, 1)]
     questions = [
