@@ -224,8 +224,8 @@ def write(passed: Passed, decided: Decided, account: Account, ledger: Ledger) ->
             entry = dropped_entry(place, fault, passed.raw(row))
             ledger.drop(file, place, fault.reason, fault.in_words(), entry, int(supervised[row]))
         else:
-            line = with_cluster(passed.line(row), clusters[row])
-            ledger.keep(SPLITS[decided.splits[row]], file, line, passed.lengths(row))
+            entry = with_cluster(passed.line(row), clusters[row])
+            ledger.keep(SPLITS[decided.splits[row]], file, entry, passed.lengths(row))
     for line in decided.duplicates:
         ledger.write("duplicates", line)
     for line in decided.conflicts:
