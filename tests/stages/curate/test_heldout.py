@@ -62,8 +62,9 @@ def has(held: Row, row: Row, shared: bool) -> bool:
     whole = [joined(row, ("user",)), next(text for role, text in row if role == "user")]
     for one in asked:
         words = prompts.word_hashes([one]).hashes.tolist()
-        said = [joined(row)] if len(words) >= WHOLE_INSIDE_WORDS else [text for _, text in row]
-        if len(words) < WHOLE_INSIDE_WORDS and one not in (joined(held, ("user",)), opening):
+        few = len(words) < min(NGRAM, WHOLE_INSIDE_WORDS)
+        said = [text for _, text in row] if few else [joined(row)]
+        if few and one not in (joined(held, ("user",)), opening):
             said = []  # A few words with a system message before them are no line of a text.
         if Questions({"": [one]}, NGRAM, OVERLAP).matches(said):
             return True

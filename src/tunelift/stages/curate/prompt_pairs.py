@@ -175,11 +175,13 @@ class PromptPairs:
         held = np.flatnonzero(left & (splits == TEST))
         held = held if len(held) else np.flatnonzero(left & (splits == VALIDATION))
         held = np.sort(held[np.argsort(keys[held], kind="stable")[:CLOSE_PROMPTS]])
-        items, found = items_of(self.prompts, held), set()
-        for some in self._index(items, None, self.overlap / 2).search(np.flatnonzero(left & (splits == TRAIN)), _any):
-            found |= set(some.item.tolist())
-        rows = {int(items.row[one]) for one in found} | {other for one, other in items.equal.tolist() if one in found}
-        return len(rows), len(held)
+        items, found = items_of(self.prompts, held), np.zeros(len(splits), bool)
+        looked = np.flatnonzero(left & (splits == TRAIN))
+        # A row is close once, however many are close to it.
+        for some in self._index(items, None, self.overlap / 2).search(looked, lambda one, _: ~found[one]):
+            found[items.row[some.item]] = True
+            found[items.equal[np.isin(items.equal[:, 0], some.item), 1]] = True
+        return int(np.count_nonzero(found)), len(held)
 
 
 def _any(held: Rows, _: Rows) -> Mask:
