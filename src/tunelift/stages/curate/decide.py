@@ -36,7 +36,7 @@ from tunelift.stages.curate.prompt_pairs import PromptPairs, about_prompts
 from tunelift.stages.curate.prompts import Prompts, equal_rows
 from tunelift.stages.curate.rows import Fault
 from tunelift.stages.curate.similarity import Hashes, On, Rows, Sets, common_shingles, mixed, row_sets
-from tunelift.stages.curate.split import SPLITS, refuse_large_group, smallest_keys
+from tunelift.stages.curate.split import SPLITS, groups, refuse_large_group, smallest_keys
 
 CHUNK_ROWS = 2000
 FEW_CHUNKS = 4
@@ -126,6 +126,32 @@ def decide(passed: Passed, places: Sequence[str], config: CurateConfig, seed: in
         [_conflict_line(passed, places, rows, splits) for rows in contradictions],
         counts,
     )
+
+
+def families(passed: Passed, config: CurateConfig, processes: Processes) -> Hashes:
+    """Each row's group by the key that decides its split, without a seed: as if every row were held out.
+
+    A duplicate, which is dropped, is in the group of the row that stays.
+    """
+    _, stays, place = np.unique(passed.column("exact"), return_index=True, return_inverse=True)
+    left, first = np.sort(stays), stays[place]
+    pairs, _ = _near_pairs(passed.texts(left), config.duplicates, processes)
+    pairs = _related_by_setting(replace(pairs, a=left[pairs.a], b=left[pairs.b]), passed.column("setting"))
+    near = choose(pairs, len(passed)) if config.duplicates.near == "drop" else {}
+    left = _without(left, near)
+    number = np.full(len(passed), -1)
+    number[left] = np.arange(len(left))
+    edges = number[np.stack((pairs.a, pairs.b), axis=1)]
+    keys = passed.column("group")[left]
+    prompts = Prompts(passed.texts(left), passed.column("exact")[left], processes, passed.path.parent)
+    edges = np.concatenate((edges[(edges >= 0).all(axis=1)], equal_rows(prompts.first)))
+    grouped = groups(len(left), edges, keys)
+    asking = PromptPairs(prompts, config.contamination_ngram, config.contamination_overlap).all(grouped)
+    found = np.zeros(len(passed), np.uint64)
+    found[left] = smallest_keys(groups(len(left), np.concatenate((edges, asking)), keys), keys)
+    for row, pair in near.items():
+        found[row] = found[pair.a]
+    return found[first]
 
 
 def _without_equals(passed: Passed, places: Sequence[str], left: Rows) -> tuple[dict[int, Fault], Rows]:

@@ -71,7 +71,7 @@ def about_prompts(settled: Settled, looking: PromptPairs, keys: Hashes, config: 
         "ngram": looking.ngram,
         "overlap": looking.overlap,
         "held_out": sum(held.values()),
-        "in_train": {split: int(np.count_nonzero(splits[standing] == SPLITS.index(split))) for split in held},
+        "in_other_split": {split: int(np.count_nonzero(splits[standing] == SPLITS.index(split))) for split in held},
         "moved": settled.moved_for_prompts,
         "dropped": len(dropped),
         "boilerplate": round(looking.prompts.boilerplate, 4),
