@@ -32,7 +32,8 @@ def front(config: CurateConfig, stats: dict[str, Any]) -> dict[str, Any]:
 def test_the_sentence_says_what_is_kept_and_what_leaks(stats: dict[str, Any]) -> None:
     assert verdict(stats) == (
         f"160 of {stats['rows']['read']} rows are kept; no pair of rows above 0.6 similarity lies in two splits; "
-        "no validation or test prompt is asked in another split; 16% of the items of tool_calls_heldout stood in the raw data and none is left"
+        "no validation or test prompt is asked in another split; "
+        "16% of the items of tool_calls_heldout stood in the raw data and none is left"
     )
     leaking = stats | {"leakage": stats["leakage"] | {"pairs": 2}, "contaminated_items": {}}
     assert "rows are kept; 2 pairs of rows above 0.6 similarity lie in two splits; no val" in verdict(leaking)
