@@ -226,7 +226,11 @@ def make_artifacts(root: Path) -> dict[str, Path]:
         "quarantined": quarantined,
     }
     contamination = {"tool_calls_golden": 0.0733, "tool_calls_heldout": 0.12}
-    (dataset / "stats.json").write_text(json.dumps({"rows": rows, "splits": splits, "contamination": contamination}))
+    close = {"prompts": 8, "found": 2, "share": 0.25}
+    prompts = {"held_out": 16, "in_other_split": {"validation": 0, "test": 0}, "close": close}
+    leakage = {"pairs": 0, "prompts": prompts}
+    stats = {"rows": rows, "splits": splits, "contamination": contamination, "leakage": leakage}
+    (dataset / "stats.json").write_text(json.dumps(stats))
     rng = random.Random(3)
     with (adapter / "metrics.jsonl").open("w") as file:
         for step in range(1, 121):

@@ -11,6 +11,7 @@ import pytest
 from tests.stages.report_fixture import build, measured
 from tests.stages.run_folder import evaluation_of, make_run_folder
 from tunelift.config.evaluation import GateConfig
+from tunelift.stages.report import background
 from tunelift.stages.report.sections import is_shown, noise_rows, num_claims
 from tunelift.stages.report.wording import probability
 
@@ -92,3 +93,9 @@ def test_a_guard_that_nothing_is_claimed_of_is_shown_all_the_same(tmp_path, arms
     for page in ("report.html", "report.md"):
         assert says in said((out / "report.html", comparison), page)
     assert 'id="guards"' in (out / "report.html").read_text()
+
+
+def test_the_data_section_says_what_was_found_about_prompts() -> None:
+    told = {"held_out": 16, "in_other_split": {"validation": 0, "test": 0}, "close": {"prompts": 8, "share": 0.25}}
+    assert background.data({"leakage": {"prompts": told}})["prompts"] == told
+    assert background.data({})["prompts"] == {}
