@@ -203,13 +203,29 @@ def test_more_bits_per_byte_are_worse(tmp_path, change, outcome):
     assert "0.020 bits per byte" in guard["sentence"] and "lower is better" in guard["sentence"]
 
 
+def test_clusters_of_which_one_outweighs_the_others_are_too_few_to_tell(tmp_path):
+    """10 clusters of 200 items: of one size they could have shown what this task cares about, so it is not shown."""
+    right = {"base": [0, 1] * 100, "tuned": [1, 0, 0, 1] * 50}
+    for sizes, verdict in (([20] * 10, "not shown"), ([110] + [10] * 9, "underpowered")):
+        name = str(sizes[0])
+        evaluations = measured(tmp_path / f"e{name}", right, effect=0.5)
+        clusters = [str(group) for group, size in enumerate(sizes) for _ in range(size)]
+        for folder in evaluations.values():
+            samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+            rewrite(folder, [row | {"cluster": clusters[place]} for place, row in enumerate(samples)])
+        _, comparison = build(tmp_path / f"r{name}", evaluations)
+        (claim,) = comparison["verdicts"]
+        assert (claim["verdict"], claim["mde"] is None) == (verdict, verdict == "underpowered")
+        assert ("10 clusters of such unequal sizes are too few to tell" in claim["sentence"]) == (claim["mde"] is None)
+
+
 def test_a_guard_says_how_many_items_would_tell(tmp_path):
     base, tuned = [1, 1, 0, 1, 0] * 8, [1, 0, 1, 1, 0] * 8
     evaluations = measured(tmp_path / "e", {"base": base, "tuned": tuned}, role="guard", margin=0.04)
     _, comparison = build(tmp_path, evaluations)
     (guard,) = comparison["guards"]
     assert guard["needed_n"] > 40
-    assert f"to tell takes about {rounded(guard['needed_n'])} items" in guard["sentence"]
+    assert f"if it is no worse at all, about {rounded(guard['needed_n'])} items would show it" in guard["sentence"]
     assert guard["means"] == {"base": 0.6, "tuned": 0.6}
 
 

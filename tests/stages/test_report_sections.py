@@ -59,16 +59,16 @@ def test_the_noise_floor_is_told_as_a_difference_and_not_at_all_without_one(buil
 def test_what_p_is_corrected_for_counts_the_claims_of_the_gate(built: tuple[Path, Any], tmp_path: Path) -> None:
     """Two target tasks, and a claim of the gate that is one of theirs; then one that is not."""
     assert num_claims(built[1]) == 2
-    assert "found four times in five, before p is corrected for 2 claims" in said(built, "report.html")
+    assert "found four times in five, with p corrected for 2 claims" in said(built, "report.html")
     assert "all claims named beforehand, which are 2 (Holm)" in said(built, "report.html")
-    assert "before that correction for 2 claims" in said(built, "report.md")
+    assert "takes that correction for 2 claims into account" in said(built, "report.md")
     run = make_run_folder(tmp_path, "a")
     evaluations = {arm: evaluation_of(run, arm) for arm in ("base", "tuned")}
     gate = GateConfig.model_validate({"improved": [{"task": "tool_calls_golden", "metric": "field_f1"}]})
     assert num_claims(build(tmp_path / "gated", evaluations, gate=gate)[1]) == 3
     _, alone = build(tmp_path / "alone", measured(tmp_path / "e", {"base": [0, 1] * 20, "tuned": [1] * 40}))
     assert (
-        "before"
+        "corrected"
         not in said((tmp_path / "alone" / "report" / "report.html", alone), "report.html").split("four")[1][:40]
     )
 

@@ -149,9 +149,23 @@ def test_fields_that_nothing_reads_or_fills_are_told(tmp_path: Path) -> None:
 def test_too_few_items_for_the_effect_are_a_warning_with_the_number_needed(tmp_path: Path) -> None:
     finding = one(found(tmp_path, rows(50), effect=0.1), "items show")
     assert finding.level == "warning"
-    assert "effect=0.1 takes about 155 items" in finding.message
-    guard = one(found(tmp_path, rows(50), role="guard", margin=0.2), "items show")
-    assert "margin=0.2 is within that" in guard.message
+    assert "effect=0.1 takes about 148 items" in finding.message
+
+
+def test_a_guard_is_told_how_many_items_and_clusters_its_margin_takes(tmp_path: Path) -> None:
+    guard = one(found(tmp_path, rows(50), role="guard", margin=0.3), "The guard has")
+    assert guard.level == "note" and "passes margin=0.3 in 80% of runs, if the arms are equal" in guard.message
+    guard = one(found(tmp_path, rows(50), role="guard", margin=0.05), "The guard has")
+    assert guard.level == "warning" and "takes about 638 items to pass margin=0.05" in guard.message
+    grouped = [row | {"source": f"s{place // 5}"} for place, row in enumerate(rows(100))]
+    findings = found(tmp_path, grouped, role="guard", margin=0.05, cluster="source")
+    assert "none of the 20 that are asked" in one(findings, "strikes whole clusters").message
+    assert "takes 72 clusters" in one(findings, "strikes whole clusters").message
+    assert not [one for one in found(tmp_path, rows(100), role="guard", margin=0.05) if "whole clusters" in one.message]
+
+
+def test_three_equal_items_show_no_difference_at_all(tmp_path: Path) -> None:
+    assert "3 items show no difference at all" in one(found(tmp_path, rows(3)), "items show").message
 
 
 def test_an_unstated_licence_is_a_warning(tmp_path: Path) -> None:

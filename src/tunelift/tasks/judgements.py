@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunelift.tasks.statistics import PairedDifference, compare, mean_interval, wilson
-from tunelift.tasks.statistics.intervals import Z
+from tunelift.tasks.statistics.proportions import Z
 
 Winner = Literal["a", "b", "tie"]
 
@@ -59,7 +59,7 @@ def count_wins(
     """Wins, ties and losses of arm `a`, with the difference of their shares, its interval and p.
 
     To win and to lose are two outcomes of one item that exclude each other: a paired table in which no item has both
-    and ties have neither. So Newcombe's interval for paired proportions applies, and McNemar's mid-p test, which is
+    and ties have neither. So Tango's interval for paired proportions applies, and McNemar's mid-p test, which is
     the exact sign test with mid-p on the decided items.
 
     Args:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tunelift.errors import UserError
 from tunelift.tasks import folder as files
@@ -15,6 +15,9 @@ from tunelift.tasks.items import Item, template_fields
 from tunelift.tasks.rows import Row, read_rows
 from tunelift.tasks.scorers import canonical_json, canonical_text
 from tunelift.tasks.task import Task, check_unchanged, make_task
+
+if TYPE_CHECKING:
+    from tunelift.tasks.statistics import Spread
 
 SHOWN = 20
 """Findings of one sort that are listed one by one."""
@@ -237,16 +240,39 @@ def _size(task: Task, described: TaskFile, place: Place) -> Iterator[Finding]:
         )
         return
     spread = Spread.assumed(scorer.kind, clusters=clusters if described.cluster else None)
-    smallest = minimum_detectable_effect(len(task.items), spread)
-    key, aim = ("margin", task.margin) if task.role == "guard" and task.margin else ("effect", task.effect)
+    if task.role == "guard" and task.margin:
+        yield from _guard_size(task, task.margin, spread, groups if groups < len(task.items) else 0, place)
+        return
+    smallest, aim = minimum_detectable_effect(len(task.items), spread), task.effect
     can = "no difference at all" if smallest is None else f"a difference of {100 * smallest:.1f} points or more"
     enough = smallest is not None and smallest <= aim
     yield Finding(
         "note" if enough else "warning",
-        f"{len(task.items)} items show {can} in 80% of runs ({_assumption(scorer.kind)}); {key}={aim:g} "
+        f"{len(task.items)} items show {can} in 80% of runs ({_assumption(scorer.kind)}); effect={aim:g} "
         + ("is within that." if enough else f"takes about {needed_items(aim, spread):,} items."),
-        place((key,)),
+        place(("effect",)),
     )
+
+
+def _guard_size(task: Task, margin: float, spread: Spread, groups: int, place: Place) -> Iterator[Finding]:
+    """Can the guard pass, and how many clusters does it take to see harm that strikes whole ones?"""
+    from tunelift.tasks.statistics import clusters_for_margin, needed_for_margin
+
+    needed, n = needed_for_margin(margin, spread), len(task.items)
+    passes = "passes" if needed <= n else f"takes about {needed:,} items to pass"
+    yield Finding(
+        "note" if needed <= n else "warning",
+        f"The guard has {n} items and {passes} margin={margin:g} in 80% of runs, if the arms are equal "
+        f"({_assumption(spread.kind)}).",
+        place(("margin",)),
+    )
+    if groups and groups < (enough := clusters_for_margin(margin)):
+        yield Finding(
+            "note",
+            f"Harm that strikes whole clusters may be in none of the {groups} that are asked, and the guard "
+            f"passes then; to have met harm as large as margin={margin:g} takes {enough} clusters.",
+            place(("cluster",)),
+        )
 
 
 def _assumption(kind: str) -> str:

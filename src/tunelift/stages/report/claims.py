@@ -84,6 +84,8 @@ def _lack(claim: Json, effect: float) -> str:
     if claim["clusters"] is not None and claim["clusters"] < MIN_CLUSTERS:
         return f"{claim['clusters']} clusters of items are too few to tell"
     metric, bounded = claim["metric"], claim["bounded"]
+    if claim["mde"] is None and claim["clusters"] is not None:
+        return f"{claim['clusters']} clusters of such unequal sizes are too few to tell"
     could = "nothing" if claim["mde"] is None else f"only {amount(claim['mde'], metric, bounded)} or more"
     return (
         f"these items could show {could}, "

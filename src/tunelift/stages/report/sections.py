@@ -135,7 +135,7 @@ def _power(comparison: Json, task: Asked, measure: Measure) -> str:
     size = amount(claim["mde"], task.primary, measure.bounded)
     text = f"With these {len(task.ids)} items a true difference of {size} would be found four times in five"
     if (claims := num_claims(comparison)) > 1:
-        text += f", before p is corrected for {claims} claims"
+        text += f", with p corrected for {claims} claims"
     if claim.get("needed_n") and claim["needed_n"] > len(task.ids):
         effect = amount(task.effect, task.primary, measure.bounded)
         text += f"; {effect} would take about {rounded(claim['needed_n'])} items"
