@@ -18,7 +18,7 @@ from tunelift.runtime import chat, console
 from tunelift.stages.evaluate.asking import Asker, Stopwatch, Substitutions
 from tunelift.stages.evaluate.prompts import Prompting, Row, choose_examples, shortened, showable
 from tunelift.stages.evaluate.samples import Journal, Question
-from tunelift.stages.evaluate.search import choose_prompt
+from tunelift.stages.evaluate.search import choose_prompt, without_items_of
 from tunelift.stages.evaluate.summary import summarise, template_sha256
 from tunelift.tasks.task import DECODING, Task, distinct
 
@@ -104,8 +104,8 @@ def check_askable(arm: ArmConfig, tasks: Sequence[Task], selection: Task | None,
         has_tokenizer: The arm's model lies here, so its chat template is known.
 
     Raises:
-        UserError: no task is left for the arm, one needs a chat template that is not here, or prompts make no
-            difference to the task on which one is chosen.
+        UserError: no task is left for the arm, one needs a chat template that is not here, or the task on which a
+            prompt is chosen has no prompts, or too few items that nothing is claimed on.
     """
     asked = [task for task in tasks if is_asked(arm, task)]
     if not asked:
@@ -118,6 +118,8 @@ def check_askable(arm: ArmConfig, tasks: Sequence[Task], selection: Task | None,
             f"The prompt of arm {arm.name} would be chosen on {selection.name}, which measures texts without a prompt.",
             remedy="Search on a task that asks something.",
         )
+    if selection:
+        without_items_of(tasks, selection)
     needed = [*asked, *([selection] if selection else [])]
     rendered = next((task.name for task in needed if task.kind == "choice" and task.rendering == "chat"), None)
     if rendered and not has_tokenizer:
