@@ -21,7 +21,7 @@ from tunelift.errors import MachineError, UserError
 from tunelift.runtime import chat, console, turns
 from tunelift.stages.evaluate.prompts import as_text
 from tunelift.stages.evaluate.samples import Journal, Question, Sample
-from tunelift.tasks.task import DECODING
+from tunelift.tasks.task import DECODING, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -117,7 +117,9 @@ class Asker:
         stopwatch: Stopwatch,
         substitutions: Substitutions,
         template: str | None = None,
+        note_look: Callable[[Task], None] | None = None,
     ) -> None:
+        self._note_look, self._looked_at = note_look, set[str]()
         self._config, self._engine, self._folder, self._seed = config, engine, tokenizer, seed
         self._stopwatch, self._substitutions, self._template = stopwatch, substitutions, template
 
@@ -129,6 +131,9 @@ class Asker:
             MachineError: the engine ended, or requests failed through no fault of their own; what was answered is kept.
         """
         missing = [question for question in questions if question.key not in journal.samples]
+        for question in questions:
+            if question.key in journal.samples:
+                self._note(question.task)
         if not missing:
             return
         groups = [list(group) for _, group in groupby(missing, key=lambda question: question.task.name)]
@@ -150,6 +155,11 @@ class Asker:
                 whole = [journal.samples[question.key] for question in questions if question.task.name == task]
                 _check_failures(task, whole, self._shows_many(whole[0]["arm"]))
 
+    def _note(self, task: Task) -> None:
+        if self._note_look and task.name not in self._looked_at:
+            self._note_look(task)
+            self._looked_at.add(task.name)
+
     def _shows_many(self, name: str) -> bool:
         """Whether the arm, or a prompt that a search tries, could do with fewer examples."""
         shots = {arm.name: arm.few_shot or 0 for arm in self._config.resolved_arms() if arm.search is None}
@@ -160,6 +170,8 @@ class Asker:
 
             def keep(question: Question, sample: Sample) -> None:
                 self._substitutions.note(self._engine)  # First: no answer is on disk without how it was asked.
+                if sample["error"] is None:
+                    self._note(question.task)  # Before the answer can be read, for the same reason.
                 journal.add(question, sample)
                 if sample["error"] is None:
                     count()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ def evaluate(
     seed: int,
     out: Path,
     selection: Task | None = None,
+    note_look: Callable[[Task], None] | None = None,
 ) -> dict[str, Any]:
     """Ask every item that has no answer yet, and write samples.jsonl and summary.json into `out`.
 
@@ -46,6 +47,7 @@ def evaluate(
         template: The chat template that the engine was started with, if it is another than the folder's.
         model_card: Put into the summary.
         selection: The task on which the arm's prompt is chosen, if it searches for one.
+        note_look: Told of a task, with the items that are asked of it, before its first answer is kept.
 
     Raises:
         UserError: tasks that the arm cannot be asked, or questions that the template or the engine refuses.
@@ -54,7 +56,7 @@ def evaluate(
     check_askable(arm, tasks, selection, has_tokenizer=tokenizer is not None)
     asked = [task.first(config.max_items) for task in distinct(tasks) if is_asked(arm, task)]
     stopwatch, substitutions = Stopwatch(out / "asking.json"), Substitutions(out / "dialect.json")
-    asker = Asker(config, engine, tokenizer, seed, stopwatch, substitutions, template)
+    asker = Asker(config, engine, tokenizer, seed, stopwatch, substitutions, template, note_look)
     shown = showable(examples, partial(chat.load_tokenizer, tokenizer, template) if tokenizer else None)
     prompting, search = _prompting(arm, tasks, shown, selection, asker, seed, out)
     questions = [Question(arm.name, task, item, prompting.build(task, item)) for task in asked for item in task.items]

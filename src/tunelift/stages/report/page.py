@@ -43,7 +43,7 @@ def write_pages(
         lineage: One object an artifact.
         environment: Packages and hardware.
         command: What makes the report again.
-        looks: By task, how often a tuned arm was evaluated on its items.
+        looks: By task, how often tuned models were asked its items.
         judgements: Rows of judgements.jsonl; their reasons stand beside the answers.
         out: The folder to write into.
     """
@@ -94,6 +94,7 @@ def write_page(page: str, context: Json, out: Path) -> None:
             "span",
             "unit",
             "amount",
+            "times",
         )
     }
     made = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0")
