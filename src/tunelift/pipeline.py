@@ -220,8 +220,15 @@ class Pipeline(Arms):
 
         def note(task: Task) -> None:
             """At a task's first answer, so that an evaluation that is killed, or never reported, counts."""
-            about = {"run": self.folder.name, "arm": arm.name, "tuned": arm.model == "tuned", "task": task.name}
-            note_look(self.store.root, **about, evaluation=plan.fingerprint, items=asked_items(task))
+            note_look(
+                self.store.root,
+                run=self.folder.name,
+                arm=arm.name,
+                tuned=arm.model == "tuned",
+                evaluation=plan.fingerprint,
+                task=task.name,
+                items=asked_items(task),
+            )
 
         def build(out: Path) -> dict[str, Any]:
             return evaluate.evaluate(

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunelift.artifacts.store import write_durably
 from tunelift.config.evaluation import EvaluateConfig
 from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
-from tunelift.engines.protocol import Engine
+from tunelift.engines.protocol import IDENTITY, Engine
 from tunelift.engines.transport import REFUSED
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime import chat, console, turns
@@ -81,28 +81,39 @@ class Stopwatch:
 
 
 class Substitutions:
-    """dialect.json: the parameters that the engine did not take as they are, over all restarts.
+    """dialect.json: how the engine really answered, over all restarts.
 
-    What an engine is known not to take is forgotten with the process; the answers that it gave without them stay.
+    `substituted` are the parameters that it did not take as they are, `answered_by` its package, version and machine,
+    once for each under which it answered. Both are forgotten with the process; the answers stay.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self.names: set[str] = set(json.loads(path.read_bytes())["substituted"])
+            kept = json.loads(path.read_bytes())
+            self.names: set[str] = set(kept.get("substituted", ()))
+            self.engines: list[dict[str, Any]] = list(kept.get("answered_by", ()))
         except (FileNotFoundError, ValueError):
-            self.names = set()
+            self.names, self.engines = set(), []
 
     def note(self, engine: Engine) -> None:
         """Keep what is known of the engine by now."""
-        known = set(engine.description.get("substituted", ()))
-        if not known <= self.names:
+        description = engine.description
+        known = set(description.get("substituted", ()))
+        identity = {key: description[key] for key in IDENTITY if key in description}
+        is_new = bool(identity) and identity not in self.engines
+        if is_new or not known <= self.names:
             self.names |= known
-            write_durably(self._path, json.dumps(self.to_json()) + "\n")
+            self.engines += [identity] * is_new
+            kept = {"substituted": sorted(self.names), "answered_by": self.engines}
+            write_durably(self._path, json.dumps(kept) + "\n")
 
-    def to_json(self) -> dict[str, list[str]]:
-        """For the engine's description; empty where all was taken."""
-        return {"substituted": sorted(self.names)} if self.names else {}
+    def describe(self, engine: Engine) -> dict[str, Any]:
+        """What answered, for the summary: not what would answer now, which an upgrade may have changed since."""
+        now = {key: value for key, value in engine.description.items() if key not in IDENTITY}
+        several = {"answered_by": self.engines} if len(self.engines) > 1 else {}
+        substituted = {"substituted": sorted(self.names)} if self.names else {}
+        return now | (self.engines[-1] if self.engines else {}) | several | substituted
 
 
 class Asker:

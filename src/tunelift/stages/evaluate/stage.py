@@ -85,7 +85,7 @@ def evaluate(
         "template": template_sha256(tokenizer, template),
         "tasks": results,
         "decoding": _decoding(seed, substitutions.names),
-        "engine": dict(engine.description) | substitutions.to_json(),
+        "engine": substitutions.describe(engine),
     }
     write_durably(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return {

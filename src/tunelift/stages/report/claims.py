@@ -102,7 +102,7 @@ def verdict_on_guards(pairing: Pairing, claims: Sequence[Json], guards: Sequence
     """The verdict's sentences on the guards; empty without any."""
     gained = any(claim["verdict"] == "improved" for claim in claims)
     said = _on_guards("It" if claims else pairing.focus, guards, gained)
-    return " ".join([*said, *(sentence for guard in guards for sentence in guard["reservations"])])
+    return " ".join([*said, *dict.fromkeys(sentence for guard in guards for sentence in guard["reservations"])])
 
 
 def _on_guards(subject: str, guards: Sequence[Json], gained: bool) -> list[str]:

@@ -56,6 +56,8 @@ class Asked:
 
     sampled_by: dict[str, str]
     """By arm, whose own default its answers were sampled by; empty where they were decoded greedily."""
+    answered_by: dict[str, tuple[Json, ...]]
+    """By arm, what is known of the engines that answered."""
 
     def scores(
         self, arm: str, metric: str, items: Sequence[str] | None = None, missing: Missing = "worst"
@@ -215,6 +217,7 @@ def asked(task: str, summaries: Mapping[str, Json], samples: Mapping[str, list[J
         ids=tuple(dict.fromkeys(item for by_item in answers.values() for item in by_item)),
         samples=answers,
         sampled_by={arm: sampled_by(summaries[arm]) if kind == "generate" else "" for arm in about},
+        answered_by={arm: answered_by(summaries[arm]) for arm in about},
     )
 
 
@@ -227,6 +230,18 @@ def sampled_by(summary: Json) -> str:
         return ""
     model = summary.get("model", {})
     return f"{model.get('id')} at {model.get('endpoint')}"
+
+
+def answered_by(summary: Json) -> tuple[Json, ...]:
+    """What is known of the engines that gave an arm's answers: several, where it was upgraded between two parts.
+
+    Empty for an endpoint, and where nothing is recorded.
+    """
+    engine = summary.get("engine") or {}
+    if not engine or engine.get("kind") == "endpoint" or summary.get("model", {}).get("endpoint"):
+        return ()
+    parts = engine.get("answered_by") or [{}]
+    return tuple({key: value for key, value in (engine | part).items() if value is not None} for part in parts)
 
 
 def _metric(name: str, declared: list[Json], answers: dict[str, dict[str, Json]]) -> Metric:
