@@ -241,8 +241,21 @@ def judge_section(judge: Json | None) -> Json | None:
         "pairs": pairs,
         "calibrated": calibration,
         "by_arm": _by_arm(judge.get("calibration") or {}),
+        "limits": _limits_of_judge(pairs, bool(judge.get("absolute"))),
         "length": _figures(judge.get("length_bias") or {}),
     }
+
+
+def _limits_of_judge(pairs: Sequence[Json], has_marks: bool) -> str:
+    """What of the judge's numbers is corrected, and what is not."""
+    said = []
+    if pairs:
+        of = f"its {len(pairs)} comparisons" if len(pairs) > 1 else "its one comparison"
+        said.append(f"The judge's p are corrected (Holm) for {of}, and not together with the claims.")
+    if has_marks:
+        said.append("The judge's mean marks have intervals and are compared with no test.")
+    said.append("Its flip rate, length bias and rates of calibration are not corrected for their number.")
+    return " ".join(said)
 
 
 def _figures(found: Json) -> Json:
