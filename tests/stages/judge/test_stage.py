@@ -185,12 +185,12 @@ def test_a_better_arm_with_longer_answers_is_no_taste_for_length(bench: StubJudg
     qualities = {"tuned": [4, 5, 5, 4] * 5, "base": [2, 1, 1, 2] * 5}
     lengths = {"tuned": [60, 61, 80, 81, 70] * 4, "base": [10, 11, 30, 31, 20] * 4}
     evaluations = {}
-    for arm, quality in qualities.items():
+    for arm, marks in qualities.items():
         texts = [
             f"{'x' * length} {n:02d}, quality {q}"
-            for n, (length, q) in enumerate(zip(lengths[arm], quality, strict=True))
+            for n, (length, q) in enumerate(zip(lengths[arm], marks, strict=True))
         ]
-        evaluations[arm] = evaluation(tmp_path, arm, quality, {n: {"output": text} for n, text in enumerate(texts)})
+        evaluations[arm] = evaluation(tmp_path, arm, marks, {n: {"output": text} for n, text in enumerate(texts)})
     _, judgements, summary = run(bench, tmp_path, tasks=[task(count=20)], evaluations=evaluations)
     assert {one["winner"] for one in judgements if one["mode"] == "pairwise"} == {"a"}
     bias = summary["length_bias"]
