@@ -86,6 +86,23 @@ def test_calls_are_set_beside_those_that_they_are_like() -> None:
     assert paths(found) == [("missing", "[1].tool"), ("missing", "[1].x"), ("differs", "[2].x")]
 
 
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        '{"name": "book", "parameters": {"day": "mon", "n": 2}}',
+        '<tool_call>{"tool": "book", "arguments": {"day": "mon", "n": 2}}</tool_call>',
+        '[{"function": {"name": "book", "arguments": "{\\"day\\": \\"mon\\", \\"n\\": 2}"}}]',
+        '[book(day="mon", n=2)]',
+    ],
+)
+def test_the_spelling_of_a_call_is_no_difference_where_calls_are_compared(spelling: str) -> None:
+    accepted = [{"tool": "book", "arguments": {"day": "Mon.", "n": 3}}]
+    found = field_differences(accepted, spelling, as_calls=True)
+    assert found == {
+        "rows": [{"path": "arguments.n", "kind": "differs", "expected": "3", "got": "2"}], "total": 1, "equal": 2
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("output", ["no JSON", "[" * 15_000, '{"a": 1', "null", '"text"', "3", "", '{"a": 1, "a": 2}'])
 def test_what_is_no_json_object_or_list_has_no_fields(output: str) -> None:
     assert field_differences([{"a": 2}], output) is None

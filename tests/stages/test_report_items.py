@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,28 @@ def test_a_slice_of_which_no_item_fits_leads_to_no_others(
 def test_a_page_that_holds_everything_says_nothing_of_it(opened: Open, tmp_path: Path) -> None:
     out, _ = build(tmp_path, **make_whole_run(tmp_path / "whole", items=12))
     assert opened(out / "report.html").locator("#shown").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("scorer", "options", "paths"),
+    [
+        ("exact_match", {}, ["tool", "name", "n"]),
+        ("exact_match", {"strict": True}, ["tool", "name", "n", "city"]),
+        ("tool_call", {}, ["n"]),
+        ("tool_call", {"values": "possible"}, None),
+        ("tool_call", {"text": "loose"}, None),
+    ],
+)
+def test_fields_are_compared_as_the_primary_metric_compares(
+    scorer: str, options: dict[str, Any], paths: list[str] | None
+) -> None:
+    task = replace(asked("one", 1), metrics={"exact_match": Metric("binary", False, True, scorer, options)})
+    sample = task.samples["tuned"]["one-0"]
+    given = {"name": "book", "arguments": {"n": 2, "city": "rome"}}
+    for row in (answers["one-0"] for answers in task.samples.values()):
+        row["expected"] = [{"tool": "book", "arguments": {"n": 1, "city": "Rome"}}]
+    # Thinking is taken off before an answer is scored.
+    sample |= {"output": f"<think>{{}}</think>{json.dumps(given)}", "answer": json.dumps(given), "scores": {}}
+    (item,) = json.loads(embedded_items(evidence_of(task), "tuned").text)["items"]
+    fields = item["answers"][2].get("fields")
+    assert (fields and sorted(row["path"].split(".")[-1] for row in fields["rows"])) == (paths and sorted(paths))

@@ -246,11 +246,16 @@ def _answer(task: Asked, sample: Json | None, expected: Sequence[Any], longest: 
 def _fields(task: Asked, sample: Json, expected: Sequence[Any], longest: int) -> Json | None:
     """Where an answer that is not right differs from the expected one."""
     score, metric = sample.get("scores", {}).get(task.primary), task.metrics[task.primary]
-    if metric.bounded and score == (0 if metric.lower_is_better else 1):
+    is_right = metric.bounded and score == (0 if metric.lower_is_better else 1)
+    # Accepted are then lists of possible values, or texts that are equal whatever marks they hold.
+    takes_many = metric.options.get("values") == "possible" or metric.options.get("text") == "loose"
+    if is_right or takes_many:
         return None
     # What scorers read; samples of older runs have the whole output alone.
     read = str(sample.get("answer", sample.get("output")) or "")
-    found = field_differences(expected, read, strict=metric.strict)
+    found = field_differences(
+        expected, read, strict=bool(metric.options.get("strict")), as_calls=metric.scorer == "tool_call"
+    )
     if found:
         most = min(longest, LONGEST_FIELD)
         for row in found["rows"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -27,8 +27,10 @@ class Metric:
     lower_is_better: bool
     bounded: bool
     """Scores lie in [0, 1]: they are shown as percent, differences in points."""
-    strict: bool = False
-    """Texts count as equal only character by character."""
+    scorer: str = ""
+    """The kind of scorer, such as `tool_call`; empty where it is not recorded."""
+    options: Json = field(default_factory=dict)
+    """Its options that are not the defaults."""
 
     def better(self, difference: float) -> float:
         """A difference with its sign turned so that more is better."""
@@ -255,7 +257,8 @@ def _metric(name: str, declared: list[Json], answers: dict[str, dict[str, Json]]
         kind=kind,
         lower_is_better=any(one.get("lower_is_better", False) for one in declared),
         bounded=all(one.get("bounded", True) for one in declared),
-        strict=any(one.get("strict", False) for one in declared),
+        scorer=next((str(one["scorer"]) for one in declared if one.get("scorer")), ""),
+        options=next((one["options"] for one in declared if one.get("options")), {}),
     )
 
 

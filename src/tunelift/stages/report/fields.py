@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tunelift.stages.report.evidence import Json
 from tunelift.tasks.scorers.json_values import NotJsonError, canonical_json, parse_json
+from tunelift.tasks.scorers.tool_calls import calls_of, parse_calls
 
 DEEPEST = 12
 """Below this, and in longer lists than `LONGEST_LIST`, a value is compared as a whole."""
@@ -37,18 +38,21 @@ Leaves = Mapping[str, Leaf]
 """By path."""
 
 
-def field_differences(accepted: Sequence[Any], output: str, *, strict: bool = False) -> Json | None:
+def field_differences(
+    accepted: Sequence[Any], output: str, *, strict: bool = False, as_calls: bool = False
+) -> Json | None:
     """The differences from the accepted answer that is nearest.
 
     Fields are equal where the scorers take them for equal: 1.0 and 1, and texts that differ in case, white space or
-    closing marks, unless `strict`.
+    closing marks, unless `strict`. `as_calls`, so are the spellings of a call.
 
     Returns:
         `rows`, at most `MOST_ROWS` of `path`, `kind` (missing, differs or extra), `expected` and `got` as JSON; `total`
         of them, and how many fields are `equal`. None where either is no JSON object or list, or nothing differs.
     """
-    got = _tree(output)
-    wanted = [] if got is None else [tree for right in accepted if (tree := _tree(right)) is not None]
+    read = _calls if as_calls else _tree
+    got = read(output)
+    wanted = [] if got is None else [tree for right in accepted if (tree := read(right)) is not None]
     same: Same = _strictly if strict else canonical_json
     found = [_compared(tree, got, same) for tree in wanted]
     nearest = min(found, key=lambda one: len(one[0]), default=None)
@@ -79,6 +83,15 @@ def _tree(answer: Any) -> Any:
         if isinstance(value, dict | list):
             return value
     return None
+
+
+def _calls(answer: Any) -> Any:
+    """Calls in one spelling, a single one without a list; what is no call, as it is."""
+    calls = parse_calls(answer) if isinstance(answer, str) else calls_of(answer)
+    if calls is None:
+        return _tree(answer)
+    same = [{"name": call.name, "arguments": call.arguments} for call in calls]
+    return same[0] if len(same) == 1 else same
 
 
 def _compared(expected: Any, got: Any, same: Same) -> tuple[list[Json], int]:
