@@ -255,3 +255,16 @@ def test_the_comment_for_ci_holds_no_markup_of_a_models_making(tmp_path):
     out, comparison = build(tmp_path, **make_whole_run(tmp_path / "whole", items=24))
     comment = Path(out / "gate.md").read_text()
     assert "<script" not in comment and comparison["verdict"].split(" (")[0] in comment.replace("\\", "")
+
+
+def test_the_comment_for_ci_says_how_often_tuned_models_were_measured_on_these_items(tmp_path):
+    out, comparison = build(
+        tmp_path, make_evaluations(tmp_path / "e", items=8), gate=improved(task="tool_calls_golden")
+    )
+    assert comparison["looks"] == {"tool_calls_heldout": 1, "tool_calls_golden": 3}
+    told = "so far, this run included: tool_calls_heldout once, tool_calls_golden 3 times."
+    assert told in (out / "gate.md").read_text()
+    for page in ("report.html", "report.md"):
+        assert "the items of tool_calls_golden 3 times so far, this run included." in (out / page).read_text()
+    out, _ = build(tmp_path / "none", make_evaluations(tmp_path / "n", items=8), looks={})
+    assert "measured on these items" not in (out / "gate.md").read_text()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.stages.report_fixture import build, measured
+from tests.stages.report_fixture import build, measured, rewrite, rows
 from tests.stages.run_folder import evaluation_of, make_run_folder
 from tunelift.config.evaluation import GateConfig
-from tunelift.stages.report.sections import is_shown, noise_rows, num_claims
+from tunelift.stages.report.sections import headline, is_shown, noise_rows, num_claims
 from tunelift.stages.report.wording import probability
 
 
@@ -92,3 +93,57 @@ def test_a_guard_that_nothing_is_claimed_of_is_shown_all_the_same(tmp_path, arms
     for page in ("report.html", "report.md"):
         assert says in said((out / "report.html", comparison), page)
     assert 'id="guards"' in (out / "report.html").read_text()
+
+
+def claims(*verdicts: str) -> list[dict[str, Any]]:
+    return [
+        {"task": f"t{place}", "verdict": verdict, "sentence": f"tuned on t{place} (95% interval 1 to 2, p = 0.5)."}
+        for place, verdict in enumerate(verdicts)
+    ]
+
+
+def told(verdicts: list[dict[str, Any]]) -> tuple[list[str], str]:
+    found = headline({"verdicts": verdicts, "verdict": "", "verdict_on_guards": ""})
+    return [found["says"], *(one["says"] for one in found["more"])], found["left"]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "named", "left"),
+    [
+        (["improved"], [0], ""),
+        (["improved", "regressed", "not shown"], [0, 1, 2], ""),
+        (["improved"] * 4, [0, 1, 2], "1 more target task: 1 improved."),
+        (
+            ["improved", "not shown", "improved", "underpowered", "regressed"],
+            [4, 0, 1],
+            "2 more target tasks: 1 improved, 1 underpowered.",
+        ),
+        (["improved", *["regressed"] * 5], [1, 2, 3, 4, 5], "1 more target task: 1 improved."),
+    ],
+)
+def test_the_opening_names_every_task_that_regressed_and_counts_the_others(verdicts, named, left) -> None:
+    assert told(claims(*verdicts)) == ([f"tuned on t{place}." for place in named], left)
+
+
+def test_no_page_hides_a_regression_behind_three_other_tasks(tmp_path: Path) -> None:
+    right = {"a": (10, 30), "b": (10, 31), "c": (12, 30), "d": (10, 11), "e": (30, 5)}
+    folders: dict[str, Path] = {}
+    for arm in ("base", "tuned"):
+        folders[arm] = tmp_path / arm
+        folders[arm].mkdir()
+        samples, tasks = [], {}
+        for task, counts in right.items():
+            one = measured(tmp_path / f"one-{arm}-{task}", {arm: [1] * counts[arm == "tuned"] + [0] * 40})[arm]
+            samples += [row | {"task": task} for row in rows(one)][:40]
+            tasks[task] = json.loads((one / "summary.json").read_text())["tasks"]["asked"]
+        rewrite(folders[arm], samples)
+        (folders[arm] / "summary.json").write_text(json.dumps({"arm": arm, "tasks": tasks}))
+    out, comparison = build(tmp_path, folders, looks={})
+    assert [claim["verdict"] for claim in comparison["verdicts"]][-1] == "regressed"
+    assert comparison["verdict"].startswith("tuned answers 12.5% of e exactly, 62.5 points less than base")
+    for page in ("report.html", "report.md", "gate.md"):
+        text = said((out / "report.html", comparison), page)
+        whole = [text.index(f"of {task} exactly") for task in right]
+        assert min(whole) == whole[-1], page
+    page = said((out / "report.html", comparison), "report.html")
+    assert "2 more target tasks: 1 improved, 1 underpowered." in page

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from tunelift.artifacts.records import digest
 from tunelift.errors import UserError
 from tunelift.runtime.openai_form import openai_tools
 from tunelift.tasks.folder import PromptFile, TaskFile, check_tools
@@ -50,6 +53,24 @@ class Item:
     """Of a perplexity item: the text."""
     held_out: str = ""
     """What must not stand in the training data: the question without choices listed in it, which may outweigh it."""
+
+    @cached_property
+    def question_digest(self) -> str:
+        """16 hex digits that are equal where the same is asked, whatever the instruction and the accepted answers are.
+
+        The question counts without its case and white space, and so does what was said before it; fixed parts of the
+        prompt, the item's id and its task's name do not count.
+        """
+        spoken = [message for message in self.prompt if message["role"] != "system"]
+        users = [place for place, message in enumerate(spoken) if message["role"] == "user"]
+        if users:
+            del spoken[users[-1]]  # `question` is what it asks.
+        said = [[one["role"], _folded(one.get("content")), one.get("tool_calls")] for one in spoken]
+        return digest([_folded(self.question), said, [_folded(one) for one in self.choices]])[:16]
+
+
+def _folded(text: Any) -> Any:
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split()) if isinstance(text, str) else text
 
 
 def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, ...] | None) -> Item:

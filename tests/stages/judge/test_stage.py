@@ -169,11 +169,34 @@ def test_a_taste_for_length_shows_in_both_modes(bench: StubJudge, tmp_path: Path
         return "first" if len(material["FIRST ANSWER"]) > len(material["SECOND ANSWER"]) else "second"
 
     bench.opinion = long_is_good
-    evaluations = {arm: evaluation(tmp_path, arm, [3] * 20) for arm in QUALITIES}
+    longer = {n: {"output": f"words of {n % 2}{'x' * (7 * n + 9)}, quality 3"} for n in range(0, 20, 2)}
+    evaluations = {
+        arm: evaluation(tmp_path, arm, [3] * 20, changes=longer if arm == "base" else None) for arm in QUALITIES
+    }
     _, _, summary = run(bench, tmp_path, tasks=[task(count=20)], evaluations=evaluations)
     bias = summary["length_bias"]
     assert (bias["longer_wins"]["value"], bias["longer_wins"]["n"]) == (1.0, 20)
     assert bias["mark_correlation"]["value"] > 0.9 and bias["mark_correlation"]["n"] == 40
+
+
+@pytest.mark.usefixtures("labelled")
+def test_a_better_arm_with_longer_answers_is_no_taste_for_length(bench: StubJudge, tmp_path: Path) -> None:
+    """By arms pooled, marks and lengths would correlate by 0.8, and the longer answer would always win."""
+    qualities = {"tuned": [4, 5, 5, 4] * 5, "base": [2, 1, 1, 2] * 5}
+    lengths = {"tuned": [60, 61, 80, 81, 70] * 4, "base": [10, 11, 30, 31, 20] * 4}
+    evaluations = {}
+    for arm, marks in qualities.items():
+        texts = [
+            f"{'x' * length} {n:02d}, quality {q}"
+            for n, (length, q) in enumerate(zip(lengths[arm], marks, strict=True))
+        ]
+        evaluations[arm] = evaluation(tmp_path, arm, marks, {n: {"output": text} for n, text in enumerate(texts)})
+    _, judgements, summary = run(bench, tmp_path, tasks=[task(count=20)], evaluations=evaluations)
+    assert {one["winner"] for one in judgements if one["mode"] == "pairwise"} == {"a"}
+    bias = summary["length_bias"]
+    assert bias["longer_wins"] == {"value": None, "low": 0.0, "high": 1.0, "n": 0}, "one arm is always the longer"
+    assert bias["mark_correlation"]["n"] == 40
+    assert bias["mark_correlation"]["low"] < 0 < bias["mark_correlation"]["high"]
 
 
 @pytest.mark.usefixtures("labelled")

@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunelift.artifacts.store import write_durably
 from tunelift.config.evaluation import EvaluateConfig
 from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
-from tunelift.engines.protocol import Engine
+from tunelift.engines.protocol import IDENTITY, Engine
 from tunelift.engines.transport import REFUSED
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime import chat, console, turns
 from tunelift.stages.evaluate.prompts import as_text
 from tunelift.stages.evaluate.samples import Journal, Question, Sample
-from tunelift.tasks.task import DECODING
+from tunelift.tasks.task import DECODING, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -81,28 +81,39 @@ class Stopwatch:
 
 
 class Substitutions:
-    """dialect.json: the parameters that the engine did not take as they are, over all restarts.
+    """dialect.json: how the engine really answered, over all restarts.
 
-    What an engine is known not to take is forgotten with the process; the answers that it gave without them stay.
+    `substituted` are the parameters that it did not take as they are, `answered_by` its package, version and machine,
+    once for each under which it answered. Both are forgotten with the process; the answers stay.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self.names: set[str] = set(json.loads(path.read_bytes())["substituted"])
+            kept = json.loads(path.read_bytes())
+            self.names: set[str] = set(kept.get("substituted", ()))
+            self.engines: list[dict[str, Any]] = list(kept.get("answered_by", ()))
         except (FileNotFoundError, ValueError):
-            self.names = set()
+            self.names, self.engines = set(), []
 
     def note(self, engine: Engine) -> None:
         """Keep what is known of the engine by now."""
-        known = set(engine.description.get("substituted", ()))
-        if not known <= self.names:
+        description = engine.description
+        known = set(description.get("substituted", ()))
+        identity = {key: description[key] for key in IDENTITY if key in description}
+        is_new = bool(identity) and identity not in self.engines
+        if is_new or not known <= self.names:
             self.names |= known
-            write_durably(self._path, json.dumps(self.to_json()) + "\n")
+            self.engines += [identity] * is_new
+            kept = {"substituted": sorted(self.names), "answered_by": self.engines}
+            write_durably(self._path, json.dumps(kept) + "\n")
 
-    def to_json(self) -> dict[str, list[str]]:
-        """For the engine's description; empty where all was taken."""
-        return {"substituted": sorted(self.names)} if self.names else {}
+    def describe(self, engine: Engine) -> dict[str, Any]:
+        """What answered, for the summary: not what would answer now, which an upgrade may have changed since."""
+        now = {key: value for key, value in engine.description.items() if key not in IDENTITY}
+        several = {"answered_by": self.engines} if len(self.engines) > 1 else {}
+        substituted = {"substituted": sorted(self.names)} if self.names else {}
+        return now | (self.engines[-1] if self.engines else {}) | several | substituted
 
 
 class Asker:
@@ -117,7 +128,9 @@ class Asker:
         stopwatch: Stopwatch,
         substitutions: Substitutions,
         template: str | None = None,
+        note_look: Callable[[Task], None] | None = None,
     ) -> None:
+        self._note_look, self._looked_at = note_look, set[str]()
         self._config, self._engine, self._folder, self._seed = config, engine, tokenizer, seed
         self._stopwatch, self._substitutions, self._template = stopwatch, substitutions, template
 
@@ -129,6 +142,9 @@ class Asker:
             MachineError: the engine ended, or requests failed through no fault of their own; what was answered is kept.
         """
         missing = [question for question in questions if question.key not in journal.samples]
+        for question in questions:
+            if question.key in journal.samples:
+                self._note(question.task)
         if not missing:
             return
         groups = [list(group) for _, group in groupby(missing, key=lambda question: question.task.name)]
@@ -150,6 +166,11 @@ class Asker:
                 whole = [journal.samples[question.key] for question in questions if question.task.name == task]
                 _check_failures(task, whole, self._shows_many(whole[0]["arm"]))
 
+    def _note(self, task: Task) -> None:
+        if self._note_look and task.name not in self._looked_at:
+            self._note_look(task)
+            self._looked_at.add(task.name)
+
     def _shows_many(self, name: str) -> bool:
         """Whether the arm, or a prompt that a search tries, could do with fewer examples."""
         shots = {arm.name: arm.few_shot or 0 for arm in self._config.resolved_arms() if arm.search is None}
@@ -160,6 +181,8 @@ class Asker:
 
             def keep(question: Question, sample: Sample) -> None:
                 self._substitutions.note(self._engine)  # First: no answer is on disk without how it was asked.
+                if sample["error"] is None:
+                    self._note(question.task)  # Before the answer can be read, for the same reason.
                 journal.add(question, sample)
                 if sample["error"] is None:
                     count()

@@ -45,6 +45,7 @@ def summarise(task: Task, samples: Sequence[Sample], asking: dict[str, float], s
 
 def _metric(scorer: Scorer, samples: Sequence[Sample], seed: int) -> dict[str, Any]:
     scores = scores_of(scorer, samples, among=samples)
+    options = scorer.identity.get("options", {})
     low, high = mean_interval(
         scores,
         scorer.kind,
@@ -60,6 +61,8 @@ def _metric(scorer: Scorer, samples: Sequence[Sample], seed: int) -> dict[str, A
         "kind": scorer.kind,
         "lower_is_better": scorer.lower_is_better,
         "bounded": scorer.bounded,
+        "scorer": scorer.identity.get("scorer"),
+        "options": {key: value for key, value in options.items() if isinstance(value, str | int | float)},
     }
 
 

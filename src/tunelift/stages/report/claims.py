@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from tunelift.stages.report.evidence import Asked, Evidence, Json
@@ -14,6 +15,8 @@ TOLD = (
     *("decoding_differs", "reservations"),
 )
 """What a claim repeats of its pair."""
+MOST_NAMED = 3
+"""Target tasks that the top of a page tells in full, unless more than that regressed."""
 
 
 def claims_of(pairing: Pairing, evidence: Evidence, tasks: Json) -> list[Json]:
@@ -93,18 +96,39 @@ def _lack(claim: Json, effect: float) -> str:
     )
 
 
+def regressed_first(claims: Sequence[Json]) -> list[Json]:
+    """In the config's order; of more than can be named at the top, those that regressed come first."""
+    return sorted(claims, key=lambda claim: len(claims) > MOST_NAMED and claim["verdict"] != "regressed")
+
+
+def opening(claims: Sequence[Json]) -> tuple[list[Json], list[Json]]:
+    """Which claims the top of a page tells in full, and which it only counts: all that regressed are told."""
+    ordered = regressed_first(claims)
+    named = max(MOST_NAMED, sum(claim["verdict"] == "regressed" for claim in claims))
+    return ordered[:named], ordered[named:]
+
+
+def counted(claims: Sequence[Json]) -> str:
+    """`2 more target tasks: 1 improved, 1 not shown.`; empty for none."""
+    if not claims:
+        return ""
+    verdicts = Counter(str(claim["verdict"] or "nothing claimed") for claim in claims)
+    what = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+    return f"{len(claims)} more target task{'s' if len(claims) > 1 else ''}: {what}."
+
+
 def verdict_of(pairing: Pairing, evidence: Evidence, claims: Sequence[Json], on_guards: str) -> str:
     """Is it better than the base, better than good prompting, and no worse elsewhere?"""
     measured = ", ".join(arm for arm in evidence.arms if arm != pairing.noise_arm)
     nothing = f"No claim is made: it takes an arm and an untuned one to compare it with, this run measured {measured}."
-    return " ".join(filter(None, [*(claim["sentence"] for claim in claims), on_guards])) or nothing
+    return " ".join(filter(None, [*(claim["sentence"] for claim in regressed_first(claims)), on_guards])) or nothing
 
 
 def verdict_on_guards(pairing: Pairing, claims: Sequence[Json], guards: Sequence[Json]) -> str:
     """The verdict's sentences on the guards; empty without any."""
     gained = any(claim["verdict"] == "improved" for claim in claims)
     said = _on_guards("It" if claims else pairing.focus, guards, gained)
-    return " ".join([*said, *(sentence for guard in guards for sentence in guard["reservations"])])
+    return " ".join([*said, *dict.fromkeys(sentence for guard in guards for sentence in guard["reservations"])])
 
 
 def _on_guards(subject: str, guards: Sequence[Json], gained: bool) -> list[str]:

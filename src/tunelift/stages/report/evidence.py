@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,10 @@ class Metric:
     lower_is_better: bool
     bounded: bool
     """Scores lie in [0, 1]: they are shown as percent, differences in points."""
+    scorer: str = ""
+    """The kind of scorer, such as `tool_call`; empty where it is not recorded."""
+    options: Json = field(default_factory=dict)
+    """Its options that are not the defaults."""
 
     def better(self, difference: float) -> float:
         """A difference with its sign turned so that more is better."""
@@ -56,6 +60,8 @@ class Asked:
 
     sampled_by: dict[str, str]
     """By arm, whose own default its answers were sampled by; empty where they were decoded greedily."""
+    answered_by: dict[str, tuple[Json, ...]]
+    """By arm, what is known of the engines that answered."""
 
     def scores(
         self, arm: str, metric: str, items: Sequence[str] | None = None, missing: Missing = "worst"
@@ -215,6 +221,7 @@ def asked(task: str, summaries: Mapping[str, Json], samples: Mapping[str, list[J
         ids=tuple(dict.fromkeys(item for by_item in answers.values() for item in by_item)),
         samples=answers,
         sampled_by={arm: sampled_by(summaries[arm]) if kind == "generate" else "" for arm in about},
+        answered_by={arm: answered_by(summaries[arm]) for arm in about},
     )
 
 
@@ -229,6 +236,18 @@ def sampled_by(summary: Json) -> str:
     return f"{model.get('id')} at {model.get('endpoint')}"
 
 
+def answered_by(summary: Json) -> tuple[Json, ...]:
+    """What is known of the engines that gave an arm's answers: several, where it was upgraded between two parts.
+
+    Empty for an endpoint, and where nothing is recorded.
+    """
+    engine = summary.get("engine") or {}
+    if not engine or engine.get("kind") == "endpoint" or summary.get("model", {}).get("endpoint"):
+        return ()
+    parts = engine.get("answered_by") or [{}]
+    return tuple({key: value for key, value in (engine | part).items() if value is not None} for part in parts)
+
+
 def _metric(name: str, declared: list[Json], answers: dict[str, dict[str, Json]]) -> Metric:
     """Binary only if every arm says so and every score is 0 or 1."""
     kinds = {one.get("kind", "binary") for one in declared}
@@ -238,6 +257,8 @@ def _metric(name: str, declared: list[Json], answers: dict[str, dict[str, Json]]
         kind=kind,
         lower_is_better=any(one.get("lower_is_better", False) for one in declared),
         bounded=all(one.get("bounded", True) for one in declared),
+        scorer=next((str(one["scorer"]) for one in declared if one.get("scorer")), ""),
+        options=next((one["options"] for one in declared if one.get("options")), {}),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from tunelift.stages.report.engines import engines_differ
 from tunelift.stages.report.evidence import Asked
 from tunelift.stages.report.wording import listed
 
 
 def reservations(task: Asked, focus: str, rival: str) -> list[str]:
-    """Sentences; none where both arms answered everything, and greedily."""
+    """Sentences; none where both arms answered everything, greedily, through one engine."""
     of = f"of {len(task.ids)} items of {task.name}"
     found = []
     if lost := task.failed(focus):
@@ -16,7 +17,7 @@ def reservations(task: Asked, focus: str, rival: str) -> list[str]:
         found.append(f"{rival} has no answer to {lost} {of}; the interval holds even had it got them all right.")
     if decoding_differs(task, focus, rival):
         found.append(f"{_sampled(task, focus, rival)}, so that no claim of a gate can rest on this.")
-    return found
+    return found + _engines(task, rival, focus)
 
 
 def reservations_between(task: Asked, one: str, other: str) -> list[str]:
@@ -29,7 +30,12 @@ def reservations_between(task: Asked, one: str, other: str) -> list[str]:
     ]
     if decoding_differs(task, one, other):
         found.append(f"{_sampled(task, one, other)}: the difference on {task.name} may be the decoding's.")
-    return found
+    return found + _engines(task, other, one)
+
+
+def _engines(task: Asked, one: str, other: str) -> list[str]:
+    differ = engines_differ(task, one, other)
+    return [f"{differ}: part of the difference may be the engine's."] if differ else []
 
 
 def _sampled(task: Asked, one: str, other: str) -> str:
