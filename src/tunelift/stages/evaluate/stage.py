@@ -71,9 +71,11 @@ def evaluate(
             [sample for sample in samples if sample["task"] == task.name],
             stopwatch.of("samples.jsonl", task.name),
             seed,
+            by_endpoint=engine.description.get("kind") == "endpoint",
         )
         for task in asked
     }
+    _warn(arm.name, results)
     summary = {
         "arm": arm.name,
         "model": dict(model_card),
@@ -88,13 +90,30 @@ def evaluate(
     write_durably(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return {
         # What was said and how it was judged; a rerun differs in its latencies.
-        "content": digest([[sample[key] for key in ("task", "id", "arm", "output", "scores")] for sample in samples]),
+        "content": digest(
+            [[sample[key] for key in ("task", "id", "arm", "output", "answer", "scores")] for sample in samples]
+        ),
         "prompt": described,
         "prompt_search": search,
         "examples": [str(shot["id"]) for shot in prompting.shots],
         "failed_requests": sum(1 for sample in samples if sample["error"]),
         "primary": {name: task["metrics"][task["primary"]] for name, task in results.items()},
     }
+
+
+def _warn(arm: str, results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Of answers that are none, and of prompts that were not read whole: no claim can rest on them."""
+    for name, found in results.items():
+        if found["no_answer"]:
+            console.warn(
+                f"{found['no_answer']} of {found['n']} answers of {arm} to {name} never began: they are empty, or ended "
+                f"within their thinking; max_tokens is {found['max_tokens']}"
+            )
+        if unread := found["unread_prompts"]:
+            console.warn(
+                f"the endpoint of {arm} did not read {unread['items']} of {found['n']} prompts of {name} whole: "
+                f"it counts {unread['tokens']} tokens in a prompt of {unread['words']} words or more"
+            )
 
 
 def check_askable(arm: ArmConfig, tasks: Sequence[Task], selection: Task | None, *, has_tokenizer: bool) -> None:
