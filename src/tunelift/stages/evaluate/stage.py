@@ -23,6 +23,10 @@ from tunelift.stages.evaluate.summary import summarise, template_sha256
 from tunelift.tasks.task import DECODING, Task, distinct
 
 
+SAID = ("task", "id", "arm", "output", "answer", "scores")
+"""Of a sample, what the evaluation's content is known by."""
+
+
 def evaluate(
     config: EvaluateConfig,
     *,
@@ -90,9 +94,7 @@ def evaluate(
     write_durably(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return {
         # What was said and how it was judged; a rerun differs in its latencies.
-        "content": digest(
-            [[sample[key] for key in ("task", "id", "arm", "output", "answer", "scores")] for sample in samples]
-        ),
+        "content": digest([[sample.get(key) for key in SAID] for sample in samples]),
         "prompt": described,
         "prompt_search": search,
         "examples": [str(shot["id"]) for shot in prompting.shots],
@@ -106,8 +108,8 @@ def _warn(arm: str, results: Mapping[str, Mapping[str, Any]]) -> None:
     for name, found in results.items():
         if found["no_answer"]:
             console.warn(
-                f"{found['no_answer']} of {found['n']} answers of {arm} to {name} never began: they are empty, or ended "
-                f"within their thinking; max_tokens is {found['max_tokens']}"
+                f"{found['no_answer']} of {found['n']} answers of {arm} to {name} never began: they are empty, or "
+                f"ended within their thinking; max_tokens is {found['max_tokens']}"
             )
         if unread := found["unread_prompts"]:
             console.warn(

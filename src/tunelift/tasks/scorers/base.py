@@ -43,8 +43,8 @@ class Scorer:
     """The metric's name; no other scorer of the task has it."""
     kind: Kind
     function: Function
-    """Given the whole output, it takes the thinking off. Rules never raise, whatever a model wrote. Code from outside (a published metric, a user's function) may fail;
-    then it raises a UserError that names it and the item."""
+    """Given the whole output; it takes the thinking off by itself. Rules never raise, whatever a model wrote. Code from
+    outside (a published metric, a user's function) may fail; then it raises a UserError that names it and the item."""
     identity: Mapping[str, Any]
     """What it is, as JSON: enters the digest by which evaluations are compared."""
     lower_is_better: bool = False
