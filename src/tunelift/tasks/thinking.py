@@ -114,11 +114,10 @@ def never_began(sample: Mapping[str, Any]) -> bool:
     """Whether an evaluation's sample holds no answer at all: nothing was said, or thinking was all that was.
 
     Args:
-        sample: Of samples.jsonl; one whose request failed is another matter.
+        sample: Of samples.jsonl; one whose request failed is another matter, and so is one without an `answer`, as of
+            likelihoods.
     """
-    if sample.get("error") or sample.get("kind", "generate") != "generate":
-        return False
-    if str(sample.get("answer", sample.get("output")) or "").strip():
+    if sample.get("error") or str(sample.get("answer", "none")).strip():
         return False
     return not any(
         right == [] or (isinstance(right, str) and not right.strip()) for right in sample.get("expected") or ()

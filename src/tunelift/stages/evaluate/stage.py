@@ -22,7 +22,6 @@ from tunelift.stages.evaluate.search import choose_prompt
 from tunelift.stages.evaluate.summary import summarise, template_sha256
 from tunelift.tasks.task import DECODING, Task, distinct
 
-
 SAID = ("task", "id", "arm", "output", "answer", "scores")
 """Of a sample, what the evaluation's content is known by."""
 

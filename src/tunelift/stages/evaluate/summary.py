@@ -43,7 +43,7 @@ def summarise(
         "n": len(samples),
         "failed_requests": len(samples) - len(answered),
         "withheld": sum(1 for sample in samples if WITHHELD.match(sample["error"] or "")),
-        "thinking": sum(1 for sample in answered if sample["thinking"] is not None),
+        "thinking": sum(1 for sample in answered if sample.get("thinking") is not None),
         "no_answer": sum(map(never_began, answered)),
         "unread_prompts": unread_prompts(answered) if by_endpoint else None,
         "max_tokens": task.max_tokens if task.kind == "generate" else None,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from tunelift.errors import UserError
 from tunelift.tasks.statistics import Kind
+from tunelift.tasks.thinking import never_began
 
 Json = dict[str, Any]
 Missing = Literal["worst", "best"]
 """The score that stands in for one that is missing."""
+SILENT_SHARE = 0.05
+"""Of a task's items; an arm whose answers never began on more of them shows nothing of what it knows."""
 COMPARED = ("items", "scorers", "decoding")
 """Digests that must be equal before two evaluations are compared."""
 
@@ -56,6 +59,21 @@ class Asked:
 
     sampled_by: dict[str, str]
     """By arm, whose own default its answers were sampled by; empty where they were decoded greedily."""
+    max_tokens: int | None = None
+    """Of an answer; None where it is not known or none is generated."""
+    unread: dict[str, Json] = field(default_factory=dict)
+    """By arm that an endpoint answers, what tells that it did not read its prompts whole; of the others nothing."""
+
+    @cached_property
+    def silent(self) -> dict[str, frozenset[str]]:
+        """By arm, the items on which its answer never began, where these are more than `SILENT_SHARE`."""
+        found = {
+            arm: frozenset(item for item in self.ids if item in answers and never_began(answers[item]))
+            for arm, answers in self.samples.items()
+        }
+        return {
+            arm: items if len(items) > SILENT_SHARE * len(self.ids) else frozenset() for arm, items in found.items()
+        }
 
     def scores(
         self, arm: str, metric: str, items: Sequence[str] | None = None, missing: Missing = "worst"
@@ -67,7 +85,8 @@ class Asked:
 
     def _score(self, arm: str, metric: str, item: str) -> float | None:
         row = self.samples[arm].get(item, {})
-        score = None if row.get("error") else row.get("scores", {}).get(metric)
+        lacks = row.get("error") or item in self.silent[arm]
+        score = None if lacks else row.get("scores", {}).get(metric)
         return None if score is None else float(score)
 
     @cached_property
@@ -215,6 +234,8 @@ def asked(task: str, summaries: Mapping[str, Json], samples: Mapping[str, list[J
         ids=tuple(dict.fromkeys(item for by_item in answers.values() for item in by_item)),
         samples=answers,
         sampled_by={arm: sampled_by(summaries[arm]) if kind == "generate" else "" for arm in about},
+        max_tokens=first.get("max_tokens"),
+        unread={arm: found for arm, one in about.items() if (found := one.get("unread_prompts"))},
     )
 
 
