@@ -187,7 +187,7 @@ class Asker:
 
     def _openings(self, questions: Sequence[Question]) -> list[str]:
         """The mark with which each prompt opens the model's thinking; empty for none, and where it is not known."""
-        template = self._template or (read_template(self._folder) if self._folder else None)
+        template = (self._template or read_template(self._folder)) if self._folder else None  # Else an endpoint's own.
         texts = template.values() if isinstance(template, dict) else [template or ""]
         if not any(map(may_open, texts)):
             return [""] * len(questions)
