@@ -112,8 +112,8 @@ def _warn(arm: str, results: Mapping[str, Mapping[str, Any]]) -> None:
             )
         if unread := found["unread_prompts"]:
             console.warn(
-                f"the endpoint of {arm} did not read {unread['items']} of {found['n']} prompts of {name} whole: "
-                f"it counts {unread['tokens']} tokens in a prompt of {unread['words']} words or more"
+                f"the endpoint of {arm} cuts prompts off or counts wrongly: {unread['tokens']} tokens in a prompt of "
+                f"{unread['words']} words or more ({unread['items']} of {found['n']} prompts of {name})"
             )
 
 

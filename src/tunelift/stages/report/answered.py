@@ -26,9 +26,9 @@ def count_withheld(task: Asked, arm: str) -> int:
     return sum(bool(WITHHELD.match(str(row.get("error") or ""))) for row in task.samples[arm].values())
 
 
-def about(task: Asked, arm: str) -> list[str]:
+def about(task: Asked, arm: str, *, is_focus: bool = False) -> list[str]:
     """Sentences on an arm's answers that never began or were cut off, and on prompts that it did not read."""
-    return [*_unread(task, arm), *_silent(task, arm), *_cut_off(task, arm)]
+    return [*_unread(task, arm), *_silent(task, arm, is_focus), *_cut_off(task, arm)]
 
 
 def _unread(task: Asked, arm: str) -> list[str]:
@@ -38,13 +38,13 @@ def _unread(task: Asked, arm: str) -> list[str]:
     prompts = f"a prompt of {found['words']:,} words or more" if found["why"] == "fewer" else "prompts of all lengths"
     says = (
         f"The endpoint of {arm} counts {found['tokens']:,} tokens in {prompts} ({found['items']} of {len(task.ids)} "
-        f"prompts of {task.name}), so it seems not to have read them whole and no claim rests on it: raise its context "
+        f"prompts of {task.name}): it cuts prompts off or counts wrongly, and no claim rests on it. Raise its context "
         "length (num_ctx of Ollama), or shorten the prompts."
     )
     return [says]
 
 
-def _silent(task: Asked, arm: str) -> list[str]:
+def _silent(task: Asked, arm: str, is_focus: bool) -> list[str]:
     rows = [row for row in task.samples[arm].values() if never_began(row)]
     if not rows:
         return []
@@ -54,11 +54,12 @@ def _silent(task: Asked, arm: str) -> list[str]:
     says += f", {'all' if cut == len(rows) else cut} cut off at {limit}" if cut else ", though none was cut off"
     if not task.silent[arm]:
         return [f"{says}."]
+    rests = "which count as failures, and in the interval as anything" if is_focus else "so no claim rests on them"
     if not cut:
-        return [f"{says}, so no claim rests on them: read what {arm} wrote in samples.jsonl."]
+        return [f"{says}, {rests}: read what {arm} wrote in samples.jsonl."]
     raised = max(LEAST_LIMIT, RAISED * (task.max_tokens or 0))
     where = "in the task's task.yaml, or beside from_split"
-    return [f"{says}, so no claim rests on them: set max_tokens to {raised} or more ({where}) and evaluate again."]
+    return [f"{says}, {rests}: set max_tokens to {raised} or more ({where}) and evaluate again."]
 
 
 def _cut_off(task: Asked, arm: str) -> list[str]:

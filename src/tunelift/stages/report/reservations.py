@@ -21,7 +21,7 @@ def reservations(task: Asked, focus: str, rival: str) -> list[str]:
             f"{rival} has no answer to {lost} {of}{_withheld(task, rival)}; "
             "the interval holds even had it got them all right."
         )
-    found += [*about(task, focus), *about(task, rival)]
+    found += [*about(task, focus, is_focus=True), *about(task, rival)]
     if decoding_differs(task, focus, rival):
         found.append(f"{_sampled(task, focus, rival)}, so that no claim of a gate can rest on this.")
     return found
