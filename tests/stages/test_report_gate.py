@@ -173,7 +173,7 @@ def test_a_claim_holds_where_it_would_even_if_all_missing_answers_were_right(tmp
     (claim,) = comparison["gate"]["claims"]
     pair = comparison["tasks"]["asked"]["exact_match"]["pairs"][0]
     assert pair["difference"] == pytest.approx(0.75) and pair["low"] > 0.6 and claim["held"]
-    assert "tuned has no answer to 40 of 200 items of asked, which count as failures." in claim["reason"]
+    assert "tuned has no answer to 40 of 200 items of asked, which count as failures;" in claim["reason"]
     assert "base has no answer to 5 of 200 items of asked;" in claim["reason"]
 
 

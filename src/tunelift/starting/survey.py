@@ -23,6 +23,7 @@ from tunelift.stages.curate.rows import Example, Quarantined, RawRow
 from tunelift.stages.curate.split import group_key
 from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
 from tunelift.tasks.scorers.tool_calls import parse_calls
+from tunelift.tasks.thinking import without_thinking
 
 LOOKED_AT = 100_000
 """Rows; more are not looked at."""
@@ -152,7 +153,7 @@ def _example(row: RawRow | Quarantined, source: SourceConfig) -> Example | Quara
 def _note(seen: Survey, example: Example) -> None:
     messages, last = example.messages, example.messages[-1]
     asked = example.user_texts or [""]
-    reply = last["content"]
+    reply = without_thinking(last["content"])  # As the task made of the split has it.
     calls = last.get("tool_calls")
     written = json.dumps(calls, ensure_ascii=False) if calls else reply
     texts = [_text(message) for message in messages]

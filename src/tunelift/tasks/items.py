@@ -14,6 +14,7 @@ from tunelift.errors import UserError
 from tunelift.runtime.openai_form import openai_tools
 from tunelift.tasks.folder import PromptFile, TaskFile, check_tools
 from tunelift.tasks.rows import Row
+from tunelift.tasks.thinking import without_thinking
 
 Message = dict[str, Any]
 
@@ -105,7 +106,7 @@ def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, 
         id=row.id,
         prompt=(*_system(templates.system, values), user),
         instructed=(*_system(instructed, values), user),
-        accepted=(choices[content["right"]],) if choices else tuple(content["accepted"]),
+        accepted=(choices[content["right"]],) if choices else tuple(map(_accepted, content["accepted"])),
         question=question,
         cluster=cluster,
         tags=tags,
@@ -114,6 +115,10 @@ def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, 
         right=content["right"] if choices else None,
         held_out=alone if len(alone.split()) >= FEWEST_WORDS_ALONE else question,
     )
+
+
+def _accepted(right: Any) -> Any:
+    return without_thinking(right) if isinstance(right, str) else right
 
 
 def needed_fields(described: TaskFile, known: set[str], tools: tuple[Any, ...] | None) -> list[str]:

@@ -18,6 +18,7 @@ from tunelift.tasks.likelihood import TaskKind, likelihood_scorers
 from tunelift.tasks.rows import Row, read_rows
 from tunelift.tasks.scorers import NotJsonError, Scorer, build_scorers, parse_json
 from tunelift.tasks.scorers.tool_calls import calls_of
+from tunelift.tasks.thinking import without_thinking
 
 __all__ = ["DECODING", "Item", "Message", "Task", "distinct", "load_task", "task_from_split"]
 
@@ -211,7 +212,7 @@ def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig, 
 
     A reply that calls tools has its calls as the right answer, one as an object and several as a list; one that is a
     JSON object or list has that value, any other its text. Where `tool_call` judges, JSON that is no call stays text
-    as well, by which it wants no call.
+    as well, by which it wants no call. Thinking that a reply begins with is no part of its answer.
     Files that scorers name are relative to the working directory.
 
     Args:
@@ -290,7 +291,7 @@ def _last_reply(row: Mapping[str, Any]) -> str:
             where=_place(row),
             remedy="Leave such rows out of the data, or evaluate on a task folder instead.",
         )
-    return str(last["content"])
+    return without_thinking(str(last["content"]))
 
 
 def _place(row: Mapping[str, Any]) -> str:

@@ -97,7 +97,7 @@ def test_what_is_no_call_is_none(output: str) -> None:
     [
         'I call {"name": "f", "arguments": {"a": 1}}',
         '```json\n{"name": "f", "arguments": {"a": 1}}\n```',
-        '<think>hm</think><tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>',
+        'I call it: <tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>',
         "The call is [f(a=1)].",
     ],
 )

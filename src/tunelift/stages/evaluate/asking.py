@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from tunelift.artifacts.store import write_durably
 from tunelift.config.evaluation import EvaluateConfig
+from tunelift.engines.answers import WITHHELD
 from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
 from tunelift.engines.protocol import IDENTITY, Engine
 from tunelift.engines.transport import REFUSED
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime import chat, console, turns
+from tunelift.runtime.template import read_template
 from tunelift.stages.evaluate.prompts import as_text
 from tunelift.stages.evaluate.samples import Journal, Question, Sample
 from tunelift.tasks.task import DECODING, Task
+from tunelift.tasks.thinking import may_open, opening_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -197,13 +200,27 @@ class Asker:
     def _prepare(self, questions: Sequence[Question]) -> Put:
         """Everything that can be refused before an engine starts."""
         if questions[0].task.kind == "generate":
-            return partial(_generate, questions)
+            return partial(_generate, questions, self._openings(questions))
         scorings = [
             Scoring(f"{number}:{place}", *scoring)
             for number, question in enumerate(questions)
             for place, scoring in enumerate(self._scorings(question))
         ]
         return partial(_measure, questions, scorings)
+
+    def _openings(self, questions: Sequence[Question]) -> list[str]:
+        """The mark with which each prompt opens the model's thinking; empty for none, and where it is not known."""
+        template = (self._template or read_template(self._folder)) if self._folder else None  # Else an endpoint's own.
+        texts = template.values() if isinstance(template, dict) else [template or ""]
+        if not any(map(may_open, texts)):
+            return [""] * len(questions)
+        return [self._opening(question) for question in questions]
+
+    def _opening(self, question: Question) -> str:
+        try:
+            return opening_in(turns.render(self._tokenizer, question.prompt, question.item.tools, generate=True))
+        except UserError:  # The engine says itself what it refuses.
+            return ""
 
     def _scorings(self, question: Question) -> Iterator[tuple[str, str, bool]]:
         """Context, continuation, and whether special tokens are still to be added: one for each choice, or the text."""
@@ -229,15 +246,15 @@ class Asker:
         return chat.load_tokenizer(self._folder, self._template)
 
 
-def _generate(questions: Sequence[Question], client: Client, keep: Keep) -> None:
+def _generate(questions: Sequence[Question], openings: Sequence[str], client: Client, keep: Keep) -> None:
     requests = [
         Request(str(number), question.prompt, question.task.max_tokens, question.item.tools)
         for number, question in enumerate(questions)
     ]
 
     def on_reply(reply: Reply) -> None:
-        question = questions[int(reply.id)]
-        keep(question, question.answered(reply))
+        question, opening = questions[int(reply.id)], openings[int(reply.id)]
+        keep(question, question.answered(reply, opening))
 
     client.generate(requests, on_reply)
 
@@ -272,14 +289,15 @@ def _measure(questions: Sequence[Question], scorings: Sequence[Scoring], client:
 
 
 def _check_failures(task: str, samples: Sequence[Sample], shows_many: bool) -> None:
-    """A refused request is an answer that the arm does not have; one that failed otherwise is asked again.
+    """A refused request or a withheld answer is one that the arm does not have; what failed otherwise is asked again.
 
     Were it kept, an arm would lose to the state of its endpoint, and the artifact would never be made anew.
     """
     failures = [sample["error"] for sample in samples if sample["error"]]
     if not failures:
         return
-    passing = [error for error in failures if not REFUSED.match(error)]
+    passing = [error for error in failures if not REFUSED.match(error) and not WITHHELD.match(error)]
+    withheld = sum(bool(WITHHELD.match(error)) for error in failures)
     if passing:
         raise MachineError(
             f"{len(passing)} of {len(samples)} requests of task {task} failed, the first with: {passing[0]}",
@@ -288,12 +306,16 @@ def _check_failures(task: str, samples: Sequence[Sample], shows_many: bool) -> N
             "evaluate.concurrency or raise evaluate.request_timeout_seconds; an item that fails every time has to "
             "leave the task.",
         )
+    if withheld == len(samples):
+        raise UserError(
+            f"All {withheld} answers to task {task} were withheld, the first: {failures[0]}",
+            remedy="Switch the endpoint's content filter off for this evaluation, or ask another model.",
+        )
     if len(failures) == len(samples):
         raise UserError(
             f"The engine refused all {len(samples)} requests of task {task}, the first with: {failures[0]}",
             remedy=f"If the prompts are too long, {'lower few_shot, or ' * shows_many}raise engine.max_model_len.",
         )
-    console.warn(
-        f"{len(failures)} of {len(samples)} requests of task {task} were refused and score worst; "
-        f"the first with: {failures[0]}"
-    )
+    what = f"{len(failures)} of {len(samples)} requests of task {task} were refused"
+    what += f" or their answers withheld by a filter or the model itself ({withheld})" if withheld else ""
+    console.warn(f"{what}; they are missing answers and score worst; the first with: {failures[0]}")

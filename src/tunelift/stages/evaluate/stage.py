@@ -22,6 +22,9 @@ from tunelift.stages.evaluate.search import choose_prompt, without_items_of
 from tunelift.stages.evaluate.summary import summarise, template_sha256
 from tunelift.tasks.task import DECODING, Task, distinct
 
+SAID = ("task", "id", "arm", "output", "answer", "scores")
+"""Of a sample, what the evaluation's content is known by."""
+
 
 def evaluate(
     config: EvaluateConfig,
@@ -73,9 +76,11 @@ def evaluate(
             [sample for sample in samples if sample["task"] == task.name],
             stopwatch.of("samples.jsonl", task.name),
             seed,
+            by_endpoint=engine.description.get("kind") == "endpoint",
         )
         for task in asked
     }
+    _warn(arm.name, results)
     summary = {
         "arm": arm.name,
         "model": dict(model_card),
@@ -90,13 +95,28 @@ def evaluate(
     write_durably(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return {
         # What was said and how it was judged; a rerun differs in its latencies.
-        "content": digest([[sample[key] for key in ("task", "id", "arm", "output", "scores")] for sample in samples]),
+        "content": digest([[sample.get(key) for key in SAID] for sample in samples]),
         "prompt": described,
         "prompt_search": search,
         "examples": [str(shot["id"]) for shot in prompting.shots],
         "failed_requests": sum(1 for sample in samples if sample["error"]),
         "primary": {name: task["metrics"][task["primary"]] for name, task in results.items()},
     }
+
+
+def _warn(arm: str, results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Of answers that are none, and of prompts that were not read whole: no claim can rest on them."""
+    for name, found in results.items():
+        if found["no_answer"]:
+            console.warn(
+                f"{found['no_answer']} of {found['n']} answers of {arm} to {name} never began: they are empty, or "
+                f"ended within their thinking; max_tokens is {found['max_tokens']}"
+            )
+        if unread := found["unread_prompts"]:
+            console.warn(
+                f"the endpoint of {arm} cuts prompts off or counts wrongly: {unread['tokens']} tokens in a prompt of "
+                f"{unread['words']} words or more ({unread['items']} of {found['n']} prompts of {name})"
+            )
 
 
 def check_askable(arm: ArmConfig, tasks: Sequence[Task], selection: Task | None, *, has_tokenizer: bool) -> None:

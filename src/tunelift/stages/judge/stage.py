@@ -22,6 +22,7 @@ from tunelift.stages.judge.labels import read_labels
 from tunelift.stages.judge.questions import Question
 from tunelift.tasks.judgements import flip_rate, length_correlation, longer_wins, settle
 from tunelift.tasks.task import Item, Task
+from tunelift.tasks.thinking import part
 
 Judgement = dict[str, Any]
 
@@ -147,10 +148,15 @@ def _answers(tasks: Sequence[Task], evaluations: Mapping[str, Path]) -> list[_An
         of_arm = {arm: found[task.name] for arm, found in samples.items() if task.name in found}
         for item in task.items:
             given = {arm: found[item.id] for arm, found in of_arm.items() if item.id in found}
-            outputs = {arm: sample["output"] for arm, sample in given.items() if sample["error"] is None}
+            # The judge is to see what is scored: the answer, without the thinking before it.
+            outputs = {arm: _answer(sample) for arm, sample in given.items() if sample["error"] is None}
             if given:
                 answers.append(_Answered(task.name, item, tuple(of_arm), outputs))
     return answers
+
+
+def _answer(sample: Mapping[str, Any]) -> str:
+    return str(sample["answer"] if "answer" in sample else part(sample["output"]).answer)
 
 
 def _samples(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:

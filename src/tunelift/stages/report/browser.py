@@ -228,12 +228,15 @@ def _answer(task: Asked, sample: Json | None, expected: Sequence[Any], longest: 
         return None
     seconds, scores = sample.get("seconds"), {} if sample.get("error") else sample.get("scores") or {}
     answer: Json = {
-        "output": _cut(str(sample.get("output") or ""), longest),
+        # What was scored; the thinking before it stands apart.
+        "output": _cut(str(sample.get("answer", sample.get("output")) or ""), longest),
         "scores": [
             round(float(worst if scores.get(name) is None else scores[name]), 4) for name, worst in task.worst.items()
         ],
         "cost": [sample.get("tokens_in"), sample.get("tokens_out"), round(seconds, 2) if seconds is not None else None],
     }
+    if sample.get("thinking"):
+        answer["thinking"] = _cut(str(sample["thinking"]), longest)
     if sample.get("error"):
         answer["error"] = _cut(str(sample["error"]), longest)
     if sample.get("logprobs"):

@@ -10,6 +10,8 @@ from tunelift.stages.report.pairing import Pairing
 from tunelift.stages.report.wording import amount, change, label, listed, probability, rounded, score, span, unit
 from tunelift.tasks.statistics import MIN_CLUSTERS
 
+NO_CLAIM = "no claim"
+"""The verdict where answers or prompts are missing in a way that leaves numbers without a meaning."""
 TOLD = (
     *("difference", "low", "high", "p", "p_adjusted", "verdict", "mde", "needed_n", "clusters", "method"),
     *("decoding_differs", "reservations"),
@@ -66,6 +68,9 @@ def difference_of(claim: Json) -> str:
 
 
 def _sentence(claim: Json, effect: float) -> str:
+    if claim["verdict"] == NO_CLAIM:
+        no = f"No claim is made of {claim['arm']} against {claim['best_untuned']} on {claim['task']}."
+        return " ".join((no, *claim["reservations"]))
     value = score(claim["value"], claim["bounded"])
     if claim["metric"] == "exact_match":
         does = f"{claim['arm']} answers {value} of {claim['task']} exactly"

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from tunelift.config.evaluation import BEST_UNTUNED, EndpointConfig, GateConfig, ReportConfig, Weights
-from tunelift.stages.report.claims import claims_of, verdict_of, verdict_on_guards
+from tunelift.stages.report.answered import barred
+from tunelift.stages.report.claims import NO_CLAIM, claims_of, verdict_of, verdict_on_guards
 from tunelift.stages.report.cost import break_even, cost_of
 from tunelift.stages.report.evidence import Asked, Evidence, Json
 from tunelift.stages.report.gate import hold_to
@@ -148,7 +149,9 @@ def _pair(pairing: Pairing, task: Asked, key: Key, pair: PairedDifference, adjus
         "discordant": pair.discordant,
         "method": pair.method,
         "clusters": pair.clusters,
-        "verdict": verdict(
+        "verdict": NO_CLAIM
+        if barred(task, pairing.focus, key[2])
+        else verdict(
             pair,
             p_adjusted=p_adjusted,
             effect=task.effect,

@@ -11,10 +11,13 @@ from typing import Any, Literal
 
 from tunelift.errors import UserError
 from tunelift.tasks.statistics import Kind
+from tunelift.tasks.thinking import never_began
 
 Json = dict[str, Any]
 Missing = Literal["worst", "best"]
 """The score that stands in for one that is missing."""
+SILENT_SHARE = 0.05
+"""Of a task's items; an arm whose answers never began on more of them shows nothing of what it knows."""
 COMPARED = ("items", "scorers", "decoding")
 """Digests that must be equal before two evaluations are compared."""
 
@@ -62,6 +65,21 @@ class Asked:
     """By arm, whose own default its answers were sampled by; empty where they were decoded greedily."""
     answered_by: dict[str, tuple[Json, ...]]
     """By arm, what is known of the engines that answered."""
+    max_tokens: int | None = None
+    """Of an answer; None where it is not known or none is generated."""
+    unread: dict[str, Json] = field(default_factory=dict)
+    """By arm that an endpoint answers, what tells that it did not read its prompts whole; of the others nothing."""
+
+    @cached_property
+    def silent(self) -> dict[str, frozenset[str]]:
+        """By arm, the items on which its answer never began, where these are more than `SILENT_SHARE`."""
+        found = {
+            arm: frozenset(item for item in self.ids if item in answers and never_began(answers[item]))
+            for arm, answers in self.samples.items()
+        }
+        return {
+            arm: items if len(items) > SILENT_SHARE * len(self.ids) else frozenset() for arm, items in found.items()
+        }
 
     def scores(
         self, arm: str, metric: str, items: Sequence[str] | None = None, missing: Missing = "worst"
@@ -73,7 +91,8 @@ class Asked:
 
     def _score(self, arm: str, metric: str, item: str) -> float | None:
         row = self.samples[arm].get(item, {})
-        score = None if row.get("error") else row.get("scores", {}).get(metric)
+        lacks = row.get("error") or item in self.silent[arm]
+        score = None if lacks else row.get("scores", {}).get(metric)
         return None if score is None else float(score)
 
     @cached_property
@@ -222,6 +241,8 @@ def asked(task: str, summaries: Mapping[str, Json], samples: Mapping[str, list[J
         samples=answers,
         sampled_by={arm: sampled_by(summaries[arm]) if kind == "generate" else "" for arm in about},
         answered_by={arm: answered_by(summaries[arm]) for arm in about},
+        max_tokens=first.get("max_tokens"),
+        unread={arm: found for arm, one in about.items() if (found := one.get("unread_prompts"))},
     )
 
 

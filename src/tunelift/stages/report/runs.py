@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 from tunelift.artifacts.store import writing
 from tunelift.errors import UserError
+from tunelift.stages.report.answered import barred
+from tunelift.stages.report.claims import NO_CLAIM
 from tunelift.stages.report.evidence import COMPARED, Asked, Json, Missing, asked, read_object, read_rows
 from tunelift.stages.report.forest import Measure, Row, forests
 from tunelift.stages.report.page import write_page
@@ -229,13 +231,16 @@ def _mean(task: Asked, run: str, samples: int, seed: int) -> Json:
 
 def _told(task: Asked, name: str, reference: str, pair: PairedDifference, p_adjusted: float, tests: int) -> Json:
     """One run less the reference, with what may be said of it."""
+    says_nothing = barred(task, name, reference, either=True)
     mde, lower = minimum_detectable_effect(pair.n, pair.spread, tests), task.metrics[task.primary].lower_is_better
     return {
         "a": name,
         "b": reference,
         **{key: getattr(pair, key) for key in ("difference", "low", "high", "p", "discordant", "method", "clusters")},
         "p_adjusted": p_adjusted,
-        "verdict": verdict(pair, p_adjusted=p_adjusted, effect=task.effect, mde=mde, lower_is_better=lower),
+        "verdict": NO_CLAIM
+        if says_nothing
+        else verdict(pair, p_adjusted=p_adjusted, effect=task.effect, mde=mde, lower_is_better=lower),
         "mde": mde,
         "needed_n": needed_items(task.effect, pair.spread, tests),
         "reservations": reservations_between(task, name, reference),
@@ -251,7 +256,7 @@ def _pair(task: Asked, name: str, reference: str, samples: int, seed: int) -> Pa
         return compare_scores(task, task.primary, first, second, task.ids, samples=samples, seed=seed)
 
     failed = missing("worst", "worst")
-    if not task.failed(name) and not task.failed(reference):
+    if not any(task.failed(run) or task.silent[run] for run in (name, reference)):
         return failed
     return whichever(failed, whichever(missing("worst", "best"), missing("best", "worst")))
 

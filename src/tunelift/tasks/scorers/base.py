@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tunelift.config.section import Section
 from tunelift.errors import UserError
+from tunelift.tasks.thinking import scored
 
 if TYPE_CHECKING:
     from tunelift.tasks.task import Item, Task
@@ -22,6 +23,11 @@ Kind = Literal["binary", "graded"]
 
 Function = Callable[[Any, "Item", "Task"], float]
 """From the output's text (likelihood tasks: the log-probabilities), the item and the task to the score."""
+
+
+def of_the_answer(function: Function) -> Function:
+    """The function, given the answer alone: thinking that the output begins with is taken off."""
+    return lambda output, item, task: function(scored(output, item.accepted), item, task)
 
 
 def written(answer: Any) -> str:
@@ -37,8 +43,8 @@ class Scorer:
     """The metric's name; no other scorer of the task has it."""
     kind: Kind
     function: Function
-    """Rules never raise, whatever a model wrote. Code from outside (a published metric, a user's function) may fail;
-    then it raises a UserError that names it and the item."""
+    """Given the whole output; it takes the thinking off by itself. Rules never raise, whatever a model wrote. Code from
+    outside (a published metric, a user's function) may fail; then it raises a UserError that names it and the item."""
     identity: Mapping[str, Any]
     """What it is, as JSON: enters the digest by which evaluations are compared."""
     lower_is_better: bool = False

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from tunelift.config.section import Section
 from tunelift.errors import UserError
 from tunelift.tasks.scorers import overlap, structured, text, tool_calls
-from tunelift.tasks.scorers.base import VERSION, Place, Rule, Scorer, fixed
+from tunelift.tasks.scorers.base import VERSION, Place, Rule, Scorer, fixed, of_the_answer
 from tunelift.tasks.scorers.json_values import JsonOptions
 from tunelift.tasks.scorers.outside import OutsideOptions
 from tunelift.tasks.scorers.own import own
@@ -110,7 +110,7 @@ def _build(entry: Entry, folder: Path, has_tools: bool, where: Where) -> Scorer:
     return Scorer(
         name=_name(settings.get("name"), kind, options, where),
         kind=bound.kind,
-        function=bound.function,
+        function=of_the_answer(bound.function),
         identity={"scorer": kind, "options": described, "version": VERSION},
         lower_is_better=bound.lower_is_better,
         bounded=bound.bounded,

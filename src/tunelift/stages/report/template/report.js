@@ -149,6 +149,7 @@
       return card;
     }
     if (answer.error) card.append(make("p", "quiet", `The request failed: ${plain(answer.error)}`));
+    if (answer.thinking) card.append(make("details", "judge", make("summary", "", "thinking, which is not scored"), textBlock(answer.thinking)));
     if (answer.logprobs && answer.logprobs.length > 1) card.append(choiceBars(item, answer));
     else if (answer.logprobs) card.append(make("p", "judge-said", `log-probability of the text ${answer.logprobs[0]} nats`));
     else card.append(textBlock(answer.output));
