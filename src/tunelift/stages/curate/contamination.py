@@ -233,7 +233,7 @@ def _unescaped(escape: re.Match[str]) -> str:
     if escape[1]:
         letter = chr(int(escape[1], 16))
         return letter if letter.isprintable() else " "
-    return escape[0][1] if escape[0][1] in "\\/\"" else " "
+    return escape[0][1] if escape[0][1] in '\\/"' else " "
 
 
 def _parts(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
