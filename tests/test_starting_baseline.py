@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.tiny import tiny_tokenizer
 from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.config.load import load_config
 from tunelift.config.schema import Config
@@ -38,6 +37,9 @@ ODD = (
     "~",
     "-",
 )
+
+FORM = "Answer with a JSON object of this form and nothing else: "
+LEAVE_OUT = " Leave out keys that do not apply."
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +127,7 @@ def test_system_messages_that_differ_or_name_the_labels_are_kept() -> None:
     assert "system messages differ" in Path("a.yaml").read_text()
     assert [arm.search.few_shot for arm in config.evaluate.arms if arm.search] == [(0, 3, 6)]
     assert instruction(begun(cycled(("late", "broken")), ["Say late or broken."])) is None
-    assert "differ" not in Path("a.yaml").read_text()
+    assert "messages differ" not in Path("a.yaml").read_text()
     assert instruction(begun(cycled(("late", "broken")), ["Are they chocolate or broken?"])) is not None
 
 
@@ -137,19 +139,16 @@ def test_system_messages_that_differ_or_name_the_labels_are_kept() -> None:
         (lambda n: f"The answer to what you asked is that there are {n} of them.", None),
         (
             lambda n: {"town": ("Bonn", "Oslo")[n % 2], "day": n, "notes": [f"it is {n}"] * (n % 3), "ok": n % 2 == 0},
-            'Answer with a JSON object of this form and nothing else: {"town": "Bonn" | "Oslo", "day": number, '
-            '"notes": [text], "ok": true or false}',
+            FORM + '{"town": "Bonn" | "Oslo", "day": number, "notes": [text], "ok": true or false}',
         ),
         (
             lambda n: {"who": {"name": f"Anna {n}"}, **({"day": n} if n % 2 else {})},
-            'Answer with a JSON object of this form and nothing else: {"who": {"name": text}, "day": number}. '
-            "Leave out keys that do not apply.",
+            FORM + '{"who": {"name": text}, "day": number}.' + LEAVE_OUT,
         ),
-        (lambda n: {f"key {n}": n}, "Answer with a JSON object of this form and nothing else: {…}"),
+        (lambda n: {f"key {n}": n}, FORM + "{…}"),
         (
             lambda n: {"tool": ("timer", None)[n % 2], "arguments": {"minutes": n} if n % 2 == 0 else {}},
-            'Answer with a JSON object of this form and nothing else: {"tool": "timer" | null, "arguments": '
-            '{"minutes": number}}. Leave out keys that do not apply.',
+            FORM + '{"tool": "timer" | null, "arguments": {"minutes": number}}.' + LEAVE_OUT,
         ),
     ],
 )
@@ -254,4 +253,3 @@ def test_labels_are_those_that_were_seen() -> None:
     begun(cycled(("b", "a", "a")))
     source = load_config(Path("a.yaml")).curate.sources[0]
     assert labels(survey(source)) == ["a", "b"]
-    assert tiny_tokenizer() is not None

@@ -174,7 +174,7 @@ def test_a_model_that_is_not_here_is_known_by_its_name_or_left_alone(monkeypatch
     ):
         config = begun(rows, model)
         assert (config.model.template_arguments, max_tokens(config)) == (arguments, fewest), model
-    assert begun([row(1, reasoning_content="Hm.")] + rows, "Qwen/Qwen3-8B").model.template_arguments == {}
+    assert begun([row(1, reasoning_content="Hm."), *rows], "Qwen/Qwen3-8B").model.template_arguments == {}
 
 
 def test_a_template_in_the_hubs_cache_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
