@@ -251,6 +251,25 @@ def test_a_very_short_item_is_found_inside_json_tags_and_behind_an_instruction(t
     assert [match.item for match in matches(text, items={"trivia": ["Who wrote Hamlet?"]})] == [0]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if a <b then " + LONG + " else c> d",
+        "List<String> x; " + LONG.replace("table", "table <T>"),
+        "C:\\temp " + LONG.replace("table", "{table}"),
+        LONG + " a && b &c;",
+    ],
+)
+def test_what_only_looks_like_markup_takes_no_word_away(text: str) -> None:
+    assert [match.item for match in matches(text)] == [0]
+
+
+def test_an_item_with_markup_is_found_with_it_and_without() -> None:
+    item = "<p>What is \\nu in <i>Planck&#39;s</i> law of the light of a black body?</p>"
+    for text in (item, json.dumps({"q": item}), "What is \\nu in Planck's law of the light of a black body?"):
+        assert [match.overlap for match in matches(text, items={"t": [item]})] == [1.0]
+
+
 def test_a_very_short_item_counts_as_the_request_and_not_as_the_reply() -> None:
     questions = Questions(ITEMS, 8, 0.5)
     assert [match.item for match in questions.matches([SHORT], ["ok"])] == [2]

@@ -48,7 +48,8 @@ ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|["\\/bfnrt])')
 """Of a text inside JSON."""
 LEVELS = 2
 """JSON may stand as text inside JSON."""
-TAG = re.compile(r"</?[A-Za-z][^<>\n]{0,200}>")
+TAG = re.compile(r"""</?[A-Za-z][\w:.-]{0,40}(?:\s+[\w:.-]{1,40}\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+))*\s*/?>""")
+"""Of HTML and XML; what stands between `a <b` and `c> d` is none."""
 DEFINITIONS = 1024
 """Tools' definitions that are remembered; many rows have the same."""
 SPAN_CHARACTERS = 300
@@ -122,7 +123,9 @@ class Questions:
     def __init__(self, questions: Mapping[str, Sequence[str]], ngram: int, overlap: float) -> None:
         self.ngram, self.overlap = ngram, overlap
         self._items = [
-            (task, index, words(text).keys) for task, texts in questions.items() for index, text in enumerate(texts)
+            (task, index, words(_plain(text)).keys)
+            for task, texts in questions.items()
+            for index, text in enumerate(texts)
         ]
         self._grams: dict[tuple[str, ...], list[tuple[int, int]]] = {}
         self._whole: dict[tuple[str, ...], list[int]] = {}
@@ -173,24 +176,22 @@ class Questions:
     def _pieces(self, text: str, asked: bool) -> dict[int, _Piece]:
         """By item's number, what one text holds of it."""
         found: dict[int, _Piece] = {}
-        for reading in _readings(text):
-            for number, piece in self._found(reading, asked):
-                other = found.setdefault(number, piece)
-                longer = max(piece, other, key=lambda one: len(one.words))
-                found[number] = _Piece(piece.words | other.words, longer.span)
+        for number, piece in self._found(text, asked):
+            found.setdefault(number, piece)
         return found
 
     def _found(self, text: str, asked: bool) -> Iterator[tuple[int, _Piece]]:
-        keys = _keys(text)
+        plain = _plain(text)
+        keys = _keys(plain)
         if any(probe.touches(keys) for probe in self._probes):
-            whole = words(text)
+            whole = words(plain)
             yield from self._by_ngrams(whole)
             for length in self._lengths:
                 for start in range(len(whole.keys) - length + 1):
                     for number in self._whole.get(whole.keys[start : start + length], ()):
                         yield number, _Piece(frozenset(range(length)), whole.span(start, start + length - 1))
         if asked and self._alone and self._alone.touches(keys):
-            for part, part_keys in _parts(text):
+            for part, part_keys in _parts(plain, text):
                 for number in self._whole.get(part_keys, ()):
                     yield number, _Piece(frozenset(range(len(part_keys))), words(part).span(0, -1))
 
@@ -216,35 +217,40 @@ def _stretches(places: frozenset[int]) -> list[frozenset[int]]:
     return [frozenset(run) for run in runs]
 
 
-def _readings(text: str) -> Iterator[str]:
-    """The text; and where it may be JSON, HTML or XML, what stands there without escapes and tags."""
-    yield text
+def _plain(text: str) -> str:
+    """The text without JSON's escapes, HTML's entities and tags: rows and items are compared in this form."""
     for _ in range(LEVELS):
         if not ("\\" in text or "&" in text or "<" in text):
-            return
+            break
         plain = TAG.sub(" ", html.unescape(ESCAPE.sub(_unescaped, text)))
         if plain == text:
-            return
-        yield plain
+            break
         text = plain
+    return text
 
 
 def _unescaped(escape: re.Match[str]) -> str:
     if escape[1]:
         letter = chr(int(escape[1], 16))
         return letter if letter.isprintable() else " "
-    return escape[0][1] if escape[0][1] in '\\/"' else " "
+    letter = escape[0][1]
+    return "\n" if letter == "n" else letter if letter in '\\/"' else " "
 
 
-def _parts(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _parts(text: str, written: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What may be the request itself, with its words: the text, each line, also less its labels, and their sentences.
 
     So neither today's date before the request nor "Answer briefly." after it hides it. A word is no such sentence.
     Where the text or a line is JSON, each text in it may be the request.
+
+    Args:
+        text: Without escapes and tags.
+        written: As it stands in the row.
     """
     lines = text.splitlines()
     for whole in (text, *lines):
         yield whole, tuple(_keys(whole))
+    for whole in (written, *written.splitlines()):
         for value in _texts_in(_json(whole)):
             yield value, tuple(_keys(value))
     for line in lines:
