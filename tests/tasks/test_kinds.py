@@ -50,6 +50,11 @@ def test_listed_choices_are_not_looked_for_in_training_rows(tmp_path: Path) -> N
     assert first.question == f"{about}\nA. Rome\nB. Milan", "as it is asked"
     assert first.held_out == about
     assert short.held_out == short.question, "a few words may be an exam's usual phrase"
+    for there in ("イタリアの首都はどちらの町ですか。", "เมืองหลวงของอิตาลีคือเมืองใด", "意大利的首都是哪个城市"):
+        rows[0]["about"] = there
+        first = load_task(questions(tmp_path, rows, prompt=prompt)).items[0]
+        assert first.held_out == there, "words are not counted by blanks where a script has none"
+    rows[0]["about"] = about
     alone = load_task(questions(tmp_path, rows, prompt={**prompt, "user": "{choices}\nWhich?"})).items[0]
     assert alone.held_out == "A. Rome\nB. Milan"
 

