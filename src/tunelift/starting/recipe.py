@@ -81,7 +81,7 @@ def scorers(seen: Survey) -> Chosen:
     distinct, words = len(seen.replies), quantile(seen.reply_words, 0.95)
     if distinct <= FEW_LABELS and distinct * 3 <= seen.usable and words <= LABEL_WORDS:
         return Chosen(["exact_match"], f"the replies are {distinct} different labels")
-    if share.get("number", 0) >= NEARLY_ALL:
+    if share.get("number", 0) == 1:  # By `number`, a reply without one is never right.
         return Chosen(["number", "exact_match"], "the replies are numbers")
     if words <= LABEL_WORDS:
         return Chosen(["exact_match", "chrf"], "the replies are short answers")

@@ -22,7 +22,9 @@ from tunelift.stages.curate.refusals import refusal
 from tunelift.stages.curate.rows import Example, Quarantined, RawRow
 from tunelift.stages.curate.split import group_key
 from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
+from tunelift.tasks.scorers.numbers import only_number
 from tunelift.tasks.scorers.tool_calls import parse_calls
+from tunelift.tasks.spellings import Spellings
 
 LOOKED_AT = 100_000
 """Rows; more are not looked at."""
@@ -73,6 +75,8 @@ class Survey:
     """Rows of the sample in which a reply looks like a refusal."""
     sample: list[str] = field(default_factory=list)
     """Texts of the first conversations, as `estimates` has them."""
+    spelled: Spellings = field(default_factory=Spellings)
+    """Replies, and texts in them, that usual scorers count as equal."""
     tools: int = 0
     """Rows that use tools."""
     turns: int = 0
@@ -164,6 +168,7 @@ def _note(seen: Survey, example: Example) -> None:
     seen.reply_estimates.append(estimate(texts[-1]))
     seen.kinds["tool_call" if calls else _kind(reply)] += 1
     seen.replies[normalised(written)] += 1
+    seen.spelled.note(example.place, [calls or _value(reply)])
     opening = normalised(_opening(example))
     key = group_key(opening)
     seen.prompts[key] += 1
@@ -220,6 +225,15 @@ def _kind(reply: str) -> str:
     return "number" if _is_number(text) else "text"
 
 
+def _value(reply: str) -> Any:
+    """The JSON object or list that a reply is, or its text."""
+    try:
+        value = parse_json(reply)
+    except NotJsonError:
+        return reply
+    return value if isinstance(value, (dict, list)) else reply
+
+
 def _is_call(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
@@ -227,11 +241,7 @@ def _is_call(value: Any) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    try:
-        float(text.replace(",", ""))
-    except ValueError:
-        return False
-    return True
+    return only_number(text) is not None
 
 
 def languages(texts: Iterable[str]) -> dict[str, float]:

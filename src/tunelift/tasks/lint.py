@@ -10,12 +10,13 @@ from typing import Literal
 
 from tunelift.errors import UserError
 from tunelift.tasks import folder as files
+from tunelift.tasks.constants import constants, won_by_nothing
 from tunelift.tasks.folder import Place, TaskFile
 from tunelift.tasks.items import Item, template_fields
-from tunelift.tasks.lint_answers import alike, case_matters, constants, won_by_nothing
 from tunelift.tasks.right_answers import remedy_for, shortfall, shown
 from tunelift.tasks.rows import Row, read_rows
 from tunelift.tasks.scorers import canonical_json, canonical_text
+from tunelift.tasks.spellings import Spellings
 from tunelift.tasks.task import Task, check_unchanged, make_task
 
 SHOWN = 20
@@ -138,22 +139,25 @@ def _spelled_alike(task: Task, places: dict[str, str]) -> Iterator[Finding]:
     if not lenient:
         return
     names = ", ".join(scorer.name for scorer in lenient)
-    for one in alike(task):
+    seen = Spellings()
+    for item in task.items:
+        seen.note(item.id, item.accepted)
+    for one in seen.alike.values():
         yield Finding(
             "warning",
-            f"{shown(one.first)} of item {one.items[0]!r} and {shown(one.second)} of item {one.items[1]!r} count as the "
-            f"same by {names}: they differ in case, marks or white space only. Write `strict: true` beside the scorer "
-            "if they are different answers, or spell them alike.",
-            places[one.items[1]],
+            f"{shown(one.first)} of item {one.where[0]!r} and {shown(one.second)} of item {one.where[1]!r} count as "
+            f"the same by {names}: they differ in case, marks or white space only. Write `strict: true` beside the "
+            "scorer if they are different answers, or spell them alike.",
+            places[one.where[1]],
         )
-    coded = case_matters(task)
-    if coded:
-        item, text = coded[0]
+    if seen.coded:
+        item_id, text = seen.coded[0]
         yield Finding(
             "warning",
-            f"{len(coded)} texts in accepted answers, the first {shown(text)} of item {item.id!r}, look like names or "
-            f"codes in which case counts; by {names} it does not. Write `strict: true` beside the scorer if it should.",
-            places[item.id],
+            f"{len(seen.coded)} texts in accepted answers, the first {shown(text)} of item {item_id!r}, look like "
+            f"names or codes in which case counts; by {names} it does not. Write `strict: true` beside the scorer if "
+            "it should.",
+            places[item_id],
         )
 
 

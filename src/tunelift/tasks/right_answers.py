@@ -34,7 +34,7 @@ class Shortfall:
         """As the end of a sentence about the answer: "scores 0 by rougeL …"."""
         if self.seen is None or self.seen == 0:
             return f"scores {self.value:g} by {metric}, the primary metric, instead of {self.best:g}"
-        return f"cannot be judged by {metric}, the primary metric: of its letters and digits, {metric} sees {self.seen:.0%}"
+        return f"cannot be judged by {metric}, the primary metric, which sees {self.seen:.0%} of its letters and digits"
 
 
 def best_of(scorer: Scorer) -> float:

@@ -60,6 +60,7 @@ def _metric(scorer: Scorer, samples: Sequence[Sample], seed: int) -> dict[str, A
         "kind": scorer.kind,
         "lower_is_better": scorer.lower_is_better,
         "bounded": scorer.bounded,
+        "strict": scorer.strict,
     }
 
 

@@ -27,6 +27,8 @@ class Metric:
     lower_is_better: bool
     bounded: bool
     """Scores lie in [0, 1]: they are shown as percent, differences in points."""
+    strict: bool = False
+    """Answers are right only character by character."""
 
     def better(self, difference: float) -> float:
         """A difference with its sign turned so that more is better."""
@@ -238,6 +240,7 @@ def _metric(name: str, declared: list[Json], answers: dict[str, dict[str, Json]]
         kind=kind,
         lower_is_better=any(one.get("lower_is_better", False) for one in declared),
         bounded=all(one.get("bounded", True) for one in declared),
+        strict=bool(declared) and all(one.get("strict") is True for one in declared),
     )
 
 

@@ -95,19 +95,20 @@ def _tagged(text: str) -> tuple[list[str], str]:
 
 def _inside(text: str, known: Collection[str]) -> list[Call] | None:
     """All calls in a text; None if there is none, or one that cannot be read."""
-    calls: list[Call] | None = None
-    rest, end = [], 0
+    calls: list[Call] = []
+    rest: list[str] = []
+    end = 0
     try:
         for found in values_inside(text, _read_calls):
             made = found.value if isinstance(found.value, _Python) else calls_of(found.value, known)
             if made is not None:
-                calls = [*(calls or ()), *made]
+                calls += made
                 rest += [text[end : found.start].replace(READ, ""), READ]
                 end = found.end
     except TooManyStartsError:
         return None
     around = AROUND.sub("", "".join([*rest, text[end:].replace(READ, "")]))
-    return None if calls is not None and attempts_call(around, _named(known)) else calls
+    return calls if rest and not attempts_call(around, [{"name": name} for name in known]) else None
 
 
 class _Python(list[Call]):
@@ -128,10 +129,6 @@ def _read_calls(text: str, start: int) -> tuple[Any, int]:
             limit = sign.end()
             break
     raise json.JSONDecodeError("no calls", text, limit)
-
-
-def _named(names: Collection[str]) -> list[dict[str, str]]:
-    return [{"name": name} for name in names]
 
 
 def _together(parts: Sequence[list[Call] | None]) -> list[Call] | None:

@@ -47,7 +47,12 @@ def _known(item: Item, task: Task) -> frozenset[str]:
     """Names of tools: those of the item or task, and those that an accepted answer calls without arguments."""
     answers = [entry for right in item.accepted for entry in (right if isinstance(right, list) else [right])]
     bare = [one for one in answers if isinstance(one, dict) and "name" in one and one.keys() <= {"name", *ENVELOPE}]
-    return names_of([*(item.tools or task.tools or ()), *bare])
+    return names_of([*_tools(item, task), *bare])
+
+
+def _tools(item: Item, task: Task) -> Sequence[Any]:
+    """The item's own tools, or the task's; none where a script judges without a task."""
+    return getattr(item, "tools", None) or getattr(task, "tools", None) or ()
 
 
 class ToolCallOptions(AnswerOptions):
@@ -95,7 +100,7 @@ def tool_call(options: ToolCallOptions, place: Place) -> Bound:
             if given is not None and wanted is not None and _pair_up(given, wanted, alike):
                 return 1.0
             none_wanted = answer == [] or (isinstance(answer, str) and wanted is None)
-            if none_wanted and _makes_none(output, given, item.tools or task.tools or (), known):
+            if none_wanted and _makes_none(output, given, _tools(item, task), known):
                 return 1.0
         return 0.0
 
