@@ -22,6 +22,7 @@ from tunelift.starting.recipe import (
     context_of,
     lengths,
     needs_template,
+    scorers,
 )
 from tunelift.starting.survey import LOOKED_AT, PLACES, Survey, quantile, survey
 from tunelift.starting.writing import config_text
@@ -171,6 +172,9 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
 
 def _alike(seen: Survey) -> list[str]:
     """Replies that the scorers tell apart only with `strict`."""
+    chosen = scorers(seen).value
+    if not {"exact_match", "field_f1", "tool_call"} & {one for one in chosen if isinstance(one, str)}:
+        return []
     pairs = list(seen.spelled.alike.values())
     more = f" and {len(pairs) - PLACES:,} more pairs" if len(pairs) > PLACES else ""
     shown = "; ".join(f"{_short(one.first)} and {_short(one.second)} ({one.where[1]})" for one in pairs[:PLACES])
