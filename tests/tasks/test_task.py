@@ -458,8 +458,10 @@ def test_primary_is_the_first_scorer_unless_it_is_named(tmp_path: Path) -> None:
 
 def test_options_and_margin_are_part_of_what_is_compared_or_made(tmp_path: Path) -> None:
     numbers = [{"scorer": "number", "tolerance": tolerance} for tolerance in (0.1, 0.2)]
+    counted = [json.dumps({**row, "accepted": [number]}) for number, row in enumerate(ROWS)]
     one, two = (
-        load_task(make(tmp_path / str(n), scorers=[rule], primary=None, tools=None)) for n, rule in enumerate(numbers)
+        load_task(make(tmp_path / str(n), counted, scorers=[rule], primary=None, tools=None))
+        for n, rule in enumerate(numbers)
     )
     assert one.digests["scorers"] != two.digests["scorers"]
     narrow, wide = (
