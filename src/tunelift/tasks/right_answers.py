@@ -32,7 +32,7 @@ class Shortfall:
 
     def told(self, metric: str) -> str:
         """As the end of a sentence about the answer: "scores 0 by rougeL …"."""
-        if self.seen is None or self.seen == 0:
+        if self.seen is None or abs(self.value - self.best) > TOLERANCE:
             return f"scores {self.value:g} by {metric}, the primary metric, instead of {self.best:g}"
         return f"cannot be judged by {metric}, the primary metric, which sees {self.seen:.0%} of its letters and digits"
 

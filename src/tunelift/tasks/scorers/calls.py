@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import math
 import re
 import warnings
@@ -39,7 +38,7 @@ CALLING = re.compile(r"\[\s*[A-Za-z_][\w.]*\(")
 QUOTED_OR_BRACKET = re.compile(r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"|[\[\](){}]")
 READ = "\0"
 """Stands for what was read, where the text around it is looked at."""
-AROUND = re.compile(rf"<tool_call>\s*{READ}\s*</tool_call>|(?:<\|python_tag\|>|\[TOOL_CALLS\])\s*{READ}|{READ}")
+AROUND = re.compile(rf"<tool_call>\s*(?:{READ}[\s;]*)+</tool_call>|(?:<\|python_tag\|>|\[TOOL_CALLS\])\s*{READ}|{READ}")
 
 
 @dataclass(frozen=True)
@@ -126,9 +125,8 @@ def _read_calls(text: str, start: int) -> tuple[Any, int]:
             calls = _pythonic(text[start : sign.end()])
             if calls is not None:
                 return _Python(calls), sign.end()
-            limit = sign.end()
             break
-    raise json.JSONDecodeError("no calls", text, limit)
+    raise ValueError("no calls")
 
 
 def _together(parts: Sequence[list[Call] | None]) -> list[Call] | None:

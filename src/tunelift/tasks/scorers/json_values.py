@@ -113,7 +113,7 @@ def values_inside(text: str, read: Reader = read_value) -> Iterator[Inside]:
         TooManyStartsError: that was used up.
     """
     end, left = 0, MAX_STARTS * (len(text) + 1)
-    for match in re.finditer(r"[\[{]", text):
+    for match in _BEGINS.finditer(text):
         start = match.start()
         if start < end:
             continue  # Inside a value that was read.
@@ -125,8 +125,8 @@ def values_inside(text: str, read: Reader = read_value) -> Iterator[Inside]:
         except NotJsonError:
             continue  # Too deep: what stands in it is no value of the text's own.
         except json.JSONDecodeError as error:
-            # Of a text without an end, the position is its beginning.
-            left -= len(text) if error.msg.startswith("Unterminated") else 1 + error.pos - start
+            # Of a text without an end, the position is its beginning. The error counts the lines before it.
+            left -= len(text) if error.msg.startswith("Unterminated") else 1 + error.pos - start + start // 32
         except (ValueError, RecursionError):
             left -= len(text)
 
@@ -163,6 +163,8 @@ def _finite(text: str) -> float:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite)
+_BEGINS = re.compile(r"\{(?=\s*[\"}])|\[(?=\s*[\]\[{\"\-0-9A-Za-z_])")
+"""An object, or a list, which may also be one of calls in Python's spelling."""
 _GAP = re.compile(r"[\s;]*")
 
 
