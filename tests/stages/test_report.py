@@ -99,7 +99,7 @@ def test_the_verdict_names_value_difference_interval_and_p(built):
     _, comparison, _ = built
     claim = comparison["verdicts"][1]
     assert claim["sentence"] == (
-        f"tuned answers {percent(claim['value'])} of tool_calls_golden exactly, "
+        f"tuned answers {percent(claim['value'])} of tool_calls_golden correctly, "
         f"{points(claim['difference'])[1:]} points more than {claim['best_untuned']}, the best arm on the base model "
         f"(95% interval {interval(claim['low'], claim['high'])}, p < 0.001)."
     )

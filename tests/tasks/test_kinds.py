@@ -34,6 +34,17 @@ def test_a_choice_task_has_continuations_and_its_own_metrics(tmp_path: Path) -> 
     assert task.digests != load_task(questions(tmp_path, rendering="chat")).digests
 
 
+def test_a_blank_stands_before_a_choice_only_in_plain_text(tmp_path: Path) -> None:
+    behind_header = load_task(questions(tmp_path / "a"))
+    assert behind_header.items[0].choices == ("Rome", "Milan")
+    prompt = {"user": "{request}\nAnswer: "}
+    assert load_task(questions(tmp_path / "b", rendering="plain", prompt=prompt)).items[0].choices == ("Rome", "Milan")
+    given = {"user": "{request}\nAnswer:", "choice": " {choice}"}
+    assert load_task(questions(tmp_path / "c", prompt=given)).items[0].choices == (" Rome", " Milan"), (
+        "as it is written"
+    )
+
+
 def test_choices_can_be_listed_and_answered_by_letter(tmp_path: Path) -> None:
     prompt = {"user": "{request}\n{choices}\nAnswer:", "choice": " {letter}"}
     item = load_task(questions(tmp_path, prompt=prompt)).items[1]

@@ -88,7 +88,7 @@ def scorers(seen: Survey) -> Chosen:
         return Chosen(["tool_call", "chrf"], why)
     if has_labels(seen):
         return Chosen(["exact_match"], f"the replies are {len(seen.replies)} different labels")
-    if share.get("number", 0) >= NEARLY_ALL:
+    if share.get("number", 0) == 1:  # By `number`, a reply without one is never right.
         return Chosen(["number", "exact_match"], "the replies are numbers")
     if _short(seen, SHORT_CHARACTERS):
         return Chosen(["exact_match", "chrf"], "the replies are short answers")

@@ -23,6 +23,7 @@ from tunelift.starting.recipe import (
     context_of,
     lengths,
     needs_template,
+    scorers,
 )
 from tunelift.starting.survey import LOOKED_AT, PLACES, Survey, quantile, survey
 from tunelift.starting.thinking import folder_of, thinking
@@ -160,6 +161,7 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
         f"prompts    {_words(seen.prompt_words)}",
         f"replies    {_words(seen.reply_words, seen.unspaced)}; {len(seen.replies):,} different"
         + (f", the commonest {commonest}" if len(seen.replies) <= FEW_LABELS else ""),
+        *_alike(seen),
         *([f"tools      in {seen.tools:,} rows"] if seen.tools else []),
         *([f"turns      more than one reply in {seen.turns:,} rows"] if seen.turns else []),
         *([f"thinking   before a reply in {seen.thinking:,} rows"] if seen.thinking else []),
@@ -170,6 +172,21 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
         f"refusals   {seen.refusals:,} of {len(seen.sample):,} rows looked at; curate drops them",
         *_problems(seen),
     ]
+
+
+def _alike(seen: Survey) -> list[str]:
+    """Replies that the scorers tell apart only with `strict`."""
+    chosen = scorers(seen).value
+    if not {"exact_match", "field_f1", "tool_call"} & {one for one in chosen if isinstance(one, str)}:
+        return []
+    pairs = list(seen.spelled.alike.values())
+    more = f" and {len(pairs) - PLACES:,} more pairs" if len(pairs) > PLACES else ""
+    shown = "; ".join(f"{_short(one.first)} and {_short(one.second)} ({one.where[1]})" for one in pairs[:PLACES])
+    lines = [f"alike      {shown}{more}: equal unless a scorer has `strict: true`"] if pairs else []
+    if seen.spelled.coded:
+        place, text = seen.spelled.coded[0]
+        lines.append(f"case       counts in texts such as {_short(text)} ({place}) only if a scorer has `strict: true`")
+    return lines
 
 
 def _unused(names: Sequence[str]) -> str:

@@ -24,7 +24,9 @@ from tunelift.stages.curate.rows import Example, Quarantined, RawRow
 from tunelift.stages.curate.split import group_key
 from tunelift.starting.shapes import JsonShape
 from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
+from tunelift.tasks.scorers.numbers import only_number
 from tunelift.tasks.scorers.tool_calls import parse_calls
+from tunelift.tasks.spellings import Spellings
 from tunelift.tasks.thinking import part, without_thinking
 
 LOOKED_AT = 100_000
@@ -88,6 +90,8 @@ class Survey:
     """Rows of the sample in which a reply looks like a refusal."""
     sample: list[str] = field(default_factory=list)
     """Texts of the first conversations, as `estimates` has them."""
+    spelled: Spellings = field(default_factory=Spellings)
+    """Replies, and texts in them, that usual scorers count as equal."""
     tools: int = 0
     """Rows that use tools."""
     turns: int = 0
@@ -188,6 +192,7 @@ def _note(seen: Survey, example: Example) -> None:
     if isinstance(value, dict):
         seen.shape.add(value)
     seen.replies[normalised(written)] += 1
+    seen.spelled.note(example.place, [calls or (value if isinstance(value, (dict, list)) else reply)])
     opening = normalised(_opening(example))
     key = group_key(opening)
     seen.prompts[key] += 1
@@ -256,11 +261,7 @@ def _is_call(value: Any) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    try:
-        float(text.replace(",", ""))
-    except ValueError:
-        return False
-    return True
+    return only_number(text) is not None
 
 
 def languages(texts: Iterable[str]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from tunelift.artifacts.records import digest
 from tunelift.errors import UserError
 from tunelift.runtime.openai_form import openai_tools
 from tunelift.runtime.scripts import count_words
-from tunelift.tasks.folder import PromptFile, TaskFile, check_tools
+from tunelift.tasks.folder import TaskFile, check_tools
 from tunelift.tasks.rows import Row
 from tunelift.tasks.thinking import without_thinking
 
@@ -98,7 +98,7 @@ def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, 
     templates = described.prompt
     user: Message = {"role": "user", "content": fill(templates.user, values)}
     instructed = templates.instructed if templates.instructed is not None else templates.system
-    choices = _continuations(row, templates) if described.kind == "choice" else ()
+    choices = _continuations(row, described, user["content"]) if described.kind == "choice" else ()
     # `request` if the prompt has it, else all fields of the user message.
     asked = ["request"] if "request" in needed else [name for name in FIELD.findall(templates.user) if name in needed]
     question = _joined(values, asked) or user["content"]
@@ -133,7 +133,7 @@ def template_fields(described: TaskFile) -> list[str]:
     parts = [prompt.system or "", prompt.user, prompt.instructed or ""]
     fields = FIELD.findall("".join(parts))
     if described.kind == "choice":
-        fields += [name for name in FIELD.findall(prompt.choice) if name not in MADE]
+        fields += [name for name in FIELD.findall(described.choice) if name not in MADE]
     return list(dict.fromkeys(fields))
 
 
@@ -141,17 +141,19 @@ def _joined(values: Mapping[str, str], names: Sequence[str]) -> str:
     return "\n".join(values[name] for name in dict.fromkeys(names))
 
 
-def _continuations(row: Row, templates: PromptFile) -> tuple[str, ...]:
-    choices = row.content["choices"]
-    if "letter" in FIELD.findall(templates.choice) and len(choices) > len(LETTERS):
+def _continuations(row: Row, described: TaskFile, prompt: str) -> tuple[str, ...]:
+    choices, template = row.content["choices"], described.choice
+    if described.prompt.choice is None and prompt[-1:].isspace():
+        template = template.lstrip()  # The prompt has the blank already.
+    if "letter" in FIELD.findall(template) and len(choices) > len(LETTERS):
         raise UserError(
             f"The item has {len(choices)} choices, and there are {len(LETTERS)} letters.",
             where=row.where,
             remedy="Take choices out, or use {choice} in prompt.choice.",
         )
-    values = {name: as_text(row.content[name]) for name in FIELD.findall(templates.choice) if name in row.content}
+    values = {name: as_text(row.content[name]) for name in FIELD.findall(template) if name in row.content}
     made = tuple(
-        fill(templates.choice, values | {"choice": choice, "letter": LETTERS[number % len(LETTERS)]})
+        fill(template, values | {"choice": choice, "letter": LETTERS[number % len(LETTERS)]})
         for number, choice in enumerate(choices)
     )
     twice = next((choice for choice in made if made.count(choice) > 1), None)

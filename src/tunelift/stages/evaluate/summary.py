@@ -77,6 +77,7 @@ def _metric(scorer: Scorer, samples: Sequence[Sample], seed: int) -> dict[str, A
         "bounded": scorer.bounded,
         "scorer": scorer.identity.get("scorer"),
         "options": {key: value for key, value in options.items() if isinstance(value, str | int | float)},
+        "strict": scorer.strict,
     }
 
 

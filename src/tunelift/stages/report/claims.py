@@ -39,6 +39,7 @@ def _claim(pairing: Pairing, task: Asked, rival: str, shown: Json) -> Json:
         "best_of": pairing.best_of(task),
         "lower_is_better": shown["lower_is_better"],
         "bounded": shown["bounded"],
+        "strict": task.metrics[task.primary].strict,
         **{key: pair[key] for key in TOLD},
     }
     return claim | {"sentence": _sentence(claim, task.effect)}
@@ -73,7 +74,8 @@ def _sentence(claim: Json, effect: float) -> str:
         return " ".join((no, *claim["reservations"]))
     value = score(claim["value"], claim["bounded"])
     if claim["metric"] == "exact_match":
-        does = f"{claim['arm']} answers {value} of {claim['task']} exactly"
+        # Without `strict`, case, white space and closing marks do not count.
+        does = f"{claim['arm']} answers {value} of {claim['task']} {'exactly' if claim['strict'] else 'correctly'}"
     else:
         lower = ", where lower is better" if claim["lower_is_better"] else ""
         does = f"{claim['arm']} reaches {value} on {claim['task']} ({label(claim['metric'])}{lower})"

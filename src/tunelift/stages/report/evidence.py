@@ -34,6 +34,8 @@ class Metric:
     """The kind of scorer, such as `tool_call`; empty where it is not recorded."""
     options: Json = field(default_factory=dict)
     """Its options that are not the defaults."""
+    strict: bool = False
+    """Answers are right only character by character."""
 
     def better(self, difference: float) -> float:
         """A difference with its sign turned so that more is better."""
@@ -280,6 +282,7 @@ def _metric(name: str, declared: list[Json], answers: dict[str, dict[str, Json]]
         bounded=all(one.get("bounded", True) for one in declared),
         scorer=next((str(one["scorer"]) for one in declared if one.get("scorer")), ""),
         options=next((one["options"] for one in declared if one.get("options")), {}),
+        strict=bool(declared) and all(one.get("strict") is True for one in declared),
     )
 
 

@@ -52,6 +52,14 @@ class Scorer:
     """Scores lie in [0, 1]."""
     written: Callable[[Any], str] = written
     """An accepted answer as an output that deserves full marks."""
+    compares: bool = True
+    """It compares with the accepted answers, so that each of these deserves full marks."""
+    strict: bool | None = None
+    """Whether equal texts are equal character by character; None where it does not compare whole texts."""
+    sees: Callable[[str], float] | None = None
+    """Of a metric that divides text into words: the share of a text's letters that it can tell apart by them."""
+    outside: bool = False
+    """Code from outside judges, which may be slow, and may mean anything by full marks."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,10 @@ class Bound:
     lower_is_better: bool = False
     bounded: bool = True
     written: Callable[[Any], str] = written
+    compares: bool = True
+    strict: bool | None = None
+    sees: Callable[[str], float] | None = None
+    outside: bool = False
 
 
 class NoOptions(Section):
@@ -90,9 +102,9 @@ class Rule:
     needs_tools: Callable[[Any], bool] = lambda options: False
 
 
-def fixed(kind: Kind, function: Function) -> Rule:
+def fixed(kind: Kind, function: Function, *, compares: bool = True) -> Rule:
     """A rule without options."""
-    return Rule(lambda options, place: Bound(kind, function))
+    return Rule(lambda options, place: Bound(kind, function, compares=compares))
 
 
 def read_text(path: Path, remedy: str) -> str:
