@@ -82,6 +82,7 @@ def test_the_summary_has_intervals_and_what_is_needed_to_compare(engine: StubEng
         "kind": "binary",
         "lower_is_better": False,
         "bounded": True,
+        "strict": None,
     }
     assert shown["metrics"]["length"]["kind"] == "graded"
     assert shown["metrics"]["length"]["lower_is_better"] is True
