@@ -109,6 +109,19 @@ def test_the_verdict_names_value_difference_interval_and_p(built):
     assert comparison["focus"] == claim["arm"] == "tuned"
 
 
+@pytest.mark.parametrize(("strict", "word"), [(True, "exactly"), (False, "correctly"), (None, "correctly")])
+def test_only_a_strict_metric_is_said_to_be_exact(tmp_path, strict, word):
+    evaluations = make_evaluations(tmp_path / "e", items=40)
+    for folder in evaluations.values():
+        summary = json.loads((folder / "summary.json").read_text())
+        for task in summary["tasks"].values():
+            task["metrics"]["exact_match"]["strict"] = strict
+        (folder / "summary.json").write_text(json.dumps(summary))
+    _, comparison = build(tmp_path, evaluations)
+    assert f" of tool_calls_heldout {word}, " in comparison["verdict"]
+    assert comparison["verdicts"][0]["strict"] is bool(strict)
+
+
 def test_a_missing_answer_counts_as_a_failure(tmp_path):
     evaluations = make_evaluations(tmp_path / "e", items=40)
     samples = rows(evaluations["tuned"])

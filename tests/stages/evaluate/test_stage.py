@@ -86,6 +86,7 @@ def test_the_summary_has_intervals_and_what_is_needed_to_compare(engine: StubEng
         "bounded": True,
         "scorer": "same",
         "options": {},
+        "strict": None,
     }
     assert shown["metrics"]["length"]["kind"] == "graded"
     assert shown["metrics"]["length"]["lower_is_better"] is True
