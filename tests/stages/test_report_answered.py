@@ -54,8 +54,8 @@ def test_no_claim_is_made_against_an_arm_whose_answers_never_began(tmp_path: Pat
     assert claim["verdict"] == pair_of(comparison)["verdict"] == "no claim"
     told = (
         "No claim is made of tuned against base on asked. 100 of 200 answers of base to asked never began, all cut off "
-        "at the limit of 64 tokens, so no claim rests on them: set max_tokens to 2048 or more (in the task's task.yaml, "
-        "or beside from_split) and evaluate again."
+        "at the limit of 64 tokens, so no claim rests on them: set max_tokens to 2048 or more (in the task's task.yaml,"
+        " or beside from_split) and evaluate again."
     )
     assert claim["sentence"] == comparison["verdict"] == told
     (held,) = comparison["gate"]["claims"]
