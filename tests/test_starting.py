@@ -365,6 +365,8 @@ def made(replies: list[str], here: Path) -> Survey:
         (lambda n: json.dumps({"tool": None}), "tool_call"),
         (lambda n: f'<tool_call>{{"name": "weather", "arguments": {{"day": {n}}}}}</tool_call>', "tool_call"),
         (lambda n: f"Room {n}", "exact_match"),
+        (lambda n: f"<think>\nThat may well be {n} of them.\n</think>\n\n{n % 2}", "exact_match"),
+        (lambda n: f'<think>\nNumber {n}?\n</think>\n\n{{"name": "Anna {n}", "city": "Rome"}}', "field_f1"),
         (lambda n: f"The answer to what you asked is that there are {n}.", "chrf"),
     ],
 )

@@ -407,3 +407,36 @@ def test_what_cannot_be_judged_is_told_without_an_answer(tmp_path: Path) -> None
     items.write_text('{"id": "a", "request": "r", "output": "o", "good": "yes"}\n')
     with pytest.raises(UserError, match=r"good='yes'"):
         stage.check(config(items), tasks, ["tuned", "base"])
+
+
+@pytest.mark.usefixtures("labelled")
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_judge_sees_the_answer_without_its_thinking(bench: StubJudge, tmp_path: Path, kept: bool) -> None:
+    """`answer` is what was scored; a sample without it, made before, is parted here."""
+    thought = {"output": "<think>my quality 5 is the best</think>\n\nplain, quality 2"}
+    changes = {0: thought | ({"answer": "plain, quality 2"} if kept else {})}
+    evaluations = {"tuned": evaluation(tmp_path, "tuned", changes=changes), "base": evaluation(tmp_path, "base")}
+    _, judgements, _ = run(bench, tmp_path, evaluations=evaluations)
+    assert judgements[0]["score"] == 2
+    assert not any("my quality 5 is the best" in str(body) for body in bench.asked)
+
+
+@pytest.mark.usefixtures("labelled")
+def test_what_the_judge_withholds_is_missing_and_asked_once(bench: StubJudge, tmp_path: Path) -> None:
+    """In the examination it counts as no verdict, later it is left out."""
+    withheld = {"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}
+
+    def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        material = str(parts(body))
+        return (200, withheld) if "question 1" in material or "ask 3" in material else bench.give_opinion(body, number)
+
+    bench.respond = respond
+    _, judgements, summary = run(bench, tmp_path, modes=("absolute",))
+    of_item = [one for one in judgements if one["id"] == "i1"]
+    assert [one["score"] for one in of_item] == [None, None]
+    assert all("withheld (finish_reason content_filter)" in one["error"] for one in of_item)
+    assert summary["missing"] == 2 and summary["calibration"]["absolute"]["missing"] == 2
+    assert set(bench.stub.tries.values()) == {1}, "no second try"
+    asked = len(bench.asked)
+    run(bench, tmp_path, modes=("absolute",))
+    assert len(bench.asked) == asked, "nor by the next run"
