@@ -17,7 +17,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -79,7 +79,10 @@ def main() -> int:
         [mmlu] = chosen(["mmlu"])
         made = make(mmlu, folder / "tasks", REPOSITORY / "runs" / "wheels", max(ITEMS, arguments.items), FETCH_SEED)
         task = load_task(made).first(arguments.items)
-        tasks = {"float32": task, "bfloat16": task.first(arguments.bf16_items or arguments.items)}
+        tasks = {
+            "float32": task,
+            "bfloat16": replace(task, items=task.items[: arguments.bf16_items or arguments.items]),
+        }
         lengths = choice_tokens(task, model)
         here = {dtype: ours(some, model, dtype, folder / f"likelihoods-{dtype}") for dtype, some in tasks.items()}
         there = {dtype: theirs(some, model, dtype, folder) for dtype, some in tasks.items()}

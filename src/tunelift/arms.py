@@ -96,7 +96,7 @@ class Arms(Run):
         if dataset.content not in self._tasks:
             folders = iter(self.folder_tasks)
             self._tasks[dataset.content] = distinct(
-                task_from_split(read_rows(dataset.path / f"{task.from_split}.jsonl"), task)
+                task_from_split(read_rows(dataset.path / f"{task.from_split}.jsonl"), task, seed=self.config.seed)
                 if isinstance(task, SplitTaskConfig)
                 else next(folders)
                 for task in self.config.evaluate.tasks

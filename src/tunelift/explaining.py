@@ -214,6 +214,7 @@ def _kept(run: Pipeline, out: Path, place: str) -> list[str] | None:
                     ("flagged", ", ".join(row.get("flags", ()))),
                     *_findings(out, place),
                     ("group", _group(out, split, row["group"], run.config.curate.split.group_by or "first message")),
+                    ("cluster", _cluster(out, split, row.get("cluster", ""))),
                 ),
                 "",
                 f"What is learnt of it: {show}",
@@ -227,6 +228,15 @@ def _group(out: Path, split: str, group: str, by: str) -> str:
         found.entry["group"] == group for found in _entries(out / f"{split}.jsonl", b'"group":' + orjson.dumps(group))
     )
     return f"{mates - 1:,} more rows of {split} have its {by}" if mates > 1 else f"no other row of {split} has its {by}"
+
+
+def _cluster(out: Path, split: str, cluster: str) -> str:
+    """The rows that are one item with it; empty where it stands alone."""
+    if not cluster:
+        return ""
+    mark = b'"cluster":' + orjson.dumps(cluster)
+    mates = sum(found.entry.get("cluster") == cluster for found in _entries(out / f"{split}.jsonl", mark))
+    return f"{mates - 1:,} more rows of {split} are alike, ask the same or have one key with it" if mates > 1 else ""
 
 
 def _findings(out: Path, place: str) -> Iterator[tuple[str, str]]:

@@ -104,6 +104,9 @@ class SplitConfig(Section):
     """Raw field whose equal values stay in one split; without it, the row's first user message."""
     stratify_by: str | None = None
     """Raw field whose values every split gets in like shares."""
+    alike_prompts: Literal["join", "drop", "report"] = "join"
+    """Rows that ask what a validation or test row asks, by `contamination_ngram` and `contamination_overlap`: `join`
+    keeps them in its split, `drop` drops them, `report` only counts them."""
     max_group_ratio: float = Field(0.2, gt=0, le=1)
     """Fail when one group holds a greater share of the rows: no split of it would be fair."""
 

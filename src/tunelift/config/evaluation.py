@@ -70,7 +70,7 @@ class PromptSearchConfig(Section):
     on: str = "validation"
     """`validation`, the split, or the folder of a task that is not in evaluate.tasks."""
     max_items: int = Field(40, ge=8)
-    """Items for each candidate."""
+    """Items for each candidate, drawn by `seed`."""
 
 
 class ArmConfig(Section):
@@ -137,7 +137,7 @@ class SplitTaskConfig(Section):
     max_tokens: int = Field(256, ge=1)
     """Longest answer."""
     max_items: int | None = Field(None, ge=1)
-    """Take the first so many items."""
+    """Take so many items, drawn by `seed`; fewer are among more."""
     effect: float = Field(0.05, gt=0, lt=1)
     """Smallest difference worth finding; a test that would rather miss it is called underpowered."""
 
@@ -162,7 +162,8 @@ class EvaluateConfig(Section):
     noise_floor: bool = False
     """Ask the base twice, so that the report shows how much two runs of one arm differ."""
     max_items: int | None = Field(None, ge=1)
-    """Take the first so many items of each task (a smoke run)."""
+    """Take so many items of each task (a smoke run), drawn by their ids; the same for every seed, and fewer are among
+    more."""
     concurrency: int = Field(32, ge=1, json_schema_extra=RUNTIME)
     """Requests in flight."""
     request_timeout_seconds: float = Field(300, gt=0, json_schema_extra=RUNTIME)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from tunelift.artifacts.jsonl import read_lines
 from tunelift.errors import UserError
 from tunelift.runtime import console
 from tunelift.runtime.chat import Supervised, supervise
+from tunelift.runtime.drawing import place_in_draw
 
 if TYPE_CHECKING:
     import torch
@@ -54,21 +54,13 @@ def read_encoded(
         raise UserError("The data set has no such split.", where=str(path), remedy="Run curate again.") from None
     found = [(number, json.loads(line)) for number, line in enumerate(lines, start=1)]
     if limit is not None:
-        found.sort(key=lambda numbered: place_in_draw(seed, numbered[1]))
+        found.sort(key=lambda numbered: place_in_draw(seed, numbered[1]["id"]))
     rows: list[Row] = []
     with console.progress(f"render {split}", total=len(found[:limit]), unit="rows") as bar:
         for number, row in found[:limit]:
             rows += encode(tokenizer, row, f"{path}:{number}")
             bar.advance()
     return rows
-
-
-def place_in_draw(seed: int, row: Mapping[str, Any]) -> str:
-    """What to sort a split's rows by, to draw some from its beginning.
-
-    It depends on the seed and the row's id alone: a file holds one source after the other.
-    """
-    return sha256(f"{seed}:{row['id']}".encode()).hexdigest()
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, row: dict[str, Any], where: str) -> list[Row]:

@@ -129,12 +129,13 @@ def group_ratio(seen: Survey) -> Chosen | None:
     share = rows / seen.usable
     if share * ROOM <= SplitConfig.model_fields["max_group_ratio"].default:
         return None
-    why = f"{rows:,} of {seen.usable:,} rows begin with {seen.shared.get(key)!r} and stay in one split"
+    how = "are alike, one beginning with" if key in seen.alike else "begin with"
+    why = f"{rows:,} of {seen.usable:,} rows {how} {seen.shared.get(key)!r} and stay in one split"
     return Chosen(min(1.0, ceil(100 * share * ROOM) / 100), why)
 
 
 def seed(seen: Survey, shares: dict[str, float]) -> Chosen:
-    """The usual one, or the first from there on with which no split is empty, or filled by one first message."""
+    """The usual one, or the first from there on with which no split is empty, or filled by one group of rows."""
     number = next((one for one in range(SEED, SEED + SEEDS) if _divides(seen, shares, one)), SEED)
     reasons = (
         ("each split gets its share of the prompts", seen.groups < ENOUGH_GROUPS),

@@ -99,9 +99,9 @@ def _refuse_few(seen: Survey, data: str) -> None:
     if seen.groups < LEAST_GROUPS:
         raise UserError(
             f"The {seen.usable:,} rows begin with {seen.groups} different user messages, too few to divide: rows that "
-            "begin with the same one stay in one split.",
+            "begin with the same one, are alike or ask the same stay in one split.",
             where=data,
-            remedy="Add rows that begin differently, or write a config that names a field as curate.split.group_by.",
+            remedy="Add rows that ask something else, or write a config that names a field as curate.split.group_by.",
         )
 
 

@@ -7,21 +7,29 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from tunelift.config.curation import CleanConfig, PiiConfig, SourceConfig
+from tunelift.config.curation import CleanConfig, CurateConfig, PiiConfig, SourceConfig
+from tunelift.runtime import hardware
 from tunelift.runtime.scripts import count_words, mostly_unspaced
 from tunelift.stages.curate.checks import structure_fault
 from tunelift.stages.curate.clean import mend
-from tunelift.stages.curate.duplicates import ExactDuplicates, normalised
+from tunelift.stages.curate.decide import families
+from tunelift.stages.curate.duplicates import ExactDuplicates, conversation_key, normalised
+from tunelift.stages.curate.examine import hash64
 from tunelift.stages.curate.formats import FIELDS, TURN_FIELDS, ShapeError, to_conversation
+from tunelift.stages.curate.passed import Facts, Passed
 from tunelift.stages.curate.pii import Pii
+from tunelift.stages.curate.processes import Processes
 from tunelift.stages.curate.read import parsed, read_source
 from tunelift.stages.curate.refusals import refusal
 from tunelift.stages.curate.rows import Example, Quarantined, RawRow
 from tunelift.stages.curate.split import group_key
+from tunelift.stages.curate.write import as_json
 from tunelift.starting.shapes import JsonShape
 from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
 from tunelift.tasks.scorers.numbers import only_number
@@ -83,9 +91,12 @@ class Survey:
     replies: Counter[str] = field(default_factory=Counter)
     """Each distinct last reply."""
     prompts: Counter[int] = field(default_factory=Counter)
-    """By the group key of the first user message, which a split keeps together, its rows."""
+    """By the key of a group of rows that a split keeps together, its rows: first user messages are equal, or rows are
+    alike, or ask the same."""
     shared: dict[int, str] = field(default_factory=dict)
-    """By key, how the message begins, where several rows have it."""
+    """By key, how a first message begins, where several rows are in the group."""
+    alike: set[int] = field(default_factory=set)
+    """Keys of groups in which first messages differ."""
     refusals: int = 0
     """Rows of the sample in which a reply looks like a refusal."""
     sample: list[str] = field(default_factory=list)
@@ -107,7 +118,7 @@ class Survey:
 
     @property
     def groups(self) -> int:
-        """Different first user messages."""
+        """What a split can divide."""
         return len(self.prompts)
 
     @property
@@ -130,27 +141,42 @@ def survey(source: SourceConfig) -> Survey:
     Raises:
         UserError: it cannot be read.
     """
-    seen, duplicates = Survey(source), ExactDuplicates()
-    rows = parsed(read_source(source))
+    seen = Survey(source)
+    with TemporaryDirectory(prefix="tunelift-") as folder, Passed(Path(folder, "passed.work")) as passed:
+        openings = _look(seen, passed)
+        with Processes(hardware.detect().cores) as processes:
+            keys = families(passed, CurateConfig(sources=(source,)), processes).tolist()
+    seen.prompts = Counter(keys)
+    for key, opening in zip(keys, openings, strict=True):
+        if seen.shared.setdefault(key, opening) != opening:
+            seen.alike.add(key)
+    seen.shared = {key: opening for key, opening in seen.shared.items() if seen.prompts[key] > 1}
+    seen.languages = languages(seen.sample)
+    return seen
+
+
+def _look(seen: Survey, passed: Passed) -> list[str]:
+    """Note each row, and remember what it says; answers how its first user message begins."""
+    duplicates, openings = ExactDuplicates(), list[str]()
+    rows = parsed(read_source(seen.source))
     for row in islice(rows, LOOKED_AT):
         seen.rows += 1
         seen.files[row.file] += 1
         if isinstance(row, RawRow):
             seen.filled.update(name for name, value in row.value.items() if _holds_something(value))
-        example = _example(row, source)
+        example = _example(row, seen.source)
         if isinstance(example, Quarantined):
             inside = "" if example.path == "$" else f"{example.path} "
             seen.problems.setdefault(example.reason, []).append(f"{example.place}: {inside}{example.detail}")
             continue
         fault = structure_fault(example) or duplicates.fault(example)
         if fault is None:
-            _note(seen, example)
+            openings.append(_note(seen, example, passed))
         else:
             detail = f" of {fault.evidence['duplicate_of']}" if "duplicate_of" in fault.evidence else ""
             seen.problems.setdefault(fault.reason, []).append(f"{example.place}:{detail}")
     seen.more = next(rows, None) is not None
-    seen.languages = languages(seen.sample)
-    return seen
+    return openings
 
 
 def _holds_something(value: Any) -> bool:
@@ -168,7 +194,7 @@ def _example(row: RawRow | Quarantined, source: SourceConfig) -> Example | Quara
     return Example(row.file, row.line, row.value, messages, tools, "")
 
 
-def _note(seen: Survey, example: Example) -> None:
+def _note(seen: Survey, example: Example, passed: Passed) -> str:
     messages, last = example.messages, example.messages[-1]
     asked = example.user_texts or [""]
     reply = without_thinking(last["content"])  # As the task made of the split has it.
@@ -193,32 +219,32 @@ def _note(seen: Survey, example: Example) -> None:
         seen.shape.add(value)
     seen.replies[normalised(written)] += 1
     seen.spelled.note(example.place, [calls or (value if isinstance(value, (dict, list)) else reply)])
-    opening = normalised(_opening(example))
-    key = group_key(opening)
-    seen.prompts[key] += 1
-    if seen.prompts[key] == 2:
-        seen.shared[key] = opening[:SHOWN]
     seen.tools += bool(example.tools) or any(one["role"] == "tool" or one.get("tool_calls") for one in messages)
     seen.turns += sum(message["role"] == "assistant" for message in messages) > 1
     if len(seen.sample) < SAMPLE:
         seen.sample.append(whole)
         replies = [one["content"] for one in _said(messages) if not one.get("tool_calls")]
         seen.refusals += any(refusal(reply) is not None for reply in replies)
+    return _remember(example, passed)
 
 
 def _said(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [one for one in messages if one["role"] == "assistant"]
 
 
-def _opening(example: Example) -> str:
-    """The first user message as curation leaves it, under the defaults: that decides the split."""
+def _remember(example: Example, passed: Passed) -> str:
+    """Keep the row as curation leaves it, under the defaults: that decides the split."""
     messages, _ = mend(example.messages, CleanConfig())
     place = next((place for place, one in enumerate(messages) if one["role"] == "user"), None)
-    if place is None:
-        return ""
-    if any(PII.redacts(hit.kind) for hit in PII.hits(messages[place]["content"])):
+    if place is not None and any(PII.redacts(hit.kind) for hit in PII.hits(messages[place]["content"])):
         messages = PII.apply(messages, example.tools).messages
-    return str(messages[place]["content"])
+    opening = normalised(messages[place]["content"]) if place is not None else ""
+    left = replace(example, messages=messages)
+    setting = [[one for one in messages if one["role"] == "system"], example.tools]
+    exact = int.from_bytes(conversation_key(left)[:8], "big")
+    facts = Facts((), exact, 0, 0, hash64(normalised(as_json(setting).decode())), group_key(opening), "")
+    passed.append(as_json(left.conversation) + b"\n", b"", 0, facts)
+    return opening[:SHOWN]
 
 
 def _text(message: dict[str, Any]) -> str:

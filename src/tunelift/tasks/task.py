@@ -11,6 +11,7 @@ from typing import Any
 from tunelift.artifacts.records import digest, file_sha256
 from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.errors import UserError
+from tunelift.runtime.drawing import draw
 from tunelift.tasks import folder as files
 from tunelift.tasks.folder import Place, Rendering, Role, TaskFile
 from tunelift.tasks.items import Item, Message, make_item
@@ -97,9 +98,13 @@ class Task:
         prompts = [[item.prompt, item.instructed, item.tools, item.tags] for item in self.items]
         return digest([self.name, self.version, self.role, self.margin, self.effect, self.digests, prompts])
 
-    def first(self, count: int | None) -> Task:
-        """The task with its first `count` items; with all for None."""
-        return self if count is None or count >= len(self.items) else replace(self, items=self.items[:count])
+    def first(self, count: int | None, seed: int = 0) -> Task:
+        """The task with the first `count` items that the seed draws, by their ids and in their order; None takes all.
+
+        Items are drawn, not clusters: few items of many clusters tell more than many items of a few.
+        """
+        items = draw(self.items, count, seed, lambda item: item.id)
+        return self if len(items) == len(self.items) else replace(self, items=tuple(items))
 
 
 def _asked(item: Item) -> list[Any]:
@@ -212,7 +217,9 @@ def _primary(given: str | None, scorers: Sequence[Scorer], where: str) -> str:
 # A split of the run's own data
 
 
-def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig, like: Task | None = None) -> Task:
+def task_from_split(
+    rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig, like: Task | None = None, *, seed: int = 0
+) -> Task:
     """A data set's own rows as a task: asked is the conversation without its last reply, right is that reply.
 
     A reply that calls tools has its calls as the right answer, one as an object and several as a list; one that is a
@@ -224,12 +231,13 @@ def task_from_split(rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig, 
         rows: Of the split.
         config: What is asked of them, and how they are judged.
         like: Judges as this task does, whatever scorers and primary the config names.
+        seed: Draws the rows where there are more than `max_items`.
 
     Raises:
         UserError: no row, an unknown scorer, a last message that is no reply in text, tools whose schemas judge and
             are none, or replies that the primary metric does not give full marks.
     """
-    rows = rows[: config.max_items]
+    rows = draw(rows, config.max_items, seed, lambda row: str(row["id"]))
     if not rows:
         raise UserError(
             f"The {config.from_split} split is empty, so it cannot be a task.",
@@ -338,6 +346,7 @@ def _item_from_row(row: Mapping[str, Any], right: Any, instruction: str | None) 
         instructed=prompt if instruction is None else ({"role": "system", "content": instruction}, *spoken),
         accepted=(right,),
         question=question,
-        cluster=row.get("group") or None,
+        # Rows that curation did not write may have no more than their own group.
+        cluster=row.get("cluster") or row.get("group") or None,
         tools=tuple(row["tools"]) if row.get("tools") else None,
     )

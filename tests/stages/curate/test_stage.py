@@ -126,7 +126,17 @@ def test_splits_hold_messages_counts_and_lineage(run, tmp_path: Path) -> None:  
     stats = run(write_jsonl(tmp_path / "a.jsonl", [*pairs(60), {**pair("With tools"), "tools": tools}]), template=shows)
     kept = kept_rows(tmp_path / "out")
     row = kept[f"{tmp_path}/a.jsonl:1"]
-    assert set(row) == {"id", "messages", "source", "group", "tokens", "supervised_tokens", "training_rows", "split"}
+    assert set(row) == {
+        "id",
+        "messages",
+        "source",
+        "group",
+        "cluster",
+        "tokens",
+        "supervised_tokens",
+        "training_rows",
+        "split",
+    }
     assert [tool["function"]["name"] for tool in kept[f"{tmp_path}/a.jsonl:61"]["tools"]] == ["x"]
     for split, counts in stats["splits"].items():
         rows = [row for row in kept.values() if row["split"] == split]

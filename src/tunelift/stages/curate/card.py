@@ -20,10 +20,16 @@ ACCOUNT = """Every row read is in exactly one of the splits, `dropped.jsonl` (wi
 each pair of near duplicates found, `conflicts.jsonl` the prompts with several answers, and `pii.jsonl` each finding of
 personal data, masked."""
 ROW_FIELDS = """`id` (hash of the conversation), `messages`, `tools` (if the row has any), `source` (file:line), `group`
-(hash; a group lies in one split), `tokens`, `supervised_tokens` and `training_rows` (the rows that training makes of
-it: one, or one for each assistant turn where the template writes earlier turns differently from the last; the tokens
-are those of all of them), `edits` (what was mended or replaced, if anything) and `flags` (what was found and reported,
-if anything). Rows stand in the order in which they were read."""
+(hash of the first user message, or of the field that rows are grouped by), `cluster` (the smallest `group` of all rows
+that must not be parted from it: they lie in one split and are one item to statistics), `tokens`, `supervised_tokens`
+and `training_rows` (the rows that training makes of it: one, or one for each assistant turn where the template writes
+earlier turns differently from the last; the tokens are those of all of them), `edits` (what was mended or replaced, if
+anything) and `flags` (what was found and reported, if anything). Rows stand in the order in which they were read."""
+PROVED = """Two things are proved, each by its own figure above. *Whole rows*: no row is alike, in its prompts and
+replies together, to a row of another split (leakage). *Prompts*: no row asks what a validation or test row asks, by
+the rule that evaluation items are looked for with, in words without case and punctuation (prompts). A prompt in other
+words is another prompt to this rule; "nearly asked" says how many come within half of what it asks for. Words that
+stand in more than a tenth of the rows one after the other, such as a fixed instruction, do not count."""
 
 
 def verdict(stats: Json) -> str:
@@ -35,6 +41,7 @@ def verdict(stats: Json) -> str:
         (leaks if leakage["pairs"] else "no pair of rows above {:g} similarity lies in two splits").format(
             leakage["threshold"]
         ),
+        *_about_prompts(leakage.get("prompts")),
     ]
     items = stats["contaminated_items"]
     found = sorted((task for task in items if items[task]["found"]), key=lambda task: -items[task]["found"])
@@ -51,6 +58,16 @@ def searched(stats: Json) -> str:
     """The rows in which evaluation items were looked for, in words: not those that could not be read."""
     unread = sum(stats["rows"]["quarantined"].values())
     return "rows that could be read" if unread else "rows read"
+
+
+def _about_prompts(prompts: Json | None) -> Iterator[str]:
+    if not prompts or not prompts["held_out"]:
+        return
+    asked = sum(prompts["in_other_split"].values())
+    if asked:
+        yield f"{asked:,} of {prompts['held_out']:,} validation and test prompts are asked in another split"
+    else:
+        yield "no validation or test prompt is asked in another split"
 
 
 def funnel(stats: Json) -> list[str]:
@@ -109,6 +126,18 @@ def _findings(stats: Json) -> Iterator[str]:
         f"  leakage: {leakage['pairs']:,} pairs of rows above {leakage['threshold']:g} similarity lie in two splits "
         f"({leakage['compared']:,} pairs compared, {leakage['moved']:,} rows moved)"
     )
+    if prompts := leakage.get("prompts"):
+        close = prompts["close"]
+        asked = sum(prompts["in_other_split"].values())
+        yield (
+            f"  prompts: {asked:,} of {prompts['held_out']:,} held-out ones are asked in another split (over "
+            f"{prompts['overlap']:.0%} of their words; {prompts['moved']:,} rows moved, "
+            f"{prompts['dropped']:,} dropped)"
+        )
+        yield (
+            f"  nearly asked: {close['share']:.1%} of {close['prompts']:,} held-out prompts have a training prompt "
+            f"that covers over {prompts['overlap'] / 2:.0%} of their words"
+        )
 
 
 def data_set_card(
@@ -140,6 +169,8 @@ def data_set_card(
         "## What became of the rows",
         "```\n" + "\n".join(funnel(stats)) + "\n```",
         ACCOUNT,
+        "## Between the splits",
+        PROVED,
         "## Lengths in tokens",
         _table(("split", "counted", "p50", "p90", "p99", "longest"), _lengths(stats)),
         "## Decisions",

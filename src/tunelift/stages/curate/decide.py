@@ -32,9 +32,11 @@ from tunelift.stages.curate.near import (
 )
 from tunelift.stages.curate.passed import Passed, StoredTexts, answer
 from tunelift.stages.curate.processes import Processes
+from tunelift.stages.curate.prompt_pairs import PromptPairs, about_prompts
+from tunelift.stages.curate.prompts import Prompts, equal_rows
 from tunelift.stages.curate.rows import Fault
 from tunelift.stages.curate.similarity import Hashes, On, Rows, Sets, common_shingles, mixed, row_sets
-from tunelift.stages.curate.split import SPLITS, refuse_large_group
+from tunelift.stages.curate.split import SPLITS, groups, refuse_large_group, smallest_keys
 
 CHUNK_ROWS = 2000
 FEW_CHUNKS = 4
@@ -49,6 +51,8 @@ class Decided:
     """Why a row is dropped."""
     splits: NDArray[np.uint8]
     """The number of each row's split in `SPLITS`; of a row that is dropped it means nothing."""
+    clusters: Hashes
+    """Each row's group as the smallest key in it: rows of one group are no independent items."""
     duplicates: Iterator[dict[str, Any]]
     """Lines of duplicates.jsonl, made as they are asked for: there may be many more than rows."""
     conflicts: list[dict[str, Any]]
@@ -80,34 +84,74 @@ def decide(passed: Passed, places: Sequence[str], config: CurateConfig, seed: in
     }
     left = _without(left, near)
     drawn = left[_drawn(passed, left, config, seed)]
-    mix = _mix(passed, left, drawn, config)
     faults |= {int(row): Fault("not_sampled", _budget(config)) for row in np.setdiff1d(left, drawn)}
-    settled = _settled(passed, places, drawn, pairs, common, config, seed, processes)
-    splits = np.zeros(len(passed), np.uint8)
-    splits[drawn] = settled.splits
+    prompts = Prompts(passed.texts(drawn), passed.column("exact")[drawn], processes, passed.path.parent)
+    looking = PromptPairs(prompts, config.contamination_ngram, config.contamination_overlap)
+    settled = _settled(passed, places, drawn, pairs, common, looking, config, seed, processes)
+    outcome = about_prompts(settled, looking, passed.column("exact")[drawn], config)
+    faults |= {
+        int(drawn[row]): Fault(
+            "held_out_prompt",
+            {"held_out": places[drawn[seen.held]], "split": SPLITS[settled.splits[seen.held]], "overlap": seen.share},
+        )
+        for row, seen in outcome.dropped.items()
+    }
+    stay = np.setdiff1d(np.arange(len(drawn)), np.fromiter(outcome.dropped, np.int64))
+    mix = _mix(passed, left, drawn[stay], config)
+    splits, clusters = np.zeros(len(passed), np.uint8), np.zeros(len(passed), np.uint64)
+    splits[drawn], clusters[drawn] = settled.splits, smallest_keys(outcome.grouped, passed.column("group")[drawn])
+    kept = drawn[stay]
     contradictions = [
-        drawn[rows].tolist() for rows in conflicts(passed.column("prompt")[drawn], passed.column("reply")[drawn])
+        kept[rows].tolist() for rows in conflicts(passed.column("prompt")[kept], passed.column("reply")[kept])
     ]
-    _, sizes = np.unique(settled.grouped, return_counts=True)
+    _, sizes = np.unique(outcome.grouped[stay], return_counts=True)
     counts = {
         "duplicates": _duplicate_counts(faults, pairs, near),
         "conflicts": {"prompts": len(contradictions), "rows": sum(map(len, contradictions))},
-        "groups": {"count": len(sizes), "largest": round(int(sizes.max(initial=0)) / max(len(drawn), 1), 4)},
+        "groups": {"count": len(sizes), "largest": round(int(sizes.max(initial=0)) / max(len(kept), 1), 4)},
         "leakage": {
             "threshold": config.duplicates.threshold,
             "compared": settled.compared,
             "moved": settled.moved,
             "pairs": 0,
+            "prompts": outcome.counts,
         },
         "mix": mix,
     }
     return Decided(
         faults,
         splits,
+        clusters,
         _pair_lines(pairs, places, near),
         [_conflict_line(passed, places, rows, splits) for rows in contradictions],
         counts,
     )
+
+
+def families(passed: Passed, config: CurateConfig, processes: Processes) -> Hashes:
+    """Each row's group by the key that decides its split, without a seed: as if every row were held out.
+
+    A duplicate, which is dropped, is in the group of the row that stays.
+    """
+    _, stays, place = np.unique(passed.column("exact"), return_index=True, return_inverse=True)
+    left, first = np.sort(stays), stays[place]
+    pairs, _ = _near_pairs(passed.texts(left), config.duplicates, processes)
+    pairs = _related_by_setting(replace(pairs, a=left[pairs.a], b=left[pairs.b]), passed.column("setting"))
+    near = choose(pairs, len(passed)) if config.duplicates.near == "drop" else {}
+    left = _without(left, near)
+    number = np.full(len(passed), -1)
+    number[left] = np.arange(len(left))
+    edges = number[np.stack((pairs.a, pairs.b), axis=1)]
+    keys = passed.column("group")[left]
+    prompts = Prompts(passed.texts(left), passed.column("exact")[left], processes, passed.path.parent)
+    edges = np.concatenate((edges[(edges >= 0).all(axis=1)], equal_rows(prompts.first)))
+    grouped = groups(len(left), edges, keys)
+    asking = PromptPairs(prompts, config.contamination_ngram, config.contamination_overlap).all(grouped)
+    found = np.zeros(len(passed), np.uint64)
+    found[left] = smallest_keys(groups(len(left), np.concatenate((edges, asking)), keys), keys)
+    for row, pair in near.items():
+        found[row] = found[pair.a]
+    return found[first]
 
 
 def _without_equals(passed: Passed, places: Sequence[str], left: Rows) -> tuple[dict[int, Fault], Rows]:
@@ -194,11 +238,12 @@ def _settled(
     drawn: Rows,
     pairs: Pairs,
     common: Hashes,
+    looking: PromptPairs,
     config: CurateConfig,
     seed: int,
     processes: Processes,
 ) -> Settled:
-    """The split of the drawn rows, proved to keep alike rows together."""
+    """The split of the drawn rows, proved to keep alike rows together, and prompts as the config says."""
     texts, duplicates = passed.texts(drawn), config.duplicates
     number = np.full(len(passed), -1)
     number[drawn] = np.arange(len(drawn))
@@ -216,16 +261,19 @@ def _settled(
         return places[whole], next((one["content"] for one in messages if one["role"] == "user"), "")
 
     keys = passed.column("group")[drawn]
+    # A row's first message is its group; case and punctuation make no other.
+    same = edges[:0] if config.split.group_by else equal_rows(looking.prompts.first)
     settled = settle(
         sets_of,
-        edges[(edges >= 0).all(axis=1)],
+        np.concatenate((edges[(edges >= 0).all(axis=1)], same)),
         keys,
         passed.strata(drawn) if config.split.stratify_by else None,
         config.split,
         threshold=duplicates.threshold,
         seed=seed,
+        asking=looking.joining if config.split.alike_prompts == "join" else None,
     )
-    refuse_large_group(settled.grouped, settled.edges, keys, config.split, describe)
+    refuse_large_group(settled.grouped, settled.edges, keys, config.split, describe, settled.asking)
     return settled
 
 

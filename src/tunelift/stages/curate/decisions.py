@@ -22,6 +22,11 @@ PII_HANDLED = {
     "report": "Left in place and listed in `pii.jsonl`",
     "off": "Not looked for",
 }
+ALIKE_PROMPTS = {
+    "join": "is kept in that row's split",
+    "drop": "is dropped",
+    "report": "stays where it is and is counted",
+}
 COMPARED = {
     "prompt": "of what the user wrote",
     "reply": "of the replies",
@@ -137,6 +142,10 @@ def _split(config: CurateConfig, seed: int) -> Iterator[str]:
         f"Split by a hash of {group} and the seed {seed}: {split.test:.0%} of the groups to test, "
         f"{split.validation:.0%} to validation. Near duplicates share a split."
     )
+    rule = (
+        f"word {config.contamination_ngram}-grams of it cover more than {config.contamination_overlap:.0%} of the words"
+    )
+    yield f"A row that asks what a validation or test row asks ({rule}) {ALIKE_PROMPTS[split.alike_prompts]}."
     if split.stratify_by:
         yield f"Each split holds the values of the field `{split.stratify_by}` in like shares."
     yield f"No group may hold more than {split.max_group_ratio:.0%} of the rows."

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,18 @@ class Settled(NamedTuple):
     """Pairs whose shingles were counted, in all rounds."""
     moved: int
     """Rows whose split changed because the proof found a pair that MinHash had missed."""
+    asking: Rows
+    """The pairs that join groups since one row asks what the other does."""
+    moved_for_prompts: int
+    """Rows whose split changed because of these."""
+
+
+class Asking(Protocol):
+    """Finds pairs of rows of two groups, m × 2, of which one asks what the other, which is held out, does."""
+
+    def __call__(self, splits: NDArray[np.uint8], grouped: Rows, only: NDArray[np.bool_], *, exact: bool) -> Rows:
+        """Looks at pairs with one of the rows `only`; with `exact` at rows in two splits, and misses none."""
+        ...
 
 
 def settle(
@@ -97,25 +109,83 @@ def settle(
     *,
     threshold: float,
     seed: int,
+    asking: Asking | None = None,
 ) -> Settled:
     """Divide the rows, prove it, join the groups of what the proof finds, and so on until it finds nothing.
 
     Args:
         edges, keys, strata: As `groups` and `assign` take them.
+        asking: Finds what must share a split for its prompts; without it only whole rows count.
     """
-    grouped = groups(len(keys), edges, keys)
-    first = splits = assign(grouped, keys, strata, config, seed)
-    proof = prove(sets_of, splits, threshold)
+    division = _Division(edges, keys, lambda grouped: assign(grouped, keys, strata, config, seed))
+    first = division.splits
+    compared = _prove_rows(division, sets_of, threshold, None)
+    by_rows = division.splits
+    if asking is not None:
+        compared += _prove_prompts(division, asking, lambda moved: _prove_rows(division, sets_of, threshold, moved))
+    return Settled(
+        division.grouped,
+        division.edges,
+        division.splits,
+        compared,
+        int(np.count_nonzero(first != by_rows)),
+        division.asking,
+        int(np.count_nonzero(by_rows != division.splits)),
+    )
+
+
+class _Division:
+    """Groups and splits, which follow the pairs that are joined."""
+
+    def __init__(self, edges: Rows, keys: Hashes, divide: Callable[[Rows], NDArray[np.uint8]]) -> None:
+        self.edges, self.asking = edges, np.empty((0, 2), np.int64)
+        self._keys, self._divide = keys, divide
+        self.grouped = groups(len(keys), edges, keys)
+        self.splits = divide(self.grouped)
+
+    def join(self, edges: Rows, asking: Rows) -> NDArray[np.bool_]:
+        """Join the groups of more pairs, and divide again; answers which rows have moved."""
+        self.edges = np.concatenate((self.edges, edges))
+        self.asking = np.concatenate((self.asking, asking))
+        self.grouped = groups(len(self._keys), np.concatenate((self.edges, self.asking)), self._keys)
+        before, self.splits = self.splits, self._divide(self.grouped)
+        moved: NDArray[np.bool_] = self.splits != before
+        return moved
+
+
+def _prove_rows(division: _Division, sets_of: SetsOf, threshold: float, only: NDArray[np.bool_] | None) -> int:
+    """Join until no pair of alike rows lies in two splits; answers how many pairs were compared."""
+    proof = prove(sets_of, division.splits, threshold, only)
     compared = proof.compared
     while proof.pairs:
         # It ends, since each round joins groups: a pair that is found has two.
-        edges = np.concatenate((edges, [pair[:2] for pair in proof.pairs]))
-        grouped = groups(len(keys), edges, keys)
-        before, splits = splits, assign(grouped, keys, strata, config, seed)
+        moved = division.join(np.array([pair[:2] for pair in proof.pairs]), division.asking[:0])
         # Pairs of rows that stayed where they were are proved already.
-        proof = prove(sets_of, splits, threshold, only=splits != before)
+        proof = prove(sets_of, division.splits, threshold, only=moved)
         compared += proof.compared
-    return Settled(grouped, edges, splits, compared, int(np.count_nonzero(first != splits)))
+    return compared
+
+
+def _prove_prompts(division: _Division, asking: Asking, prove_moved: Callable[[NDArray[np.bool_]], int]) -> int:
+    """Join until no held-out prompt is asked in another split; answers as `_prove_rows`.
+
+    What is found quickly is joined first: of many rows made of one template nearly all pairs would be looked at.
+    """
+    compared, exact = 0, False
+    moved, unproved = np.ones(len(division.splits), bool), np.ones(len(division.splits), bool)
+    while True:
+        pairs = asking(division.splits, division.grouped, unproved if exact else moved, exact=exact)
+        if exact:
+            unproved = np.zeros(len(unproved), bool)
+        if not len(pairs) and exact:
+            return compared
+        exact = not len(pairs)
+        if exact:
+            continue
+        before = division.splits
+        compared += prove_moved(division.join(division.edges[:0], pairs))
+        moved = division.splits != before
+        unproved |= moved
 
 
 class _Index:

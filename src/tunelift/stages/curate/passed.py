@@ -161,12 +161,22 @@ class StoredTexts:
         self._map = None
 
     def __call__(self, rows: Rows) -> list[tuple[str, str]]:
+        return [_spoken(entry) for entry in self._entries(rows)]
+
+    def prompts(self, rows: Rows) -> list[list[tuple[str, str]]]:
+        """Of each row the role and the text of what the system and the user say."""
+        return [
+            [(one["role"], one["content"]) for one in entry["messages"] if one["role"] in ("system", "user")]
+            for entry in self._entries(rows)
+        ]
+
+    def _entries(self, rows: Rows) -> list[dict[str, Any]]:
         if not len(rows):
             return []
         if self._map is None:
             with self._path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return [_spoken(orjson.loads(self._map[start:end])) for start, end in self._spans[rows].tolist()]
+        return [orjson.loads(self._map[start:end]) for start, end in self._spans[rows].tolist()]
 
 
 def _spoken(entry: dict[str, Any]) -> tuple[str, str]:

@@ -72,20 +72,27 @@ def _spaced(text: str) -> bytes:
 
 
 class Tokens(NamedTuple):
-    """The hashed words of texts, one after another; a text of one or two words is filled up to three."""
+    """The hashed words of texts, one after another."""
 
     hashes: Hashes
     offsets: Rows
     """Where each text begins, and where the last one ends."""
 
 
-def tokens(texts: Iterable[str]) -> Tokens:
-    """Each text's words as hashes."""
+def word_hashes(texts: Iterable[str]) -> Tokens:
+    """Each text's words as hashes, however few."""
     parts = [_hashed(block) for block in _blocks(map(_spaced, texts))]
     counts = np.concatenate([np.zeros(1, np.int64), *(counts for _, counts in parts)])
     hashes = np.concatenate([np.empty(0, np.uint64), *(hashes for hashes, _ in parts)])
+    return Tokens(hashes, np.cumsum(counts, dtype=np.int64))
+
+
+def tokens(texts: Iterable[str]) -> Tokens:
+    """Each text's words as hashes; one or two words are filled up to three."""
+    spoken = word_hashes(texts)
+    counts = np.diff(spoken.offsets, prepend=0)
     missing = np.where((counts == 1) | (counts == 2), 3 - counts, 0)
-    hashes = np.insert(hashes, np.repeat(np.cumsum(counts), missing), _NO_WORD)
+    hashes = np.insert(spoken.hashes, np.repeat(np.cumsum(counts), missing), _NO_WORD)
     return Tokens(hashes, np.cumsum(counts + missing, dtype=np.int64))
 
 
@@ -110,19 +117,19 @@ def _hashed(texts: Sequence[bytes]) -> tuple[Hashes, Rows]:
     times power of its place, moved to the place 0 by an inverse power.
     """
     buffer = np.frombuffer(b"\n".join([*texts, b""]), np.uint8)
-    powers, inverse = _powers(max(BLOCK_BYTES, len(buffer)).bit_length())
+    power, inverse = powers(max(BLOCK_BYTES, len(buffer)).bit_length())
     inside = np.concatenate(([False], buffer > 32))
     turns = np.flatnonzero(inside[1:] != inside[:-1])
     starts, ends = turns[::2], turns[1::2]
     sums = np.zeros(len(buffer) + 1, np.uint64)
-    np.cumsum(buffer * powers[: len(buffer)], out=sums[1:])
+    np.cumsum(buffer * power[: len(buffer)], out=sums[1:])
     hashes = mixed((sums[ends] - sums[starts]) * inverse[starts])
     return hashes, np.diff(np.searchsorted(starts, np.flatnonzero(buffer == 10)), prepend=0)
 
 
 @lru_cache(maxsize=2)
-def _powers(bits: int) -> tuple[Hashes, Hashes]:
-    """The powers of the polynomials' base from 0, 2**bits of them, and their inverses."""
+def powers(bits: int) -> tuple[Hashes, Hashes]:
+    """The powers of `BASE` from 0, 2**bits of them, and their inverses, modulo 2**64."""
     both = []
     for base in (BASE, pow(BASE, -1, 2**64)):
         powers = np.full(2**bits, base, np.uint64)
@@ -218,13 +225,18 @@ def mixed(values: Hashes) -> Hashes:
     return values ^ (values >> np.uint64(31))
 
 
+def three_grams(hashes: Hashes) -> Hashes:
+    """The hash of each word with the two after it, whichever text they are in; two fewer than words."""
+    return mixed(hashes[:-2] * _FACTORS[0] + hashes[1:-1] * _FACTORS[1] + hashes[2:] * _FACTORS[2])
+
+
 def _grams(spoken: Tokens) -> tuple[Hashes, Rows]:
     """Hashes of all 3-grams in the order of the text, and where each text begins."""
     hashes, counts = spoken.hashes, np.diff(spoken.offsets)
     offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(np.maximum(counts - 2, 0))))
     if not len(hashes):
         return hashes, offsets
-    grams = mixed(hashes[:-2] * _FACTORS[0] + hashes[1:-1] * _FACTORS[1] + hashes[2:] * _FACTORS[2])
+    grams = three_grams(hashes)
     ends = spoken.offsets[1:][counts > 0]
     inside = np.ones(len(hashes), bool)
     inside[ends - 1] = inside[ends - 2] = False  # No 3-gram begins with the last two words of a text.

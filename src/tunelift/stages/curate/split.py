@@ -65,6 +65,14 @@ def groups(rows: int, edges: Rows, keys: Hashes) -> Rows:
     return head
 
 
+def smallest_keys(grouped: Rows, keys: Hashes) -> Hashes:
+    """Of each row the smallest key in its group, which names the group."""
+    heads, group = np.unique(grouped, return_inverse=True)
+    smallest = np.full(len(heads), np.iinfo(np.uint64).max)
+    np.minimum.at(smallest, group, keys)
+    return smallest[group]
+
+
 def assign(
     grouped: Rows, keys: Hashes, strata: Sequence[str] | None, config: SplitConfig, seed: int
 ) -> NDArray[np.uint8]:
@@ -74,10 +82,8 @@ def assign(
         grouped: As `groups` gives them.
         strata: Each row's value of `stratify_by`, as text.
     """
-    heads, group, sizes = np.unique(grouped, return_inverse=True, return_counts=True)
-    smallest = np.full(len(heads), np.iinfo(np.uint64).max)
-    np.minimum.at(smallest, group, keys)
-    places = np.array([_place(key, seed) for key in smallest.tolist()])
+    _, first, group, sizes = np.unique(grouped, return_index=True, return_inverse=True, return_counts=True)
+    places = np.array([_place(key, seed) for key in smallest_keys(grouped, keys)[first].tolist()])
     if strata is None:
         chosen = np.array([_cut(place, config) for place in places.tolist()], np.uint8)
     else:
@@ -86,12 +92,18 @@ def assign(
 
 
 def refuse_large_group(
-    grouped: Rows, edges: Rows, keys: Hashes, config: SplitConfig, describe: Callable[[int], tuple[str, str]]
+    grouped: Rows,
+    edges: Rows,
+    keys: Hashes,
+    config: SplitConfig,
+    describe: Callable[[int], tuple[str, str]],
+    asking: Rows | None = None,
 ) -> None:
     """Raise if one group holds more of the rows than `max_group_ratio`; few rows are not judged.
 
     Args:
         describe: Answers a row with its place (`file:line`) and the text that it is grouped by.
+        asking: The pairs, m × 2, that are joined for their prompts.
 
     Raises:
         UserError: with the group's name and share, what holds it together, and what to change.
@@ -109,6 +121,13 @@ def refuse_large_group(
     if (keys[inside] == keys[head]).all():
         how = f"all of them have the value {text!r} of {by}"
         remedy = "Group by a field with more values (curate.split.group_by)"
+    elif asking is not None and len(of_prompts := asking[inside[asking[:, 0]]]):
+        one, other = of_prompts[0].tolist()
+        how = f"{describe(one)[0]} and {describe(other)[0]} ask the same, and so on; {by} begins with {text!r}"
+        remedy = (
+            "Set curate.split.alike_prompts to drop, which drops the training rows that ask what a held-out row asks, "
+            "or to report, which leaves them; raise curate.contamination_overlap, so that fewer prompts count as alike"
+        )
     else:
         one, other = edges[inside[edges[:, 0]]][0].tolist()
         how = f"{describe(one)[0]} and {describe(other)[0]} are near duplicates, and so on; {by} begins with {text!r}"

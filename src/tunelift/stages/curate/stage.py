@@ -32,7 +32,7 @@ from tunelift.stages.curate.read import read_source, source_fingerprint
 from tunelift.stages.curate.reasons import REMEDIES, remedy
 from tunelift.stages.curate.rows import Line, Quarantined, RawRow
 from tunelift.stages.curate.split import SPLITS
-from tunelift.stages.curate.write import Ledger, by_count, check_counts
+from tunelift.stages.curate.write import Ledger, by_count, check_counts, with_cluster
 
 NAMED_SOURCES = 3
 CHUNK_ROWS = 250
@@ -222,13 +222,14 @@ def examine(
 
 def write(passed: Passed, decided: Decided, account: Account, ledger: Ledger) -> None:
     """Write what was decided over all rows: the splits, the rows dropped, duplicates and conflicts."""
-    supervised = passed.supervised
+    supervised, clusters = passed.supervised, decided.clusters.tolist()
     for row, (file, place) in enumerate(zip(account.files, account.places, strict=True)):
         if fault := decided.faults.get(row):
             entry = dropped_entry(place, fault, passed.raw(row))
             ledger.drop(file, place, fault.reason, fault.in_words(), entry, int(supervised[row]))
         else:
-            ledger.keep(SPLITS[decided.splits[row]], file, passed.line(row), passed.lengths(row))
+            entry = with_cluster(passed.line(row), clusters[row])
+            ledger.keep(SPLITS[decided.splits[row]], file, entry, passed.lengths(row))
     for line in decided.duplicates:
         ledger.write("duplicates", line)
     for line in decided.conflicts:

@@ -166,6 +166,12 @@ def _quantiles(values: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, int]:
     return {name: int(ranked[place]) for name, place in places.items()} if len(ranked) else {}
 
 
+def with_cluster(line: bytes, key: int) -> bytes:
+    """A line of a split file with the key of its group; to read and write the JSON again would take longer."""
+    row, brace, end = line.rpartition(b"}")
+    return row + b',"cluster":"%016x"' % key + brace + end if brace else line
+
+
 def as_json(value: Any) -> bytes:
     """JSON of a row; values that JSON has no form for, such as dates out of Parquet, as text."""
     return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)

@@ -53,6 +53,8 @@ def choose_prompt(
 ) -> tuple[Prompting, dict[str, Any]]:
     """Ask every candidate the same items of `selection`, in selection.jsonl, and take the one with the best mean.
 
+    Where there are more than `max_items`, the seed draws them.
+
     Among equals the one with fewer failed requests wins, then fewer examples, then the one declared first.
 
     Returns:
@@ -64,7 +66,7 @@ def choose_prompt(
     unclaimed = without_items_of(tasks, selection)
     if left_out := len(selection.items) - len(unclaimed.items):
         console.warn(f"{left_out} items of {selection.name} also stand in evaluate.tasks; no prompt is chosen on them")
-    task = unclaimed.first(config.max_items)
+    task = unclaimed.first(config.max_items, seed)
     promptings = _candidates(config, examples, seed)
     names = [f"{arm} candidate {number}" for number, _ in enumerate(promptings, 1)]
     questions = [

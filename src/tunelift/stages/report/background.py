@@ -213,6 +213,7 @@ def data(stats: Json) -> Json:
         "funnel": funnel if read else [],
         "splits": stats.get("splits", {}),
         "contamination": stats.get("contamination", {}),
+        "prompts": stats.get("leakage", {}).get("prompts", {}),
     }
 
 

@@ -16,7 +16,7 @@ from tunelift.artifacts.jsonl import read_lines
 from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.config.schema import TrainConfig
 from tunelift.errors import UserError
-from tunelift.runtime.encoded import place_in_draw
+from tunelift.runtime.drawing import place_in_draw
 from tunelift.runtime.generation import greedy
 from tunelift.runtime.turns import render
 from tunelift.stages.train.best import Measure
@@ -80,7 +80,7 @@ def ask(
     """
     path = dataset / "validation.jsonl"
     lines = read_lines(path) if path.exists() else []
-    found = sorted(map(json.loads, lines), key=lambda row: place_in_draw(seed, row))[:rows]
+    found = sorted(map(json.loads, lines), key=lambda row: place_in_draw(seed, row["id"]))[:rows]
     config = SplitTaskConfig(
         from_split="validation", scorers=(scorer,) if scorer else "auto", primary=scorer, max_tokens=max_tokens
     )
