@@ -13,7 +13,7 @@ from tunelift.stages.report.evidence import read_evidence
 from tunelift.stages.report.gate import check_declared
 from tunelift.stages.report.page import write_page, write_pages
 
-VERSION = 4
+VERSION = 5
 
 __all__ = ["VERSION", "check_declared", "report"]
 

@@ -15,7 +15,7 @@ from tunelift.tasks.thinking import scored
 if TYPE_CHECKING:
     from tunelift.tasks.task import Item, Task
 
-VERSION = 3
+VERSION = 4
 """Part of every scorer's identity: raise it when a score can come out differently; old scores are then not compared."""
 
 Kind = Literal["binary", "graded"]
