@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.tiny import tiny_tokenizer
+from tests.wording import own_words
 from tunelift import cli
 from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.config.load import load_config
@@ -23,6 +24,7 @@ from tunelift.runtime.chat import load_tokenizer, row_lengths, supervise
 from tunelift.runtime.hardware import Hardware
 from tunelift.runtime.template import pinned_template
 from tunelift.stages.curate.split import split_of
+from tunelift.stages.curate.stage import curate
 from tunelift.starting import recipe, start
 from tunelift.starting.guessing import source_of
 from tunelift.starting.survey import Survey, estimate, languages, survey
@@ -494,6 +496,24 @@ def test_prompts_are_counted_as_curation_will_leave_them(here: Path) -> None:
     seen = survey(source_of(write(here / "a.jsonl", rows)))
     assert sorted(seen.prompts.values()) == [3, 3]
     assert set(seen.shared.values()) == {"Pay with [CARD_1]", "Isn\u2019t it"}
+
+
+def test_rows_that_are_alike_are_divided_as_curation_divides_them(here: Path, tmp_path: Path) -> None:
+    def template(one: int, number: int) -> dict:
+        said = f"{own_words(one, 9)} {number} {own_words(one + 50, 5)}"
+        return {"prompt": said, "completion": f"{own_words(one + 100, 9)} {number}"}
+
+    source = write(here / "a.jsonl", [template(n // 20, n) for n in range(240)])
+    seen = survey(source_of(source))
+    assert (seen.groups, set(seen.prompts.values())) == (12, {20})
+    _, written = start(source)
+    config = load_config(written)
+    tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    out = tmp_path / "curated"
+    out.mkdir()
+    options = {"tokenizer_folder": tmp_path / "tokenizer", "max_length": 9000, "max_truncated_ratio": 1}
+    stats = curate(config.curate, questions={}, seed=config.seed, out=out, **options)  # type: ignore[arg-type]
+    assert all(stats["splits"][split]["rows"] >= 20 for split in ("train", "validation", "test"))
 
 
 @pytest.mark.parametrize("rows", [8, 9, 20, 50, 99])

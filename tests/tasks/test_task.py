@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,31 @@ def row(identity: str, reply: str, **more: Any) -> dict[str, Any]:
         {"role": "assistant", "content": reply},
     ]
     return {"id": identity, "messages": messages, "source": f"x.jsonl:{identity}", "group": "g" + identity, **more}
+
+
+def test_some_rows_of_a_split_are_drawn_from_all_of_it() -> None:
+    rows = [row(f"{source}{number:03}", "yes") for source in "abc" for number in range(50)]
+
+    def drawn(count: int | None, seed: int) -> list[str]:
+        config = SplitTaskConfig(from_split="test", max_items=count)
+        return [item.id for item in task_from_split(rows, config, seed=seed).items]
+
+    for seed in range(5):
+        assert min(Counter(name[0] for name in drawn(45, seed)).values()) >= 5
+    assert drawn(45, 1) == sorted(drawn(45, 1)), "in the order of the file"
+    assert set(drawn(44, 1)) < set(drawn(45, 1))
+    assert drawn(45, 1) != drawn(45, 2)
+    assert drawn(None, 1) == drawn(150, 2) == [one["id"] for one in rows]
+    task = task_from_split(rows, SplitTaskConfig(from_split="test"))
+    assert [item.id for item in task.first(45, 1).items] == drawn(45, 1)
+    assert min(Counter(item.id[0] for item in task.first(45).items).values()) >= 5
+    assert task.first(45).first(45) == task.first(45)
+
+
+def test_the_group_that_decided_the_split_is_the_cluster() -> None:
+    rows = [row("1", "yes", cluster="c"), row("2", "no", cluster="c"), row("3", "no", cluster="d"), row("4", "no")]
+    task = task_from_split(rows, SplitTaskConfig(from_split="test"))
+    assert [item.cluster for item in task.items] == ["c", "c", "d", "g4"]
 
 
 def test_a_split_of_tool_calls_gets_json_scorers() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,15 @@ def test_the_prompt_that_does_best_is_taken_and_the_search_recorded(
     assert "prompted: prompts tried on 8 items of validation, by exact_match" in table
     assert "  *    1.000    3 examples  be brief" in table
     assert "       0.000    0 examples  the task's own instruction" in table
+
+
+def test_prompts_are_tried_on_items_of_all_sources(engine: StubEngine, tmp_path: Path) -> None:
+    engine.respond = right
+    items = tuple(replace(item(n), id=f"{'ab'[n >= 150]}{n}") for n in range(100, 200))
+    run(engine, tmp_path, arm=searching(few_shot=(0,), max_items=20), selection=task("validation", items=items))
+    tried = {line["id"] for line in map(json.loads, (tmp_path / "selection.jsonl").read_text().splitlines())}
+    assert len(tried) == 20
+    assert min(Counter(name[0] for name in tried).values()) >= 4, "not the first of the file"
 
 
 def test_among_equals_the_shorter_prompt_wins_and_then_the_first(engine: StubEngine, tmp_path: Path) -> None:
