@@ -55,6 +55,7 @@ def test_a_row_that_was_kept_is_told_with_its_split_length_edits_and_next_comman
         "edited": "unicode, email",
         "personal data": "email l…@example.com␛[31m in message 2 (redact)",
         "group": "3 more rows of train have its first message",
+        "cluster": "7 more rows of train are alike, ask the same or have one key with it",
     }
     assert told.endswith("tunelift render 'runs/my run' --id d4735e3a265e16ee --split train")
 

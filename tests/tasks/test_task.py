@@ -256,7 +256,8 @@ def test_the_group_that_decided_the_split_is_the_cluster() -> None:
 
 def test_a_split_of_tool_calls_gets_json_scorers() -> None:
     rows = [row("1", '{"tool": null}'), row("2", '{"tool": "t", "arguments": {}}'), row("3", '{"tool": "u"}')]
-    task = task_from_split(rows, SplitTaskConfig(from_split="test", instruction="long", max_items=2, max_tokens=9))
+    config = SplitTaskConfig(from_split="test", instruction="long", max_items=2, max_tokens=9)
+    task = task_from_split(rows, config, seed=2)
     assert (task.name, task.metrics, task.primary) == (
         "test",
         ("exact_match", "valid_json", "field_f1", "right_tool"),
