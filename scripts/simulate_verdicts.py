@@ -1,6 +1,6 @@
 """Measure that verdicts keep their word: false claims, coverage of intervals, power.
 
-    python scripts/simulate_verdicts.py                      # about 3 minutes on one core
+    python scripts/simulate_verdicts.py                      # about 10 minutes on one core
     python scripts/simulate_verdicts.py --repetitions 200    # a look
 
 Each repetition makes up two arms' scores on the same items, with a known truth, and asks tunelift.tasks.statistics as a
@@ -8,8 +8,7 @@ report does. Exit code 1 if a bound is broken. With fewer than 2,000 repetitions
 standard errors of the simulation itself. The seed is fixed: a test that is wrong in exactly 5% of cases is seen above
 6% in 2,000 repetitions by one seed in fifty.
 
-Items have a difficulty that both arms share, clusters another one, and each arm does better or worse on each cluster:
-what makes items of a cluster say the same about the difference. Cluster sizes are very unequal (log-normal).
+Guards are measured with the true loss at their margin, where "non-inferior" is a false claim, and with equal arms.
 """
 
 from __future__ import annotations
@@ -18,28 +17,25 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import ndtr
 
+from simulation.guards import equal_arms, guards, harmed_clusters, worst_sizes
+from simulation.power import detected
+from simulation.scores import METRICS, Metric, arms, labels, true_mean
+from simulation.table import REPETITIONS, Rate, Row
 from tunelift.tasks.statistics import ALPHA, Kind, compare, holm, mean_interval, non_inferiority, verdict
 
-Floats = NDArray[np.float64]
-
-REPETITIONS = 2000
 RESAMPLES = 499
 """Bootstrap samples and sign flips, against 10,000 in a report: more only makes both steadier."""
 MAX_TYPE_ONE, MIN_COVERAGE, MIN_POWER = 0.06, 0.93, 0.32
 SHIFT = 0.3
 """How much better the first arm is, in standard deviations of what lies behind a score, where it is better."""
-ITEM, CLUSTER, ARM_ON_CLUSTER = 0.4, 0.2, 0.15
-"""Shares of the variance behind a score; the rest is each arm's own on each item. Without clusters: 0.6, 0, 0."""
 RIGHT, HARMED, LOST, LOST_ELSEWHERE = 0.9, 0.1, 0.6, 0.005
 """Of `concentrated_harm`: items that the base has right, clusters harmed, and what is lost in these and in others."""
+TEMPLATES, SPLIT_ITEMS = (4, 8, 12, 20, 50), 200
+"""Of `split_task`."""
 CLUSTERS: dict[int, tuple[int | None, ...]] = {50: (None, 10, 32), 200: (None, 8, 50), 1000: (None, 20, 150)}
 """By number of items."""
 COLUMNS = ("false claims", "covers: equal", "one better", "one arm alone")
@@ -47,57 +43,6 @@ HEADER = (
     f"False claims at most {MAX_TYPE_ONE:.0%}, coverage of 95% intervals at least {MIN_COVERAGE:.0%}, power at least "
     f"{MIN_POWER:.0%}.\n\n{'':58}" + "".join(f"{column:>15}" for column in COLUMNS)
 )
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A score as a function of a standard normal number."""
-
-    name: str
-    kind: Kind
-    bounded: bool
-    score: Callable[[Floats], Floats]
-
-
-METRICS = (
-    Metric("binary", "binary", True, lambda z: (z > -0.5).astype(np.float64)),
-    # A tenth is all wrong, more than half all right, as fields of a JSON reply are.
-    Metric("graded", "graded", True, lambda z: np.clip((ndtr(z) - 0.1) / 0.35, 0.0, 1.0)),
-    Metric("bits per byte", "graded", False, lambda z: np.exp(0.4 * z)),
-)
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A share of the repetitions, and its bounds."""
-
-    value: float
-    least: float = 0.0
-    most: float = 1.0
-
-    def holds(self, repetitions: int) -> bool:
-        """Whether it keeps its bounds; few repetitions are given three standard errors."""
-        noise = max(math.sqrt(bound * (1 - bound) / repetitions) for bound in (self.least, self.most))
-        slack = 3 * noise if repetitions < REPETITIONS else 0.0
-        return self.least - slack <= self.value <= self.most + slack
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table."""
-
-    what: str
-    rates: tuple[Rate, ...]
-    repetitions: int
-
-    @property
-    def holds(self) -> bool:
-        return all(rate.holds(self.repetitions) for rate in self.rates)
-
-    def __str__(self) -> str:
-        bounded = any((rate.least, rate.most) != (0.0, 1.0) for rate in self.rates)
-        tick = " " if not bounded else "✓" if self.holds else "✗"
-        return f"{tick} {self.what:56}" + "".join(f"{rate.value:15.1%}" for rate in self.rates)
 
 
 def main() -> int:
@@ -125,10 +70,17 @@ def rows(repetitions: int, seed: int) -> Iterator[Row]:
             for metric in METRICS:
                 yield scenario(metric, n, groups, repetitions, seed)
     yield several_metrics(repetitions, seed)
+    for templates in TEMPLATES:
+        yield split_task(templates, repetitions, seed)
+    yield from guards(repetitions, seed)
+    yield from equal_arms(repetitions, seed)
+    yield from worst_sizes(repetitions, seed)
+    yield from harmed_clusters(repetitions, seed)
     for kind in ("binary", "graded"):
         for groups in (10, 20):
             yield from concentrated_harm(kind, groups, repetitions, seed)
     yield from power(repetitions, seed)
+    yield from detected(repetitions, seed)
     yield clusters_ignored(repetitions, seed)
 
 
@@ -168,6 +120,20 @@ def several_metrics(repetitions: int, seed: int) -> Row:
         )
     what = "5 binary metrics, n=200: any false claim after Holm"
     return Row(what, (Rate(wrong / repetitions, most=MAX_TYPE_ONE),), repetitions)
+
+
+def split_task(templates: int, repetitions: int, seed: int) -> Row:
+    """Equal arms on a test split of few templates with many values each: the templates are the clusters."""
+    generator, metric = np.random.default_rng([seed, templates, 7]), METRICS[0]
+    wrong = alone = 0
+    for repetition in range(repetitions):
+        clusters = [str(item % templates) for item in range(SPLIT_ITEMS)]
+        scores = arms(metric, SPLIT_ITEMS, clusters, 0.0, generator)
+        pair = compare(*scores, metric.kind, clusters=clusters, samples=RESAMPLES, seed=repetition)
+        wrong += verdict(pair, effect=0.05, mde=None) in ("improved", "regressed")
+        alone += compare(*scores, metric.kind, samples=RESAMPLES, seed=repetition).p <= ALPHA
+    rates = Rate(wrong / repetitions, most=MAX_TYPE_ONE), Rate(alone / repetitions)
+    return Row(f"split of {templates} templates: false claims; were they no clusters", rates, repetitions)
 
 
 def concentrated_harm(kind: Kind, groups: int, repetitions: int, seed: int) -> Iterator[Row]:
@@ -215,38 +181,6 @@ def clusters_ignored(repetitions: int, seed: int) -> Row:
         first, second = arms(metric, 1000, labels(1000, 20, generator), 0.0, generator)
         claims += compare(first, second, metric.kind, samples=RESAMPLES, seed=0).p <= ALPHA
     return Row("binary, n=1,000, 20 clusters ignored: false claims", (Rate(claims / repetitions),), repetitions)
-
-
-def labels(n: int, groups: int, generator: np.random.Generator) -> list[str]:
-    """Each item's cluster; sizes differ widely, none is empty."""
-    shares = generator.lognormal(0.0, 0.7, groups)
-    sizes = 1 + generator.multinomial(n - groups, shares / shares.sum())
-    return [str(group) for group, size in enumerate(sizes) for _ in range(size)]
-
-
-def arms(
-    metric: Metric, n: int, clusters: list[str] | None, shift: float, generator: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Scores of two arms on the same items, the first better by `shift`; both are standard normal before scoring."""
-    if clusters is None:
-        shared, own = math.sqrt(ITEM + CLUSTER) * generator.standard_normal(n), np.zeros((2, n))
-        rest = 1 - ITEM - CLUSTER
-    else:
-        group = np.asarray(clusters, dtype=np.intp)
-        difficulty = generator.standard_normal(group.max() + 1)[group]
-        shared = math.sqrt(ITEM) * generator.standard_normal(n) + math.sqrt(CLUSTER) * difficulty
-        own = math.sqrt(ARM_ON_CLUSTER) * generator.standard_normal((2, group.max() + 1))[:, group]
-        rest = 1 - ITEM - CLUSTER - ARM_ON_CLUSTER
-    behind = shared + own + math.sqrt(rest) * generator.standard_normal((2, n))
-    return metric.score(behind[0] + shift), metric.score(behind[1])
-
-
-@cache
-def true_mean(metric: Metric, shift: float) -> float:
-    """The mean score over all items there could be, by numerical integration."""
-    z = np.linspace(-9, 9, 200_001)
-    density = np.exp(-z * z / 2)
-    return float((metric.score(z + shift) * density).sum() / density.sum())
 
 
 if __name__ == "__main__":

@@ -92,6 +92,33 @@ def test_a_look_is_noted_at_what_was_asked_and_nothing_else() -> None:
     assert lights.first(3).digests["items"] != lights.digests["items"]
 
 
+def test_a_look_counts_from_the_first_answer_of_an_evaluation_that_never_ends(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lost = True
+    stub = Stub(lambda body, number: (401, {}) if lost and len(stub.tries) > 1 else (200, answer("on")))
+    arm = f"{{name: two, instruction: Be brief., endpoint: {{url: '{stub.url}', model: m}}}}"
+    overrides = [f"evaluate.arms=[{arm}]", "evaluate.concurrency=1"]
+    before = len(_looks())
+    for _ in range(2):
+        assert cli.main(["evaluate", "config.yaml", *overrides]) == 3
+        assert len(_looks()) == before + 1, "once, however often it is tried"
+    lost = False
+    assert cli.main(["evaluate", "config.yaml", *overrides]) == 0
+    stub.close()
+    (look,) = _looks()[before:]
+    run = open_run(Path("config.yaml"), overrides)
+    lights = run.tasks(run.curated())[0].first(3)
+    kept = Path("runs/store/looks", f"{look['asked']}.txt").read_text()
+    assert set(kept.split()) == {item.question_digest for item in lights.items}
+    assert "light" not in kept.lower(), "digests only"
+
+
+def _looks() -> list[dict[str, object]]:
+    path = Path("runs/store/looks.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def test_an_edited_template_of_an_arm_makes_another_evaluation() -> None:
     def plans() -> dict[str, object]:
         run = open_run(Path("config.yaml"), [f"evaluate.arms={json.dumps([OWN, PLAIN])}"])

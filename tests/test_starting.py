@@ -358,12 +358,17 @@ def made(replies: list[str], here: Path) -> Survey:
     ("reply", "first"),
     [
         (lambda n: str(n * 7), "number"),
+        (lambda n: f"{n},5 €", "number"),
+        (lambda n: str(n * 7) if n else "none", "exact_match"),
+        (lambda n: f"2026-03-{n:02}", "exact_match"),
         (lambda n: str(n % 2), "exact_match"),
         (lambda n: json.dumps({"name": f"Anna {n}", "city": "Rome"}), "field_f1"),
         (lambda n: json.dumps({"name": "weather", "arguments": {"day": n}}), "tool_call"),
         (lambda n: json.dumps({"tool": None}), "tool_call"),
         (lambda n: f'<tool_call>{{"name": "weather", "arguments": {{"day": {n}}}}}</tool_call>', "tool_call"),
         (lambda n: f"Room {n}", "exact_match"),
+        (lambda n: f"<think>\nThat may well be {n} of them.\n</think>\n\n{n % 2}", "exact_match"),
+        (lambda n: f'<think>\nNumber {n}?\n</think>\n\n{{"name": "Anna {n}", "city": "Rome"}}', "field_f1"),
         (lambda n: f"The answer to what you asked is that there are {n}.", "chrf"),
     ],
 )
@@ -522,6 +527,27 @@ def test_few_rows_fill_all_splits(rows: int, here: Path) -> None:
         found = Counter(split_of(row["prompt"], split, config.seed) for row in data)
         assert found["test"] == found["validation"] == int(split.test * rows)
         assert found["train"] >= rows / 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (lambda n: ["iOS", "IOS", "Android"][n % 3], "alike      'iOS' and 'IOS' (a.jsonl:2): equal unless"),
+        (lambda n: ["5", "5!"][n % 2], "alike      '5' and '5!' (a.jsonl:2)"),
+        (lambda n: json.dumps({"unit": ["ms", "mS"][n % 2], "n": n}), "alike      'ms' and 'mS' (a.jsonl:2)"),
+        (
+            lambda n: json.dumps({"name": "open", "arguments": {"path": f"Notes{n}.md"}}),
+            "case       counts in texts such as 'Notes0.md' (a.jsonl:1) only if a scorer has `strict: true`",
+        ),
+        (lambda n: ["late", "broken"][n % 2], None),
+    ],
+)
+def test_replies_that_differ_in_case_or_marks_only_are_told(
+    reply: Callable[[int], str], told: str | None, here: Path
+) -> None:
+    path = write(here / "a.jsonl", [{"prompt": f"Say {n}", "completion": reply(n)} for n in range(60)])
+    said = start(path)[0]
+    assert told in said if told else "strict" not in said
 
 
 def test_replies_that_look_like_refusals_are_counted(here: Path) -> None:

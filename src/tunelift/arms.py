@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tunelift.artifacts.looks import AskedItems
 from tunelift.artifacts.records import Artifact, digest
 from tunelift.config.evaluation import ArmConfig, SplitTaskConfig
 from tunelift.config.schema import Config
@@ -102,10 +103,9 @@ class Arms(Run):
             )
         return self._tasks[dataset.content]
 
-    def items_asked(self, tasks: Sequence[Task]) -> dict[str, str]:
-        """By task, the digest of the items that an arm is asked."""
-        most = self.config.evaluate.max_items
-        return {task.name: task.first(most).digests["items"] for task in tasks}
+    def items_asked(self, tasks: Sequence[Task]) -> dict[str, AskedItems]:
+        """By task, the items that an arm is asked."""
+        return {task.name: asked_items(task.first(self.config.evaluate.max_items)) for task in tasks}
 
     def selection(self, arm: ArmConfig, dataset: Artifact) -> Task | None:
         """The task on which an arm's prompt is chosen; no claim rests on it.
@@ -126,6 +126,11 @@ class Arms(Run):
         instruction = source.instruction if isinstance(source, SplitTaskConfig) else target.shared_instruction
         asked = SplitTaskConfig(from_split="validation", instruction=instruction, max_tokens=target.max_tokens)
         return task_from_split(rows, asked, like=target)
+
+
+def asked_items(task: Task) -> AskedItems:
+    """What is remembered of a task's items when they are asked."""
+    return AskedItems(task.digests["items"], frozenset(item.question_digest for item in task.items))
 
 
 def weights_of(arm: ArmConfig) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tunelift.arms import Arms, folder_tasks_of, questions_of, template_input, weights_of
+from tunelift.arms import Arms, asked_items, folder_tasks_of, questions_of, template_input, weights_of
 from tunelift.artifacts.looks import count_looks, note_look
 from tunelift.artifacts.provenance import environment
 from tunelift.artifacts.records import Artifact, digest
@@ -35,6 +35,7 @@ from tunelift.runtime.template import pinned_template
 from tunelift.runtime.tracking import Tracker
 from tunelift.stages import curate, evaluate, judge, merge, report, train
 from tunelift.tasks.scorers import VERSION as SCORERS_VERSION
+from tunelift.tasks.task import Task
 
 STAGES: tuple[StageName, ...] = ("curate", "train", "merge", "evaluate", "judge", "report")
 REPORT_FILES = ("report.html", "report.md", "gate.md", "comparison.json")
@@ -215,10 +216,22 @@ class Pipeline(Arms):
         dataset: Artifact,
         engine: Engine,
     ) -> Artifact:
-        tasks = self.tasks(dataset)
+        tasks, plan = self.tasks(dataset), self.evaluate_plan(arm, weights, dataset)
+
+        def note(task: Task) -> None:
+            """At a task's first answer, so that an evaluation that is killed, or never reported, counts."""
+            note_look(
+                self.store.root,
+                run=self.folder.name,
+                arm=arm.name,
+                tuned=arm.model == "tuned",
+                evaluation=plan.fingerprint,
+                task=task.name,
+                items=asked_items(task),
+            )
 
         def build(out: Path) -> dict[str, Any]:
-            details = evaluate.evaluate(
+            return evaluate.evaluate(
                 self.config.evaluate,
                 arm=arm,
                 tasks=tasks,
@@ -230,12 +243,10 @@ class Pipeline(Arms):
                 seed=self.config.seed,
                 out=out,
                 selection=self.selection(arm, dataset),
+                note_look=note,
             )
-            items = self.items_asked([task for task in tasks if evaluate.is_asked(arm, task)])
-            note_look(self.store.root, run=self.folder.name, arm=arm.name, tuned=arm.model == "tuned", items=items)
-            return details
 
-        return self.record(f"evaluate-{arm.name}", self.evaluate_plan(arm, weights, dataset), build)
+        return self.record(f"evaluate-{arm.name}", plan, build)
 
     @contextmanager
     def _engine(self, model: Path, arm: ArmConfig) -> Iterator[VllmEngine]:

@@ -25,7 +25,7 @@ from tunelift.runtime.published import published_shape
 from tunelift.runtime.serving import serving_fits
 from tunelift.runtime.shape import ModelShape, read_shape
 from tunelift.runtime.template import template_note
-from tunelift.tasks.statistics import Spread, minimum_detectable_effect, needed_items
+from tunelift.tasks.statistics import Spread, minimum_detectable_effect, needed_for_margin, needed_items
 from tunelift.tasks.task import Task
 
 BYTES_BF16, BYTES_FP32 = 2, 4
@@ -234,8 +234,11 @@ def _power_of(task: Task) -> str:
         return f"{about}: {task.primary} has no usual spread, so what it can show is known after the run"
     spread = Spread.assumed(scorer.kind, clusters=groups if distinct_groups else None)
     assumed = f"{spread.value:.0%} of the items differ" if scorer.kind == "binary" else f"deviation {spread.value}"
-    smallest = minimum_detectable_effect(n, spread)
-    wanted = task.margin if task.role == "guard" and task.margin else task.effect
+    if task.role == "guard" and task.margin:
+        enough = needed_for_margin(task.margin, spread)
+        passes = "passes" if enough <= n else f"would take {enough:,} items to pass"
+        return f"{about}: {passes} its margin in 80% of runs if the arms are equal ({assumed})"
+    smallest, wanted = minimum_detectable_effect(n, spread), task.effect
     if smallest is None:
         return f"{about}: too few to show any difference in {task.primary}"
     text = f"{about}: {task.primary} ± {100 * smallest:.1f} points (if {assumed})"

@@ -65,6 +65,20 @@ def test_an_evaluation_that_proves_nothing_is_refused(fields, message: str) -> N
         EvaluateConfig(**fields)
 
 
+@pytest.mark.parametrize("on", ["./evals/a", "evals//a/", "evals/../evals/a", "link", "{here}/evals/a"])
+def test_no_spelling_of_a_folder_lets_a_prompt_be_chosen_on_a_task(
+    on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("evals/a").mkdir(parents=True)
+    Path("link").symlink_to("evals/a")
+    search = {"on": on.format(here=tmp_path)}
+    for tasks in (["evals/a"], [{"from_split": "test"}, "./evals/a/"]):
+        with pytest.raises(ValidationError, match=r"which is also in evaluate\.tasks: what selects cannot prove"):
+            EvaluateConfig(tasks=tasks, arms=["base", {"name": "prompted", "search": search}])
+    EvaluateConfig(tasks=["evals/b"], arms=["base", {"name": "prompted", "search": search}])
+
+
 @pytest.mark.parametrize(
     "arm",
     [

@@ -372,3 +372,14 @@ def test_the_split_that_selects_may_not_prove(write: Write) -> None:
         write(MINIMAL + "evaluate: {tasks: [{from_split: validation, name: mine}]}\ngate: {improved: [mine]}\n")
     )
     assert "gate.improved claims mine, which is the validation split: it selects checkpoints and prompts" in message
+
+
+@pytest.mark.parametrize("by", ["eval_loss", "exact_match", "chrf"])
+@pytest.mark.parametrize("task", ["{from_split: validation}", "{from_split: validation, name: mine, max_items: 9}"])
+def test_the_split_that_chooses_the_step_is_no_task(write: Write, by: str, task: str) -> None:
+    best = f"train: {{best: {{by: {by}}}}}\n"
+    tasks = f"evaluate: {{tasks: [{{from_split: test}}, {task}]}}\n"
+    message = error_of(write(MINIMAL + best + tasks))
+    assert f"its rows choose the step that is kept (train.best.by={by}): what selects cannot prove" in message
+    load_config(write(MINIMAL + tasks))
+    load_config(write(MINIMAL + best))

@@ -254,7 +254,7 @@ def test_arguments_nested_too_deep_are_a_wrong_answer_and_end_nothing(stub: Call
     assert {reply.error for reply in replies.values()} == {None}
     assert replies["50"].text.startswith('[{"name": "a", "arguments": [[')
     assert replies["open"].text == json.dumps(
-        [{"name": "a", "arguments": deep["open"]}, {"name": "b", "arguments": "{}"}]
+        [{"name": "a", "arguments": deep["open"]}, {"name": "b", "arguments": {}}]
     )
     assert all(parse_calls(reply.text) is None for reply in replies.values())
 

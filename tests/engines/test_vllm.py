@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import date
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tunelift.engines import vllm as module
 from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
 from tunelift.engines.vllm import VllmEngine, meaningful_lines, vllm_arguments, vllm_environment
 from tunelift.errors import MachineError
-from tunelift.runtime.hardware import Hardware
+from tunelift.runtime.hardware import Hardware, detect
 from tunelift.runtime.openai_form import openai_messages, openai_tools
 from tunelift.runtime.turns import render
 from tunelift.starting.recipe import TEMPLATE
@@ -437,3 +438,13 @@ def _lives(process: psutil.Process) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_the_engine_tells_its_package_version_and_machine(tmp_path: Path) -> None:
+    engine = VllmEngine(
+        tmp_path, EngineConfig(dtype="float32"), device="cpu", seed=1, served_name="m", log=tmp_path / "log"
+    )
+    described = engine.description
+    assert described["version"] == metadata.version(described["package"])
+    assert described["torch"] == metadata.version("torch")
+    assert (described["device"], described["dtype"], described["hardware"]) == ("cpu", "float32", detect().name)

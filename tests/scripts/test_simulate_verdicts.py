@@ -46,6 +46,25 @@ def test_a_guard_seldom_passes_by_harm_that_was_not_drawn():
     assert covers.rates[0].value > 0.8 and passes.rates[0].value < 0.2, (covers, passes)
 
 
+def test_a_split_of_few_templates_claims_no_more_than_it_may():
+    row = simulate.split_task(12, 200, seed=0)
+    assert row.holds and row.rates[1].value > 0.15, row
+
+
+def test_guards_err_seldom_and_can_pass():
+    assert all(row.holds for row in simulate.equal_arms(150, seed=0))
+    margin_rows = [row for row, _ in zip(simulate.guards(60, seed=0), range(8), strict=False)]
+    assert all(row.holds for row in margin_rows), [str(row) for row in margin_rows]
+
+
+def test_a_detectable_difference_is_found_four_times_in_five(monkeypatch):
+    sizes = {"20 clusters of 10": [10] * 20, "one of half the items": [110] + [10] * 9}
+    monkeypatch.setattr("simulation.power.SIZES", sizes)
+    found, nothing = simulate.detected(200, seed=0)
+    assert found.holds, found
+    assert nothing.rates == () and "no difference is promised" in nothing.what
+
+
 def test_a_broken_bound_fails_the_command(monkeypatch, capsys):
     kept = simulate.Row("kept", (simulate.Rate(0.06, most=0.06), simulate.Rate(0.93, least=0.93)), 2000)
     broken = simulate.Row("broken", (simulate.Rate(0.061, most=0.06),), 2000)

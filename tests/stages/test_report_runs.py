@@ -54,6 +54,16 @@ def test_answers_that_a_run_lacks_and_another_decoding_are_told_and_decide_nothi
     assert "b took no temperature and answered at the endpoint's default" in result["verdict"]
 
 
+def test_runs_that_other_engines_answered_are_compared_with_a_reservation(make_run, tmp_path):
+    runs = [make_run("a"), make_run("b", 6)]
+    path = evaluation_of(runs[1]) / "summary.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps(summary | {"engine": summary["engine"] | {"version": "0.33.0"}}))
+    told = "a was answered by vllm 0.32.0, b by vllm 0.33.0: part of the difference may be the engine's."
+    assert compare_runs(runs, tmp_path / "out")["verdict"].endswith(f" {told}")
+    assert told in (tmp_path / "out" / "compare.md").read_text()
+
+
 def test_the_numbers_are_those_of_the_paired_statistics(make_run, tmp_path):
     runs = [make_run("a"), make_run("b", 6), make_run("c", 7)]
     for run, right in zip(runs, (10, 30, 12), strict=True):

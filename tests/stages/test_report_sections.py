@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.stages.report_fixture import build, measured
+from tests.stages.report_fixture import build, measured, rewrite, rows
 from tests.stages.run_folder import evaluation_of, make_run_folder
 from tunelift.config.evaluation import GateConfig
 from tunelift.stages.report import background
-from tunelift.stages.report.sections import is_shown, noise_rows, num_claims
+from tunelift.stages.report.sections import headline, is_shown, noise_rows, num_claims
 from tunelift.stages.report.wording import probability
 
 
@@ -60,16 +61,16 @@ def test_the_noise_floor_is_told_as_a_difference_and_not_at_all_without_one(buil
 def test_what_p_is_corrected_for_counts_the_claims_of_the_gate(built: tuple[Path, Any], tmp_path: Path) -> None:
     """Two target tasks, and a claim of the gate that is one of theirs; then one that is not."""
     assert num_claims(built[1]) == 2
-    assert "found four times in five, before p is corrected for 2 claims" in said(built, "report.html")
+    assert "found four times in five, with p corrected for 2 claims" in said(built, "report.html")
     assert "all claims named beforehand, which are 2 (Holm)" in said(built, "report.html")
-    assert "before that correction for 2 claims" in said(built, "report.md")
+    assert "takes that correction for 2 claims into account" in said(built, "report.md")
     run = make_run_folder(tmp_path, "a")
     evaluations = {arm: evaluation_of(run, arm) for arm in ("base", "tuned")}
     gate = GateConfig.model_validate({"improved": [{"task": "tool_calls_golden", "metric": "field_f1"}]})
     assert num_claims(build(tmp_path / "gated", evaluations, gate=gate)[1]) == 3
     _, alone = build(tmp_path / "alone", measured(tmp_path / "e", {"base": [0, 1] * 20, "tuned": [1] * 40}))
     assert (
-        "before"
+        "corrected"
         not in said((tmp_path / "alone" / "report" / "report.html", alone), "report.html").split("four")[1][:40]
     )
 
@@ -99,3 +100,57 @@ def test_the_data_section_says_what_was_found_about_prompts() -> None:
     told = {"held_out": 16, "in_other_split": {"validation": 0, "test": 0}, "close": {"prompts": 8, "share": 0.25}}
     assert background.data({"leakage": {"prompts": told}})["prompts"] == told
     assert background.data({})["prompts"] == {}
+
+
+def claims(*verdicts: str) -> list[dict[str, Any]]:
+    return [
+        {"task": f"t{place}", "verdict": verdict, "sentence": f"tuned on t{place} (95% interval 1 to 2, p = 0.5)."}
+        for place, verdict in enumerate(verdicts)
+    ]
+
+
+def told(verdicts: list[dict[str, Any]]) -> tuple[list[str], str]:
+    found = headline({"verdicts": verdicts, "verdict": "", "verdict_on_guards": ""})
+    return [found["says"], *(one["says"] for one in found["more"])], found["left"]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "named", "left"),
+    [
+        (["improved"], [0], ""),
+        (["improved", "regressed", "not shown"], [0, 1, 2], ""),
+        (["improved"] * 4, [0, 1, 2], "1 more target task: 1 improved."),
+        (
+            ["improved", "not shown", "improved", "underpowered", "regressed"],
+            [4, 0, 1],
+            "2 more target tasks: 1 improved, 1 underpowered.",
+        ),
+        (["improved", *["regressed"] * 5], [1, 2, 3, 4, 5], "1 more target task: 1 improved."),
+    ],
+)
+def test_the_opening_names_every_task_that_regressed_and_counts_the_others(verdicts, named, left) -> None:
+    assert told(claims(*verdicts)) == ([f"tuned on t{place}." for place in named], left)
+
+
+def test_no_page_hides_a_regression_behind_three_other_tasks(tmp_path: Path) -> None:
+    right = {"a": (10, 30), "b": (10, 31), "c": (12, 30), "d": (10, 11), "e": (30, 5)}
+    folders: dict[str, Path] = {}
+    for arm in ("base", "tuned"):
+        folders[arm] = tmp_path / arm
+        folders[arm].mkdir()
+        samples, tasks = [], {}
+        for task, counts in right.items():
+            one = measured(tmp_path / f"one-{arm}-{task}", {arm: [1] * counts[arm == "tuned"] + [0] * 40})[arm]
+            samples += [row | {"task": task} for row in rows(one)][:40]
+            tasks[task] = json.loads((one / "summary.json").read_text())["tasks"]["asked"]
+        rewrite(folders[arm], samples)
+        (folders[arm] / "summary.json").write_text(json.dumps({"arm": arm, "tasks": tasks}))
+    out, comparison = build(tmp_path, folders, looks={})
+    assert [claim["verdict"] for claim in comparison["verdicts"]][-1] == "regressed"
+    assert comparison["verdict"].startswith("tuned answers 12.5% of e exactly, 62.5 points less than base")
+    for page in ("report.html", "report.md", "gate.md"):
+        text = said((out / "report.html", comparison), page)
+        whole = [text.index(f"of {task} exactly") for task in right]
+        assert min(whole) == whole[-1], page
+    page = said((out / "report.html", comparison), "report.html")
+    assert "2 more target tasks: 1 improved, 1 underpowered." in page

@@ -154,41 +154,89 @@ def test_no_verdict_at_all_shows_nothing() -> None:
 
 def test_a_taste_for_length_is_found_and_its_absence_too() -> None:
     chance = random.Random(5)
-    lengths = [(chance.randint(1, 500), chance.randint(501, 900)) for _ in range(300)]
-    smitten = longer_wins(("b", a, b) for a, b in lengths)
-    assert (smitten["value"], smitten["n"]) == (1.0, 300)
-    assert smitten["low"] > 0.98
-    indifferent = longer_wins((chance.choice(("a", "b")), a, b) for a, b in lengths)
+    lengths = [(chance.randint(1, 900), chance.randint(1, 900)) for _ in range(300)]
+    smitten = longer_wins([[("a" if a > b else "b", a, b) for a, b in lengths if a != b]])
+    assert smitten["value"] == 1.0 and smitten["n"] >= 295 and smitten["low"] > 0.98
+    indifferent = longer_wins([[(chance.choice(("a", "b")), a, b) for a, b in lengths]])
     assert indifferent["low"] < 0.5 < indifferent["high"]
 
 
-def test_ties_missing_verdicts_and_equal_lengths_say_nothing_of_length() -> None:
-    assert longer_wins([("tie", 1, 2), (None, 1, 2), ("a", 3, 3)]) == {"value": None, "low": 0.0, "high": 1.0, "n": 0}
-    assert longer_wins([("a", 3, 1), ("b", 3, 1)])["value"] == 0.5
+@pytest.mark.parametrize("better", [0.5, 0.8, 0.95, 1.0])
+def test_a_better_arm_with_longer_answers_is_no_taste_for_length(better: float) -> None:
+    """Whoever wrote it, an arm's answer wins with the same probability where it is longer and where it is shorter."""
+    chance, held = random.Random(7), 0
+    for _ in range(200):
+        groups = [
+            [
+                ("a" if chance.random() < wins else "b", chance.randint(300, 900), chance.randint(1, 700))
+                for _ in range(60)
+            ]
+            for wins in (better, 1 - better / 2)
+        ]
+        found = longer_wins(groups)
+        held += found["low"] <= 0.5 <= found["high"]
+    assert held / 200 >= 0.9
+    pooled = [pair for pair in groups[0] if pair[1] != pair[2]]
+    if better > 0.9:
+        assert sum((winner == "a") == (a > b) for winner, a, b in pooled) / len(pooled) > 0.75, "as it would look"
+
+
+def test_ties_missing_verdicts_equal_lengths_and_an_arm_that_is_always_longer_say_nothing_of_length() -> None:
+    nothing = {"value": None, "low": 0.0, "high": 1.0, "n": 0}
+    assert longer_wins([[("tie", 1, 2), (None, 1, 2), ("a", 3, 3)], []]) == nothing
+    assert longer_wins([[("a", 3, 1), ("b", 3, 1), ("a", 9, 2)]]) == nothing
+    assert longer_wins([[("a", 3, 1), ("a", 1, 3)]])["value"] == 0.5
 
 
 def test_mark_and_length_correlate_as_scipy_says_within_their_interval() -> None:
     chance = random.Random(6)
     lengths = [chance.randint(1, 1000) for _ in range(80)]
     marks = [1 + min(4, (length + chance.randint(0, 600)) // 320) for length in lengths]
-    figure = length_correlation([*marks, None], [*lengths, 5])
+    figure = length_correlation([([*marks, None], [*lengths, 5])])
     assert figure["value"] == pytest.approx(stats.spearmanr(marks, lengths).statistic)
     assert figure["low"] < figure["value"] < figure["high"]
     assert figure["n"] == 80
-    # The interval holds about 95% when there is nothing to find.
+    # The interval holds about 95% when there is nothing to find, in one group and in several.
     held = 0
-    for _ in range(400):
+    for trial in range(400):
         chance.shuffle(marks)
-        found = length_correlation(marks, lengths)
+        parts = (80,) if trial % 2 else (12, 28, 40)
+        groups, start = [], 0
+        for part in parts:
+            groups.append((marks[start : start + part], lengths[start : start + part]))
+            start += part
+        found = length_correlation(groups)
         held += found["low"] <= 0 <= found["high"]
     assert held / 400 >= 0.92
+
+
+def test_an_arm_with_better_and_longer_answers_does_not_correlate_mark_and_length() -> None:
+    chance = random.Random(8)
+    arms = {
+        "base": ([chance.randint(1, 2) for _ in range(100)], [chance.randint(20, 60) for _ in range(100)]),
+        "tuned": ([chance.randint(4, 5) for _ in range(100)], [chance.randint(200, 400) for _ in range(100)]),
+    }
+    pooled = stats.spearmanr(*([*arms["base"][column], *arms["tuned"][column]] for column in (0, 1))).statistic
+    found = length_correlation(arms.values())
+    assert pooled > 0.7 and found["low"] < 0 < found["high"] and abs(found["value"]) < 0.2
+    assert found["n"] == 200
+    tasteful = [([1 + length // 100 for length in lengths], lengths) for _, lengths in arms.values()]
+    assert length_correlation(tasteful[1:])["value"] > 0.8
+
+
+def test_a_small_group_in_perfect_order_does_not_outweigh_a_large_one() -> None:
+    chance = random.Random(9)
+    large = [chance.randint(1, 5) for _ in range(400)], [chance.randint(1, 500) for _ in range(400)]
+    found = length_correlation([large, (list(range(1, 11)), list(range(10, 110, 10)))])
+    assert abs(found["value"]) < 0.15
 
 
 @pytest.mark.parametrize(
     ("marks", "lengths"), [([3] * 20, list(range(20))), ([1, 2] * 10, [7] * 20), ([1, 2, 3], [1, 2, 3]), ([], [])]
 )
 def test_a_correlation_that_nothing_tells_has_no_value(marks: list[int], lengths: list[int]) -> None:
-    assert length_correlation(marks, lengths)["value"] is None
+    for groups in ([], [(marks, lengths)], [(marks, lengths)] * 3):
+        assert length_correlation(groups) == {"value": None, "low": -1.0, "high": 1.0, "n": 0}
 
 
 def test_marks_have_a_mean_on_their_own_scale() -> None:

@@ -34,6 +34,17 @@ def test_a_choice_task_has_continuations_and_its_own_metrics(tmp_path: Path) -> 
     assert task.digests != load_task(questions(tmp_path, rendering="chat")).digests
 
 
+def test_a_blank_stands_before_a_choice_only_in_plain_text(tmp_path: Path) -> None:
+    behind_header = load_task(questions(tmp_path / "a"))
+    assert behind_header.items[0].choices == ("Rome", "Milan")
+    prompt = {"user": "{request}\nAnswer: "}
+    assert load_task(questions(tmp_path / "b", rendering="plain", prompt=prompt)).items[0].choices == ("Rome", "Milan")
+    given = {"user": "{request}\nAnswer:", "choice": " {choice}"}
+    assert load_task(questions(tmp_path / "c", prompt=given)).items[0].choices == (" Rome", " Milan"), (
+        "as it is written"
+    )
+
+
 def test_choices_can_be_listed_and_answered_by_letter(tmp_path: Path) -> None:
     prompt = {"user": "{request}\n{choices}\nAnswer:", "choice": " {letter}"}
     item = load_task(questions(tmp_path, prompt=prompt)).items[1]
@@ -50,6 +61,11 @@ def test_listed_choices_are_not_looked_for_in_training_rows(tmp_path: Path) -> N
     assert first.question == f"{about}\nA. Rome\nB. Milan", "as it is asked"
     assert first.held_out == about
     assert short.held_out == short.question, "a few words may be an exam's usual phrase"
+    for there in ("イタリアの首都はどちらの町ですか。", "เมืองหลวงของอิตาลีคือเมืองใด", "意大利的首都是哪个城市"):
+        rows[0]["about"] = there
+        first = load_task(questions(tmp_path, rows, prompt=prompt)).items[0]
+        assert first.held_out == there, "words are not counted by blanks where a script has none"
+    rows[0]["about"] = about
     alone = load_task(questions(tmp_path, rows, prompt={**prompt, "user": "{choices}\nWhich?"})).items[0]
     assert alone.held_out == "A. Rome\nB. Milan"
 

@@ -485,8 +485,10 @@ def test_primary_is_the_first_scorer_unless_it_is_named(tmp_path: Path) -> None:
 
 def test_options_and_margin_are_part_of_what_is_compared_or_made(tmp_path: Path) -> None:
     numbers = [{"scorer": "number", "tolerance": tolerance} for tolerance in (0.1, 0.2)]
+    counted = [json.dumps({**row, "accepted": [number]}) for number, row in enumerate(ROWS)]
     one, two = (
-        load_task(make(tmp_path / str(n), scorers=[rule], primary=None, tools=None)) for n, rule in enumerate(numbers)
+        load_task(make(tmp_path / str(n), counted, scorers=[rule], primary=None, tools=None))
+        for n, rule in enumerate(numbers)
     )
     assert one.digests["scorers"] != two.digests["scorers"]
     narrow, wide = (
@@ -521,3 +523,93 @@ def test_all_bad_items_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", sorted(GOLDEN.parent.glob("*/task.yaml")), ids=lambda path: path.parent.name)
 def test_shipped_tasks_load(folder: Path) -> None:
     load_task(folder.parent)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "replies", "says", "remedy"),
+    [
+        ("rougeL", ["The bridge is open.", "Мост закрыт до утра."], "scores 0 by rougeL", "chrf"),
+        ("rouge1", ["The bridge is open.", "Мост 17 закрыт до утра."], "sees 11%", "chrf"),
+        ("bleu", ["猫坐在垫子上很久"], "by bleu", "tokenize: char"),
+        ("bleu", ["แมวนั่งบนเสื่อ"], "by bleu", "chrf"),
+        ("rouge2", ["It is late.", "Late."], "scores 0 by rouge2", "chrf"),
+        ("number", ["12", "The answer is $12."], "scores 0 by number", "find: last"),
+        ("number", ["So 3 * 4 = 12.\n#### 12"], "scores 0 by number", "find: last"),
+        ({"scorer": "number", "find": "last"}, ["It is 7", "It is between 5-7."], "scores 0 by number", "another"),
+        ({"scorer": "regex", "pattern": "#### (.+)", "group": 1}, ["#### 7"], "scores 0 by regex", "options"),
+        ({"scorer": "regex", "pattern": "ANSWER"}, ["The answer: 7"], "scores 0 by regex", "options"),
+        ("own_zero:f", ["late", "early"], "scores 0 by f", "another"),
+    ],
+)
+def test_a_metric_that_gives_a_splits_own_replies_no_full_marks_is_refused(
+    scorer: Any, replies: list[str], says: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_zero.py").write_text("def f(output, item, task):\n    return 0\n")
+    rows = [row(str(number), reply) for number, reply in enumerate(replies)]
+    with pytest.raises(UserError) as caught:
+        task_from_split(rows, SplitTaskConfig(from_split="test", scorers=(scorer,)))
+    assert says in caught.value.message and "primary metric" in caught.value.message
+    assert remedy in caught.value.remedy
+    assert caught.value.where == f"x.jsonl:{0 if scorer == 'own_zero:f' else len(replies) - 1}"
+
+
+@pytest.mark.parametrize(
+    ("scorer", "replies"),
+    [
+        ("chrf", ["Мост закрыт до утра.", "猫坐在垫子上很久", "👍", "a"]),
+        ({"scorer": "bleu", "tokenize": "char"}, ["猫坐在垫子上很久", "late"]),
+        ("bleu", ["Мост закрыт", "Late."]),
+        ("rougeL", ["Es ist schön, für dich.", "late"]),
+        ({"scorer": "number", "find": "last"}, ["The answer is $12.", "#### 7", "1,5 Liter"]),
+        ({"scorer": "length", "at_most": 3}, ["late", "yes"]),
+        ({"scorer": "tool_call", "find": "anywhere"}, ['So: ```{"name": "f", "arguments": {}}```', "No."]),
+        ("own_half:f", ["late", "early"]),
+    ],
+)
+def test_a_metric_that_suits_the_replies_is_taken(
+    scorer: Any, replies: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_half.py").write_text("def f(output, item, task):\n    return len(output) / 10\n")
+    rows = [row(str(number), reply) for number, reply in enumerate(replies)]
+    assert len(task_from_split(rows, SplitTaskConfig(from_split="test", scorers=(scorer,))).items) == len(replies)
+
+
+def test_a_slow_scorer_is_tried_on_a_few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "calls = []\ndef f(output, item, task):\n    calls.append(output)\n    return 0.0 if len(calls) < 3 else 0.5\n"
+    )
+    (tmp_path / "own_slow.py").write_text(code)
+    task_from_split([row(str(n), "x") for n in range(50)], SplitTaskConfig(from_split="test", scorers=("own_slow:f",)))
+    import own_slow  # type: ignore[import-not-found]
+
+    assert len(own_slow.calls) <= 8
+
+
+def test_a_folder_is_refused_where_no_accepted_answer_of_an_item_can_win(tmp_path: Path) -> None:
+    items = [{**ROWS[0], "accepted": ["four", "4"]}, {**ROWS[1], "accepted": ["The answer is 12."]}]
+    changes = {"tools": None, "primary": None}
+    error = refused(make(tmp_path, [json.dumps(one) for one in items], scorers=["number"], **changes))
+    assert "'The answer is 12.' scores 0 by number" in error.message
+    assert error.where == f"{tmp_path / 'items.jsonl'}:2"
+    last = [{"scorer": "number", "find": "last"}]
+    assert load_task(make(tmp_path, [json.dumps(one) for one in items], scorers=last, **changes)).primary == "number"
+    load_task(
+        make(tmp_path, [json.dumps(one) for one in items], scorers=[{"scorer": "length", "at_most": 2}], **changes)
+    )
+
+
+def test_a_split_judged_as_a_task_is_refused_where_that_does_not_suit_it(tmp_path: Path) -> None:
+    numbers = make(tmp_path, [json.dumps({**ROWS[0], "accepted": [4]})], tools=None, scorers=["number"], primary=None)
+    with pytest.raises(UserError, match="scores 0 by number"):
+        task_from_split([row("1", "Paris")], SplitTaskConfig(from_split="validation"), like=load_task(numbers))
+
+
+def test_a_reply_with_a_name_is_a_call_only_of_a_tool_of_its_row() -> None:
+    alice = '{"name": "Alice", "email": "alice@x.org"}'
+    rows = [row("1", alice), calling("2", "ping"), row("3", '{"name": "ping"}', tools=[{"name": "ping"}])]
+    task = task_from_split(rows, SplitTaskConfig(from_split="test", scorers=("tool_call", "exact_match")))
+    assert [item.accepted[0] for item in task.items] == [alice, {"name": "ping", "arguments": {}}, {"name": "ping"}]
+    assert score(alice.replace("alice@", "WRONG@"), task.items[0], task)["exact_match"] == 0

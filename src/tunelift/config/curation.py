@@ -135,7 +135,8 @@ class CurateConfig(Section):
     contamination_ngram: int = Field(8, ge=2)
     """Word n-gram length for finding evaluation items in the training rows (Tulu 3, arXiv 2411.15124, uses 8)."""
     contamination_overlap: float = Field(0.5, gt=0, le=1)
-    """Drop a row that covers more than this share of the words of an evaluation item by common n-grams."""
+    """Drop a row that covers more than this share of the words of an evaluation item by common n-grams; with 1, only a
+    row that covers all of them."""
     split: SplitConfig = SplitConfig()
     """Train, validation and test."""
     processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", json_schema_extra=RUNTIME)

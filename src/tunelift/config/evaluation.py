@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -183,12 +184,16 @@ class EvaluateConfig(Section):
         return self
 
     def _refuse_selection_on_a_task(self, arm: ArmConfig) -> None:
-        chosen_on = arm.search.on.rstrip("/") if arm.search else None
+        if arm.search is None:
+            return
+        chosen_on = arm.search.on if arm.search.on == "validation" else os.path.realpath(arm.search.on)
         for task in self.tasks:
-            claims_on = task.rstrip("/") if isinstance(task, str) else task.from_split
+            # One folder has many spellings: ./a, a/, a link to it. What a copy of it holds, `check_askable` compares.
+            claims_on = os.path.realpath(task) if isinstance(task, str) else task.from_split
             if claims_on == chosen_on:
+                name = task.rstrip("/") if isinstance(task, str) else task.from_split
                 raise ValueError(
-                    f"the prompt of arm {arm.name} would be chosen on {claims_on}, which is also in evaluate.tasks: "
+                    f"the prompt of arm {arm.name} would be chosen on {name}, which is also in evaluate.tasks: "
                     "what selects cannot prove; choose on the validation split or on another task"
                 )
 

@@ -240,15 +240,25 @@ class Config(Section):
         )
         if tests_own_split and self.curate.split.test == 0:
             raise ValueError("evaluate.tasks asks for the test split, but curate.split.test is 0; set it to 0.1, say")
-        selects = {
+        self._refuse_claims_on_what_chose()
+        return self
+
+    def _refuse_claims_on_what_chose(self) -> None:
+        """A target task is claimed by being one. Arms that search for their prompt: `EvaluateConfig`."""
+        validation = [
             task.name or task.from_split
             for task in self.evaluate.tasks
             if isinstance(task, SplitTaskConfig) and task.from_split == "validation"
-        }
+        ]
         for claim in self.gate.improved if self.gate else ():
-            if claim.task in selects:
+            if claim.task in validation:
                 raise ValueError(
                     f"gate.improved claims {claim.task}, which is the validation split: it selects checkpoints and "
                     "prompts, and what selects cannot prove; claim a task on the test split, or one with a folder"
                 )
-        return self
+        if validation and self.train.best.by != "last":
+            raise ValueError(
+                f"evaluate.tasks has {validation[0]}, which is the validation split, but its rows choose the step that "
+                f"is kept (train.best.by={self.train.best.by}): what selects cannot prove; evaluate on the test split, "
+                "or set train.best.by to last"
+            )

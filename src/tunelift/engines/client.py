@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from tunelift.engines.answers import FILTERED, Reply, read_reply
 from tunelift.engines.dialect import Dialect
 from tunelift.engines.likelihood import Echo, Likelihood, NextToken, NoEchoError, Scoring
 from tunelift.engines.transport import FailedError, RefusedError, Transport
@@ -33,23 +33,6 @@ class Request:
     """Schemas for the chat template to render, bare or in OpenAI's form."""
     schema: dict[str, Any] | None = None
     """JSON schema of the answer. Strict endpoints want every property required and `additionalProperties: false`."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The answer, or with `error` the reason why there is none."""
-
-    id: str
-    text: str
-    """What the model wrote; a native tool call as JSON with `name` and `arguments`, several as a list of them, without
-    what was said beside it."""
-    tokens_in: int | None
-    """None where the endpoint does not say; 0 of a request that failed."""
-    tokens_out: int | None
-    seconds: float
-    """From sending to the last token, of the try that succeeded."""
-    finish_reason: str | None
-    error: str | None = None
 
 
 class Client:
@@ -92,7 +75,8 @@ class Client:
     def generate(self, requests: Sequence[Request], on_reply: Callable[[Reply], None]) -> None:
         """Ask all; call `on_reply` as each answer comes, in the order in which they come.
 
-        A request that the endpoint refuses, or fails three times, becomes a reply with `error`.
+        A request that the endpoint refuses, or fails three times, becomes a reply with `error`; so does an answer that
+        a filter or the model itself withheld.
 
         Raises:
             MachineError: nothing listens there any more.
@@ -176,10 +160,12 @@ class Client:
             body |= {"response_format": {"type": "json_schema", "json_schema": schema}}
         try:
             return await self._post(
-                transport, "/chat/completions", body, lambda answer, seconds: _read_reply(request.id, answer, seconds)
+                transport, "/chat/completions", body, lambda answer, seconds: read_reply(request.id, answer, seconds)
             )
         except FailedError as failure:
-            return Reply(request.id, "", 0, 0, 0.0, None, error=str(failure))
+            filtered = isinstance(failure, RefusedError) and FILTERED.search(failure.text)
+            error = f"withheld ({failure})" if filtered else str(failure)
+            return Reply(request.id, "", 0, 0, 0.0, None, error=error)
 
     async def _questions(self, transport: Transport, scorings: Sequence[Scoring]) -> list[NextToken | Scoring]:
         """What to ask: one question for all continuations of a context where they are single tokens."""
@@ -265,45 +251,3 @@ def _unless_stopped(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
     """Say nothing of tasks that Ctrl-C ended: whoever asked for the answers is told by the exception itself."""
     if not isinstance(context.get("exception"), KeyboardInterrupt):
         loop.default_exception_handler(context)
-
-
-def _read_reply(identity: str, answer: Mapping[str, Any], seconds: float) -> Reply:
-    choice, usage = answer["choices"][0], answer.get("usage") or {}
-    message = choice["message"]
-    # Calls first: many endpoints send white space or a sentence beside them.
-    text = _calls(message.get("tool_calls") or ()) or message.get("content") or ""
-    return Reply(
-        identity,
-        # A lone surrogate, which JSON can carry, could not be written to a file.
-        text.encode("utf-8", "replace").decode(),
-        _count(usage.get("prompt_tokens")),
-        _count(usage.get("completion_tokens")),
-        seconds,
-        choice.get("finish_reason"),
-    )
-
-
-def _count(tokens: Any) -> int | None:
-    return None if tokens is None else int(tokens)
-
-
-def _calls(calls: Sequence[Mapping[str, Any]]) -> str:
-    if not calls:
-        return ""
-    try:
-        return _written(calls, _parsed)
-    except RecursionError:  # Nested deeper than Python reads or writes: text, which scorers find too deep as well.
-        return _written(calls, lambda arguments: arguments)
-
-
-def _written(calls: Sequence[Mapping[str, Any]], read: Callable[[Any], Any]) -> str:
-    written = [{"name": call["function"]["name"], "arguments": read(call["function"]["arguments"])} for call in calls]
-    return json.dumps(written[0] if len(written) == 1 else written, ensure_ascii=False)
-
-
-def _parsed(arguments: Any) -> Any:
-    """Arguments come as text; what is no JSON stays text, for the scorer to judge."""
-    try:
-        return json.loads(arguments) if isinstance(arguments, str) else arguments
-    except ValueError:
-        return arguments

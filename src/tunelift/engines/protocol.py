@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from tunelift.engines.client import Client
 
+IDENTITY = ("package", "version", "torch", "device", "hardware", "dtype")
+"""Keys of a description that tell which engine gave an answer, where that is known."""
+
 
 class Engine(Protocol):
     """An OpenAI-compatible endpoint that is made ready when it is first needed."""

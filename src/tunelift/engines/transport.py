@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from tunelift.engines.answers import UnusableError, refuse_errors
 from tunelift.errors import MachineError, UserError
 
 if TYPE_CHECKING:
@@ -154,7 +155,8 @@ class Transport:
     async def post(self, path: str, body: dict[str, Any], read: Callable[[Any, float], T]) -> T:
         """Post `body` to the endpoint's base plus `path`; return what `read(answer, seconds)` makes of the answer.
 
-        An answer that `read` cannot read (ValueError, KeyError and the like) is a failure like any other.
+        An answer that `read` cannot read (ValueError, KeyError and the like) is a failure like any other. An error that
+        comes with HTTP 200 is taken for the HTTP status that it names, and for passing trouble if it names none.
 
         Raises:
             RefusedError: the endpoint refuses it, with a 4xx that does not pass.
@@ -175,15 +177,17 @@ class Transport:
                     ) as response:
                         content = await response.read()
                 if 200 <= response.status < 300:
-                    done = read(json.loads(content), time.monotonic() - started)
+                    done = _read(content, time.monotonic() - started, read)
                     self._pace.speed_up()
                     return done
-                problem, wait = self._trouble(response, content, refusals)
+                problem, wait = self._trouble(response, content.decode("utf-8", "replace"), refusals)
+            except UnusableError as error:
+                problem, wait = self._trouble(response, error.words, refusals, error.status)
             except aiohttp.ClientConnectorError as error:
                 problem, absent = self._shown(f"no connection: {error}"), error
             except TimeoutError:
                 problem = f"TimeoutError: no answer within {self._timeout:g} s"
-            except (aiohttp.ClientError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            except (aiohttp.ClientError, ValueError, RecursionError) as error:
                 problem = self._shown(f"{type(error).__name__}: {error}".rstrip(": "))
             if wait is not None:
                 refusals += 1
@@ -198,14 +202,20 @@ class Transport:
                     raise FailedError(problem)
                 await asyncio.sleep(self._back_off(failures - 1))
 
-    def _trouble(self, response: aiohttp.ClientResponse, content: bytes, refusals: int) -> tuple[str, float | None]:
-        """What the endpoint's complaint is, and how long everybody had better wait, if it is too busy."""
-        text, status = content.decode("utf-8", "replace"), response.status
-        problem = f"HTTP {status}: {self._shown(text)}"
+    def _trouble(
+        self, response: aiohttp.ClientResponse, text: str, refusals: int, inside: int | None = None
+    ) -> tuple[str, float | None]:
+        """What the endpoint's complaint is, and how long everybody had better wait, if it is too busy.
+
+        Args:
+            inside: The status that an error in the body of an answer names.
+        """
+        status = inside or response.status
+        problem = f"HTTP {status}{' (in the body)' if inside else ''}: {self._shown(text)}"
         asked = retry_after(response.headers.get("Retry-After"))
         if _SPENT not in text and (status in _BUSY or (status == 503 and asked is not None)):
             return problem, self._back_off(refusals) if asked is None else asked
-        if status >= 500 or status in _PASSING:
+        if status < 400 or status >= 500 or status in _PASSING:
             return problem, None
         raise RefusedError(status, text, problem)
 
@@ -229,6 +239,16 @@ class Transport:
     def _shown(self, text: str) -> str:
         flat = masked(" ".join(text.split()), self._key)
         return flat if len(flat) <= MAX_ERROR_TEXT else flat[:MAX_ERROR_TEXT] + "…"
+
+
+def _read(content: bytes, seconds: float, read: Callable[[Any, float], T]) -> T:
+    try:
+        return read(refuse_errors(json.loads(content)), seconds)
+    except UnusableError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        shown = content.decode("utf-8", "replace").strip() or "it is empty"
+        raise UnusableError(f"the answer cannot be read: {shown}") from error
 
 
 def masked(text: str, key: str | None) -> str:

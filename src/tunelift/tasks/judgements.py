@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunelift.tasks.statistics import PairedDifference, compare, mean_interval, wilson
-from tunelift.tasks.statistics.intervals import Z
+from tunelift.tasks.statistics.proportions import Z
 
 Winner = Literal["a", "b", "tie"]
 
@@ -59,7 +59,7 @@ def count_wins(
     """Wins, ties and losses of arm `a`, with the difference of their shares, its interval and p.
 
     To win and to lose are two outcomes of one item that exclude each other: a paired table in which no item has both
-    and ties have neither. So Newcombe's interval for paired proportions applies, and McNemar's mid-p test, which is
+    and ties have neither. So Tango's interval for paired proportions applies, and McNemar's mid-p test, which is
     the exact sign test with mid-p on the decided items.
 
     Args:
@@ -116,32 +116,72 @@ def flip_rate(orders: Iterable[tuple[Winner | None, Winner | None]]) -> Figure:
     return share(sum(one != other for one, other in judged), len(judged))
 
 
-def longer_wins(pairs: Iterable[tuple[Winner | None, int, int]]) -> Figure:
-    """Share of decided pairs of unequal length that the longer answer won; 0.5 is no preference, if length is no merit.
+def longer_wins(groups: Iterable[Iterable[tuple[Winner | None, int, int]]]) -> Figure:
+    """How often the longer of two answers wins, whichever arm wrote it; 0.5 is no preference, if length is no merit.
+
+    A better arm whose answers are also longer wins with the longer answer all the time, and shows no taste for length
+    by that. So within each group the share of wins is taken apart for pairs in which `a` and in which `b` is the
+    longer one, and the two are averaged; groups are weighted as by Mantel and Haenszel, J Natl Cancer Inst 22:719-748,
+    1959. Where one arm is always the longer one, its length cannot be told from its quality: no value.
 
     Args:
-        pairs: Verdict, length of a's answer, length of b's.
+        groups: By pair of arms and task: verdict, length of a's answer, length of b's. Ties and equal lengths say
+            nothing.
     """
-    decided = [(winner, a, b) for winner, a, b in pairs if winner in {"a", "b"} and a != b]
-    return share(sum((winner == "a") == (a > b) for winner, a, b in decided), len(decided))
+    found = []
+    for group in groups:
+        decided = [(winner, a > b) for winner, a, b in group if winner in {"a", "b"} and a != b]
+        sides = [[winner for winner, is_longer in decided if is_longer == first] for first in (True, False)]
+        if all(sides):
+            shares = [
+                share(sum(winner == name for winner in side), len(side))
+                for side, name in zip(sides, ("a", "b"), strict=True)
+            ]
+            found.append((math.prod(map(len, sides)) / len(decided), len(decided), shares))
+    total = math.fsum(weight for weight, _, _ in found)
+    if not found:
+        return share(0, 0)
+    value = math.fsum(weight * one["value"] for weight, _, shares in found for one in shares) / (2 * total)
+
+    def reach(end: str) -> float:
+        """By MOVER (Zou & Donner, Stat Med 27:1693-1702, 2008), from the shares' own intervals."""
+        distances = (weight * (one[end] - one["value"]) for weight, _, shares in found for one in shares)
+        return math.sqrt(math.fsum(distance * distance for distance in distances)) / (2 * total)
+
+    low, high = max(0.0, value - reach("low")), min(1.0, value + reach("high"))
+    return {"value": value, "low": low, "high": high, "n": sum(n for _, n, _ in found)}
 
 
-def length_correlation(marks: Sequence[int | None], lengths: Sequence[int]) -> Figure:
-    """Spearman's rank correlation of mark and length of answer.
+def length_correlation(groups: Iterable[tuple[Sequence[int | None], Sequence[int]]]) -> Figure:
+    """Spearman's rank correlation of mark and length of answer, within groups.
 
-    Interval by Fisher's z with the standard error of Bonett & Wright (Psychometrika 65:23-28, 2000). No value for
-    fewer than 10 marks, or when all marks or all lengths are equal.
+    A better arm whose answers are also longer shows no taste for length by that, so each arm is looked at by itself,
+    and the correlations are averaged by Fisher's z. Interval with the standard error of Bonett & Wright (Psychometrika
+    65:23-28, 2000). A group of fewer than 10 marks, or of equal marks or lengths, is left out; no value without any.
+
+    Args:
+        groups: By arm and task, the marks and the lengths of the answers.
     """
+    found = [one for marks, lengths in groups if (one := _correlation(marks, lengths)) is not None]
+    if not found:
+        return {"value": None, "low": -1.0, "high": 1.0, "n": 0}
+    total = sum(n - 3 for _, n in found)
+    z = math.fsum((n - 3) * math.atanh(r) for r, n in found) / total
+    half = Z * math.sqrt(math.fsum((n - 3) * (1 + r * r / 2) for r, n in found)) / total
+    n = sum(n for _, n in found)
+    return {"value": math.tanh(z), "low": math.tanh(z - half), "high": math.tanh(z + half), "n": n}
+
+
+def _correlation(marks: Sequence[int | None], lengths: Sequence[int]) -> tuple[float, int] | None:
     pairs = [(mark, length) for mark, length in zip(marks, lengths, strict=True) if mark is not None]
     n = len(pairs)
     if n < LEAST_FOR_CORRELATION or any(len(set(column)) < 2 for column in zip(*pairs, strict=True)):
-        return {"value": None, "low": -1.0, "high": 1.0, "n": n}
+        return None
     from scipy import stats
 
     value = float(stats.spearmanr([mark for mark, _ in pairs], [length for _, length in pairs]).statistic)
-    z = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, value)))
-    half = Z * math.sqrt((1 + value * value / 2) / (n - 3))
-    return {"value": value, "low": math.tanh(z - half), "high": math.tanh(z + half), "n": n}
+    most = 1 - 1 / n  # Of a perfect order z has no bound, and one group would outweigh all others.
+    return max(-most, min(most, value)), n
 
 
 def agreement(labels: Sequence[str], verdicts: Sequence[str | None]) -> tuple[Figure, Figure]:

@@ -26,7 +26,10 @@ def accuracy(logprobs: Sequence[float], item: Item, task: Task) -> float:
 
 
 def accuracy_norm(logprobs: Sequence[float], item: Item, task: Task) -> float:
-    """The same per byte (UTF-8, white space around the choice aside), so that short choices have no advantage."""
+    """The same per byte (UTF-8, white space around the choice aside), so that short choices have no advantage.
+
+    lm-eval's `acc_norm` divides by characters instead: equal for ASCII, other figures for other text.
+    """
     per_byte = [
         value / max(1, len(choice.strip().encode("utf-8", "replace")))
         for value, choice in zip(logprobs, item.choices, strict=True)

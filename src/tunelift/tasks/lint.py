@@ -6,15 +6,21 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tunelift.errors import UserError
 from tunelift.tasks import folder as files
+from tunelift.tasks.constants import constants, won_by_nothing
 from tunelift.tasks.folder import Place, TaskFile
 from tunelift.tasks.items import Item, template_fields
+from tunelift.tasks.right_answers import remedy_for, shortfall, shown
 from tunelift.tasks.rows import Row, read_rows
 from tunelift.tasks.scorers import canonical_json, canonical_text
+from tunelift.tasks.spellings import Spellings
 from tunelift.tasks.task import Task, check_unchanged, make_task
+
+if TYPE_CHECKING:
+    from tunelift.tasks.statistics import Spread
 
 SHOWN = 20
 """Findings of one sort that are listed one by one."""
@@ -41,7 +47,7 @@ class Finding:
 
 def lint(folder: Path) -> list[Finding]:
     """Everything that is to be said about the task in `folder`, errors first."""
-    findings = list(_findings(folder))
+    findings = list(dict.fromkeys(_findings(folder)))
     levels = ("error", "warning", "note")
     return sorted(findings, key=lambda finding: levels.index(finding.level))
 
@@ -70,6 +76,9 @@ def _findings(folder: Path) -> Iterator[Finding]:
     if task.kind == "generate":
         yield from _limited(list(_imperfect_answers(task, places)))
         yield from _limited(list(_too_long(task, places)))
+        yield from _limited(list(_spelled_alike(task, places)))
+    if task.kind == "choice":
+        yield from _blanks(task, described, place)
     yield from _limited(list(_repeated(task, places)))
     yield from _constant(task, described, str(folder))
     yield from _fields(described, rows, task, place)
@@ -95,28 +104,27 @@ def _limited(findings: Sequence[Finding]) -> list[Finding]:
 
 def _imperfect_answers(task: Task, places: dict[str, str]) -> Iterator[Finding]:
     """The answer key against the scorers: a right answer that cannot win measures nothing."""
-    best = {scorer.name: 0.0 if scorer.lower_is_better else 1.0 for scorer in task.scorers if scorer.bounded}
     short: dict[str, list[str]] = defaultdict(list)
     for item in task.items:
         for answer in item.accepted:
             for scorer in task.scorers:
-                if scorer.name not in best:
+                if not scorer.bounded:
                     continue
                 output = task.scorer(task.primary).written(answer)
                 try:
-                    value = scorer.function(output, item, task)
+                    found = shortfall(scorer, output, item, task)
                 except UserError as error:
                     yield _error(error)
                     return
-                if abs(value - best[scorer.name]) <= 1e-9:
+                if found is None:
                     continue
                 if scorer.name != task.primary:
                     short[scorer.name].append(item.id)
                     continue
                 yield Finding(
                     "error",
-                    f"The accepted answer {_shown(output)} of item {item.id!r} scores {value:g} by {scorer.name}, "
-                    f"the primary metric, instead of {best[scorer.name]:g}.",
+                    f"The accepted answer {shown(output)} of item {item.id!r} {found.told(scorer.name)}. "
+                    f"{remedy_for(scorer)}",
                     places[item.id],
                 )
     for name, ids in short.items():
@@ -125,6 +133,34 @@ def _imperfect_answers(task: Task, places: dict[str, str]) -> Iterator[Finding]:
             "warning",
             f"{len(ids)} accepted answers, the first of item {first!r}, do not get full marks by {name}.",
             places[first],
+        )
+
+
+def _spelled_alike(task: Task, places: dict[str, str]) -> Iterator[Finding]:
+    """Right answers that count as one, though a reader may tell them apart."""
+    lenient = [scorer for scorer in task.scorers if scorer.strict is False]
+    if not lenient:
+        return
+    names = ", ".join(scorer.name for scorer in lenient)
+    seen = Spellings()
+    for item in task.items:
+        seen.note(item.id, item.accepted)
+    for one in seen.alike.values():
+        yield Finding(
+            "warning",
+            f"{shown(one.first)} of item {one.where[0]!r} and {shown(one.second)} of item {one.where[1]!r} count as "
+            f"the same by {names}: they differ in case, marks or white space only. Write `strict: true` beside the "
+            "scorer if they are different answers, or spell them alike.",
+            places[one.where[1]],
+        )
+    if seen.coded:
+        item_id, text = seen.coded[0]
+        yield Finding(
+            "warning",
+            f"{len(seen.coded)} texts in accepted answers, the first {shown(text)} of item {item_id!r}, look like "
+            f"names or codes in which case counts; by {names} it does not. Write `strict: true` beside the scorer if "
+            "it should.",
+            places[item_id],
         )
 
 
@@ -174,20 +210,71 @@ def _constant(task: Task, described: TaskFile, where: str) -> Iterator[Finding]:
     """What always giving one answer would score."""
     if task.kind == "perplexity":
         return
-    if task.kind == "choice":
-        counted = Counter(f"choice number {item.right}" for item in task.items)
-        # Each choice is judged by itself: its number can only tell a model something where the prompt shows numbers.
-        weighs = "choices" in template_fields(described) or "{letter}" in described.prompt.choice
-    else:
-        counted = Counter(answer for item in task.items for answer in _answers(item))
-        weighs = True
+    if task.kind == "generate":
+        yield from _limited(list(_constant_answers(task, where)))
+        return
+    # Each choice is judged by itself: its number can only tell a model something where the prompt shows numbers.
+    weighs = "choices" in template_fields(described) or "{letter}" in described.choice
+    counted = Counter(f"choice number {item.right}" for item in task.items)
     answer, count = counted.most_common(1)[0]
-    share = count / len(task.items)
-    yield Finding(
-        "warning" if weighs and share > MAJORITY and len(task.items) > 1 else "note",
-        f"Always answering {_shown(answer)} is right for {share:.0%} of the items: compare with that, not with 0.",
-        where,
-    )
+    yield _always(answer, f"is right for {count / len(task.items):.0%} of the items", weighs, count, task, where)
+
+
+def _constant_answers(task: Task, where: str) -> Iterator[Finding]:
+    """The same by the task's own scorers; some of them may take any answer at all."""
+    for scorer in task.scorers:
+        if not scorer.bounded or (scorer.outside and scorer.name != task.primary):
+            continue
+        try:
+            best, meaningless = constants(task, scorer)
+        except UserError as error:
+            yield _error(error)
+            return
+        won = won_by_nothing(scorer, meaningless)
+        share = f"{len(won) / len(task.items):.0%} of the items"
+        if scorer.name != task.primary:
+            if len(won) == len(task.items):
+                yield Finding("note", f"By {scorer.name}, an answer that means nothing is right for {share}.", where)
+            continue
+        if won:
+            answer, item = won[0]
+            yield Finding(
+                "error",
+                f"An answer that means nothing, such as {shown(answer)}, gets full marks by {scorer.name}, the primary "
+                f"metric, for {share}, the first of them {item.id!r}. Choose a metric that looks at what is right, or "
+                "correct what these items accept.",
+                where,
+            )
+        count = best.mean * len(task.items)
+        binary = f"is right for {best.mean:.0%} of the items"
+        says = binary if scorer.kind == "binary" else f"scores {best.mean:.2f} on average by {scorer.name}"
+        yield _always(best.answer, says, not scorer.lower_is_better, count, task, where)
+
+
+def _always(answer: str, says: str, weighs: bool, count: float, task: Task, where: str) -> Finding:
+    many = weighs and count > MAJORITY * len(task.items) and len(task.items) > 1
+    message = f"Always answering {shown(answer)} {says}: compare with that, not with 0."
+    return Finding("warning" if many else "note", message, where)
+
+
+def _blanks(task: Task, described: TaskFile, place: Place) -> Iterator[Finding]:
+    """White space before a choice that no model writes there."""
+    first = next((item for item in task.items if any(one[:1].isspace() for one in item.choices)), None)
+    if first is None:
+        return
+    if task.rendering == "chat":
+        yield Finding(
+            "warning",
+            "A blank stands before the choices. Behind a chat template's header models write none, so that all choices "
+            'are unlikely. Write `choice: "{choice}"` (or {letter}), or `rendering: plain`.',
+            place(("prompt",)),
+        )
+    elif any(str(item.prompt[-1]["content"])[-1:].isspace() for item in task.items):
+        yield Finding(
+            "warning",
+            "The prompt ends in white space, and a choice begins with it, so that both stand there. Leave one out.",
+            place(("prompt",)),
+        )
 
 
 def _fields(described: TaskFile, rows: Sequence[Row], task: Task, place: Place) -> Iterator[Finding]:
@@ -237,16 +324,39 @@ def _size(task: Task, described: TaskFile, place: Place) -> Iterator[Finding]:
         )
         return
     spread = Spread.assumed(scorer.kind, clusters=clusters if described.cluster else None)
-    smallest = minimum_detectable_effect(len(task.items), spread)
-    key, aim = ("margin", task.margin) if task.role == "guard" and task.margin else ("effect", task.effect)
+    if task.role == "guard" and task.margin:
+        yield from _guard_size(task, task.margin, spread, groups if groups < len(task.items) else 0, place)
+        return
+    smallest, aim = minimum_detectable_effect(len(task.items), spread), task.effect
     can = "no difference at all" if smallest is None else f"a difference of {100 * smallest:.1f} points or more"
     enough = smallest is not None and smallest <= aim
     yield Finding(
         "note" if enough else "warning",
-        f"{len(task.items)} items show {can} in 80% of runs ({_assumption(scorer.kind)}); {key}={aim:g} "
+        f"{len(task.items)} items show {can} in 80% of runs ({_assumption(scorer.kind)}); effect={aim:g} "
         + ("is within that." if enough else f"takes about {needed_items(aim, spread):,} items."),
-        place((key,)),
+        place(("effect",)),
     )
+
+
+def _guard_size(task: Task, margin: float, spread: Spread, groups: int, place: Place) -> Iterator[Finding]:
+    """Can the guard pass, and how many clusters does it take to see harm that strikes whole ones?"""
+    from tunelift.tasks.statistics import clusters_for_margin, needed_for_margin
+
+    needed, n = needed_for_margin(margin, spread), len(task.items)
+    passes = "passes" if needed <= n else f"takes about {needed:,} items to pass"
+    yield Finding(
+        "note" if needed <= n else "warning",
+        f"The guard has {n} items and {passes} margin={margin:g} in 80% of runs, if the arms are equal "
+        f"({_assumption(spread.kind)}).",
+        place(("margin",)),
+    )
+    if groups and groups < (enough := clusters_for_margin(margin)):
+        yield Finding(
+            "note",
+            f"Harm that strikes whole clusters may be in none of the {groups} that are asked, and the guard "
+            f"passes then; to have met harm as large as margin={margin:g} takes {enough} clusters.",
+            place(("cluster",)),
+        )
 
 
 def _assumption(kind: str) -> str:
@@ -255,7 +365,3 @@ def _assumption(kind: str) -> str:
     if kind == "binary":
         return f"if the arms differ on {ASSUMED_DISCORDANCE:.0%} of them"
     return f"if differences have a standard deviation of {ASSUMED_SD:g}"
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")

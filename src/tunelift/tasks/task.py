@@ -16,9 +16,12 @@ from tunelift.tasks import folder as files
 from tunelift.tasks.folder import Place, Rendering, Role, TaskFile
 from tunelift.tasks.items import Item, Message, make_item
 from tunelift.tasks.likelihood import TaskKind, likelihood_scorers
+from tunelift.tasks.right_answers import refuse_shortfalls
 from tunelift.tasks.rows import Row, read_rows
 from tunelift.tasks.scorers import NotJsonError, Scorer, build_scorers, parse_json
+from tunelift.tasks.scorers.attempts import names_of
 from tunelift.tasks.scorers.tool_calls import calls_of
+from tunelift.tasks.thinking import without_thinking
 
 __all__ = ["DECODING", "Item", "Message", "Task", "distinct", "load_task", "task_from_split"]
 
@@ -130,7 +133,8 @@ def load_task(folder: Path) -> Task:
     """Read a task's folder.
 
     Raises:
-        UserError: a file that is missing, malformed or changed, with file, line and remedy.
+        UserError: a file that is missing, malformed or changed, or an item whose right answers the primary metric does
+            not give full marks; with file, line and remedy.
     """
     described, place = files.read_description(folder / files.FILE)
     rows, problems = read_rows(folder, described)
@@ -143,7 +147,9 @@ def load_task(folder: Path) -> Task:
         )
     if described.items_sha256 is not None:
         check_unchanged(folder / described.items, described.items_sha256)
-    return make_task(folder, described, place, rows)
+    task = make_task(folder, described, place, rows)
+    refuse_shortfalls(task, [row.where for row in rows], open_ended=False)
+    return task
 
 
 def check_unchanged(path: Path, expected: str) -> None:
@@ -218,7 +224,7 @@ def task_from_split(
 
     A reply that calls tools has its calls as the right answer, one as an object and several as a list; one that is a
     JSON object or list has that value, any other its text. Where `tool_call` judges, JSON that is no call stays text
-    as well, by which it wants no call.
+    as well, by which it wants no call. Thinking that a reply begins with is no part of its answer.
     Files that scorers name are relative to the working directory.
 
     Args:
@@ -228,8 +234,8 @@ def task_from_split(
         seed: Draws the rows where there are more than `max_items`.
 
     Raises:
-        UserError: no row, an unknown scorer, a last message that is no reply in text, or tools whose schemas judge and
-            are none.
+        UserError: no row, an unknown scorer, a last message that is no reply in text, tools whose schemas judge and
+            are none, or replies that the primary metric does not give full marks.
     """
     rows = draw(rows, config.max_items, seed, lambda row: str(row["id"]))
     if not rows:
@@ -262,10 +268,13 @@ def task_from_split(
     if primary is None and any(scorer.name == "exact_match" for scorer in scorers):
         primary = "exact_match"
     if "tool_call" in judging:
-        values = [value if calls_of(value) is not None else None for value in values]
+        known = [names_of(row.get("tools") or (like.tools if like else None) or ()) for row in rows]
+        values = [
+            value if calls_of(value, names) is not None else None for value, names in zip(values, known, strict=True)
+        ]
     said = [reply if value is None else value for reply, value in zip(replies, values, strict=True)]
     accepted = [as_answer(calls) if calls else right for calls, right in zip(calling, said, strict=True)]
-    return Task(
+    task = Task(
         name=name,
         version=1,
         role="target",
@@ -278,6 +287,8 @@ def task_from_split(
         tools=like.tools if like else None,
         effect=config.effect,
     )
+    refuse_shortfalls(task, [_place(row) for row in rows], open_ended=True)
+    return task
 
 
 def _automatic(calling: Sequence[list[Any]], values: Sequence[Any]) -> tuple[str, ...]:
@@ -298,7 +309,7 @@ def _last_reply(row: Mapping[str, Any]) -> str:
             where=_place(row),
             remedy="Leave such rows out of the data, or evaluate on a task folder instead.",
         )
-    return str(last["content"])
+    return without_thinking(str(last["content"]))
 
 
 def _place(row: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ def test_the_sentence_says_what_is_kept_and_what_leaks(stats: dict[str, Any]) ->
     assert verdict(stats) == (
         f"160 of {stats['rows']['read']} rows are kept; no pair of rows above 0.6 similarity lies in two splits; "
         "no validation or test prompt is asked in another split; "
-        "16% of the items of tool_calls_heldout stood in the raw data and none is left"
+        "16% of the items of tool_calls_heldout stood in the rows that could be read and none is left"
     )
     leaking = stats | {"leakage": stats["leakage"] | {"pairs": 2}, "contaminated_items": {}}
     assert "rows are kept; 2 pairs of rows above 0.6 similarity lie in two splits; no val" in verdict(leaking)
@@ -41,7 +41,9 @@ def test_the_sentence_says_what_is_kept_and_what_leaks(stats: dict[str, Any]) ->
     reported = leaking | {"leakage": stats["leakage"] | {"prompts": asked}}
     assert verdict(reported).endswith("; 5 of 16 validation and test prompts are asked in another split")
     clean = stats | {"contaminated_items": {"golden": {"items": 60, "found": 0}}}
-    assert verdict(clean).endswith("; no evaluation item stood in the raw data")
+    assert verdict(clean).endswith("; no evaluation item stood in the rows that could be read")
+    all_read = clean | {"rows": stats["rows"] | {"quarantined": {}}}
+    assert verdict(all_read).endswith("; no evaluation item stood in the rows read")
 
 
 def test_the_funnel_adds_up_and_tells_every_finding(stats: dict[str, Any]) -> None:

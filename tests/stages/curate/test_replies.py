@@ -12,8 +12,9 @@ import pytest
 from tests.stages.curate.conftest import pair
 from tunelift.config.curation import CleanConfig
 from tunelift.errors import UserError
+from tunelift.runtime.scripts import count_words
 from tunelift.stages.curate.endings import cut_off
-from tunelift.stages.curate.replies import Languages, ReplyChecks, count_words
+from tunelift.stages.curate.replies import Languages, ReplyChecks
 from tunelift.stages.curate.rows import Fault
 
 LANGUAGES = Languages()

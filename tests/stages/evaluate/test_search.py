@@ -153,6 +153,29 @@ def test_no_prompt_is_chosen_on_items_that_are_claimed_on(engine: StubEngine, tm
         run(engine, tmp_path, arm=searching(few_shot=(0,)), selection=task("other"))
 
 
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda one: one,
+        lambda one: replace(one, id="other", accepted=("another answer",), tags=(), cluster=None),
+        lambda one: replace(one, question=f" QUESTION\n{one.question[9:]} "),
+        lambda one: replace(one, prompt=({"role": "user", "content": f"Now answer: {one.question}"},)),
+    ],
+    ids=["a copy", "other answers", "other case and white space", "another template"],
+)
+def test_a_copy_of_a_claimed_task_is_refused_for_choosing_before_anything_is_asked(copied: Any) -> None:
+    copy = task("copy", items=tuple(copied(one) for one in task(count=12).items))
+    with pytest.raises(UserError, match=r"copy has 0 items that no task of evaluate.tasks has"):
+        check_askable(searching(), [task("asked", count=12)], copy, has_tokenizer=True)
+    check_askable(searching(), [task("asked", count=12)], selection(), has_tokenizer=True)
+
+
+def test_the_same_last_words_of_another_conversation_are_another_question() -> None:
+    before = ({"role": "user", "content": "The blue one?"}, {"role": "assistant", "content": "Gone."})
+    items = [replace(one, prompt=(*before, *one.prompt)) for one in task(count=9).items]
+    check_askable(searching(), [task("asked", count=9)], task("talk", items=tuple(items)), has_tokenizer=True)
+
+
 def test_a_task_without_prompts_cannot_choose_one() -> None:
     texts = selection(kind="perplexity")
     with pytest.raises(UserError, match="chosen on validation, which measures texts without a prompt"):

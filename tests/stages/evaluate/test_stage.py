@@ -56,6 +56,8 @@ def test_samples_stand_in_the_order_of_the_items_with_everything_a_reader_needs(
         "prompt": [SHORT, {"role": "user", "content": "question 5"}],
         "expected": [{"n": 5}],
         "output": '{"n": 0}',
+        "answer": '{"n": 0}',
+        "thinking": None,
         "scores": {"exact_match": 0.0, "length": 0.8},
         "tokens_in": 7,
         "tokens_out": 2,
@@ -82,6 +84,9 @@ def test_the_summary_has_intervals_and_what_is_needed_to_compare(engine: StubEng
         "kind": "binary",
         "lower_is_better": False,
         "bounded": True,
+        "scorer": "same",
+        "options": {},
+        "strict": None,
     }
     assert shown["metrics"]["length"]["kind"] == "graded"
     assert shown["metrics"]["length"]["lower_is_better"] is True

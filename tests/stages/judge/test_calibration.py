@@ -177,9 +177,20 @@ def test_replies_that_are_no_verdict_count_against_the_judge_and_are_named(bench
         return bench.give_opinion(body, number)
 
     bench.respond = respond
-    with pytest.raises(UserError, match=r"sensitivity 0\.00 .*no verdict could be read from the replies to 12 of 24"):
+    with pytest.raises(UserError, match=r"sensitivity 0\.00 .*no verdict could be read .* to 12 of 24") as caught:
         examine(bench, tmp_path, answers(), modes=("absolute",))
+    assert "The first reply without a verdict: the reply is no JSON" in caught.value.message
+    assert '"A lovely answer."' in caught.value.message, "one reply is shown"
+    assert "take a judge that keeps to it" in caught.value.remedy
     assert "A lovely answer." in read_lines(tmp_path / "calibration.jsonl")[0]["error"]
+
+
+def test_labelled_answers_are_shown_without_their_thinking(bench: StubJudge, tmp_path: Path) -> None:
+    """As the answers that are judged."""
+    rows = [row | {"output": f"<think>quality 1, quality 5</think>\n\n{row['output']}"} for row in answers()]
+    assert examine(bench, tmp_path, rows, modes=("absolute",))["absolute"]["agreement"]["value"] == 1.0
+    rows = [row | {side: f"<think>quality 3</think>{row[side]}" for side in "ab"} for row in pairs()]
+    assert examine(bench, tmp_path, rows, modes=("pairwise",))["pairwise"]["agreement"]["value"] == 1.0
 
 
 def test_a_refused_judge_is_examined_anew_by_the_next_run(bench: StubJudge, tmp_path: Path) -> None:

@@ -110,13 +110,35 @@ def test_the_schema_takes_exactly_what_can_be_read() -> None:
     assert mark.schema(4096)["properties"]["reason"]["maxLength"] == 600
 
 
+MARK = '{"reason": "because /* it */ is // right, as http://x.org/#a says", "mark": 4}'
+READ = [
+    f"<think>\nThe answer {{is}} plain.\n</think>\n\n{MARK}",
+    f"[THINK]mark 1?[/THINK]```json\n{MARK}\n```",
+    f"so I thought\n</think>\n{MARK}",
+    f"```JSON\n{MARK[:-1]} // the mark\n}}\n```",
+    MARK[:-1] + " /* of 5 */ }",
+    MARK[:-1] + ",\n}",
+    MARK.replace("4}", '"4"}'),
+    json.dumps(MARK),
+]
+
+
+@pytest.mark.parametrize("reply", READ)
+def test_a_verdict_is_read_behind_thinking_with_comments_and_as_a_text(reply: str) -> None:
+    value, reason = absolute(CONFIG, 1, "q", [], "x").read(reply)
+    assert (value, reason) == (4, "because /* it */ is // right, as http://x.org/#a says")
+
+
 NOT_MARKS = [
     "",
     "5",
     "4 out of 5",
     '{"reason": "r", "mark": 6}',
     '{"reason": "r", "mark": 0}',
-    '{"reason": "r", "mark": "4"}',
+    '{"reason": "r", "mark": "four"}',
+    '{"reason": "r", "mark": "6"}',
+    "<think>4</think>",
+    '<think>{"reason": "r", "mark": 4}',
     '{"reason": "r", "mark": true}',
     '{"reason": "r", "mark": 4.0}',
     '{"reason": "r", "mark": 4.5}',

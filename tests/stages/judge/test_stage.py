@@ -169,11 +169,34 @@ def test_a_taste_for_length_shows_in_both_modes(bench: StubJudge, tmp_path: Path
         return "first" if len(material["FIRST ANSWER"]) > len(material["SECOND ANSWER"]) else "second"
 
     bench.opinion = long_is_good
-    evaluations = {arm: evaluation(tmp_path, arm, [3] * 20) for arm in QUALITIES}
+    longer = {n: {"output": f"words of {n % 2}{'x' * (7 * n + 9)}, quality 3"} for n in range(0, 20, 2)}
+    evaluations = {
+        arm: evaluation(tmp_path, arm, [3] * 20, changes=longer if arm == "base" else None) for arm in QUALITIES
+    }
     _, _, summary = run(bench, tmp_path, tasks=[task(count=20)], evaluations=evaluations)
     bias = summary["length_bias"]
     assert (bias["longer_wins"]["value"], bias["longer_wins"]["n"]) == (1.0, 20)
     assert bias["mark_correlation"]["value"] > 0.9 and bias["mark_correlation"]["n"] == 40
+
+
+@pytest.mark.usefixtures("labelled")
+def test_a_better_arm_with_longer_answers_is_no_taste_for_length(bench: StubJudge, tmp_path: Path) -> None:
+    """By arms pooled, marks and lengths would correlate by 0.8, and the longer answer would always win."""
+    qualities = {"tuned": [4, 5, 5, 4] * 5, "base": [2, 1, 1, 2] * 5}
+    lengths = {"tuned": [60, 61, 80, 81, 70] * 4, "base": [10, 11, 30, 31, 20] * 4}
+    evaluations = {}
+    for arm, marks in qualities.items():
+        texts = [
+            f"{'x' * length} {n:02d}, quality {q}"
+            for n, (length, q) in enumerate(zip(lengths[arm], marks, strict=True))
+        ]
+        evaluations[arm] = evaluation(tmp_path, arm, marks, {n: {"output": text} for n, text in enumerate(texts)})
+    _, judgements, summary = run(bench, tmp_path, tasks=[task(count=20)], evaluations=evaluations)
+    assert {one["winner"] for one in judgements if one["mode"] == "pairwise"} == {"a"}
+    bias = summary["length_bias"]
+    assert bias["longer_wins"] == {"value": None, "low": 0.0, "high": 1.0, "n": 0}, "one arm is always the longer"
+    assert bias["mark_correlation"]["n"] == 40
+    assert bias["mark_correlation"]["low"] < 0 < bias["mark_correlation"]["high"]
 
 
 @pytest.mark.usefixtures("labelled")
@@ -384,3 +407,36 @@ def test_what_cannot_be_judged_is_told_without_an_answer(tmp_path: Path) -> None
     items.write_text('{"id": "a", "request": "r", "output": "o", "good": "yes"}\n')
     with pytest.raises(UserError, match=r"good='yes'"):
         stage.check(config(items), tasks, ["tuned", "base"])
+
+
+@pytest.mark.usefixtures("labelled")
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_judge_sees_the_answer_without_its_thinking(bench: StubJudge, tmp_path: Path, kept: bool) -> None:
+    """`answer` is what was scored; a sample without it, made before, is parted here."""
+    thought = {"output": "<think>my quality 5 is the best</think>\n\nplain, quality 2"}
+    changes = {0: thought | ({"answer": "plain, quality 2"} if kept else {})}
+    evaluations = {"tuned": evaluation(tmp_path, "tuned", changes=changes), "base": evaluation(tmp_path, "base")}
+    _, judgements, _ = run(bench, tmp_path, evaluations=evaluations)
+    assert judgements[0]["score"] == 2
+    assert not any("my quality 5 is the best" in str(body) for body in bench.asked)
+
+
+@pytest.mark.usefixtures("labelled")
+def test_what_the_judge_withholds_is_missing_and_asked_once(bench: StubJudge, tmp_path: Path) -> None:
+    """In the examination it counts as no verdict, later it is left out."""
+    withheld = {"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}
+
+    def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        material = str(parts(body))
+        return (200, withheld) if "question 1" in material or "ask 3" in material else bench.give_opinion(body, number)
+
+    bench.respond = respond
+    _, judgements, summary = run(bench, tmp_path, modes=("absolute",))
+    of_item = [one for one in judgements if one["id"] == "i1"]
+    assert [one["score"] for one in of_item] == [None, None]
+    assert all("withheld (finish_reason content_filter)" in one["error"] for one in of_item)
+    assert summary["missing"] == 2 and summary["calibration"]["absolute"]["missing"] == 2
+    assert set(bench.stub.tries.values()) == {1}, "no second try"
+    asked = len(bench.asked)
+    run(bench, tmp_path, modes=("absolute",))
+    assert len(bench.asked) == asked, "nor by the next run"

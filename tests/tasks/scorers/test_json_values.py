@@ -18,6 +18,24 @@ def test_text_of_nothing_but_marks_keeps_them() -> None:
     assert canonical_text("Really ?!  ") == "really"
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [("Don’t", "don't"), ("“so”", '"so"'), ("東京。", "東京"), ("ＡＢＣ１！", "abc1"), ("\ufeffa\u200b", "a"),
+     ("a\u00a0b", "a b"), ("धन्यवाद।", "धन्यवाद"), ("so…", "so")],
+)  # fmt: skip
+def test_what_a_reader_takes_for_the_same_is_equal(left: str, right: str) -> None:
+    assert canonical_text(left) == canonical_text(right)
+    assert canonical_json({"k": [left]}) == canonical_json({"k": [right]})
+    assert canonical_text(left, strict=True) != canonical_text(right, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [("café", "cafe"), ("10–20", "10-20"), ("x²", "x2"), ("ﬁ ne", "fi  n"), ("a,b", "ab")]
+)
+def test_other_signs_are_others(left: str, right: str) -> None:
+    assert canonical_text(left) != canonical_text(right)
+
+
 @given(st.text())
 def test_canonical_text_is_a_fixed_point(text: str) -> None:
     assert canonical_text(canonical_text(text)) == canonical_text(text)

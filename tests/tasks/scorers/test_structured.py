@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,56 @@ def test_precision_and_recall_are_of_the_answer_that_fits_best() -> None:
     assert one("field_recall", output, {"a": 1}, {"a": 1, "b": 2, "c": 0, "d": 0}) == 0.5
     assert one("field_precision", "{}", {"a": 1}) == 0
     assert (one("field_precision", "{}", {}), one("field_recall", "{}", {})) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "output", "expected"),
+    [
+        ({"persons": [], "orgs": ["X"], "places": []}, '{"orgs": ["X"]}', 0.5),
+        ({"persons": [], "orgs": []}, "{}", 0),
+        ({"persons": [], "orgs": []}, "[]", 0),
+        ({"tool": "x", "arguments": {}}, '{"tool": "x"}', 2 / 3),
+        ({"a": 1}, '{"a": 1, "b": [], "c": {}}', 0.5),
+        ({"a": []}, '{"a": {}}', 0),
+        ({"a": {"b": []}}, '{"a": {"b": [[]]}}', 0),
+        ({"a": "[]"}, '{"a": []}', 0),
+        ([], "[]", 1),
+        ([], "{}", 0),
+        ([[], []], "[[]]", 2 / 3),
+    ],
+)
+def test_an_empty_list_or_object_is_a_field(accepted: object, output: str, expected: float) -> None:
+    assert one("field_f1", output, accepted) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "output", "expected"),
+    [
+        (list(range(8)), [9, *range(8)], 16 / 17),
+        (list(range(8)), list(range(1, 8)), 14 / 15),
+        (
+            [{"n": name, "v": [name]} for name in "abcdefgh"],
+            [{"n": "x"}, *({"n": n, "v": [n]} for n in "abcdefgh")],
+            32 / 33,
+        ),
+        ([{"n": "a", "v": 1}, {"n": "b", "v": 2}], [{"n": "b", "v": 3}], 2 / 6),
+        ([1, 2, 3], [3, 2, 1], 1 / 3),
+        ([[1, 2], [3]], [[1], [2, 3]], 2 / 3),
+        ({"rows": [1, 2]}, {"rows": [0, 1, 2]}, 0.8),
+    ],
+)
+def test_an_element_too_many_shifts_no_other(accepted: object, output: object, expected: float) -> None:
+    assert one("field_f1", json.dumps(output), accepted) == pytest.approx(expected)
+
+
+def test_long_lists_are_compared_in_bounded_time() -> None:
+    long = [{"n": str(number), "v": [number, [number]]} for number in range(3000)]
+    start = time.process_time()
+    assert one("field_f1", json.dumps(long[1:]), long) < 0.01, "place by place"
+    assert one("field_f1", json.dumps([*long[:-1], 5]), long) > 0.99
+    short = [[number] for number in range(490)]
+    assert one("field_f1", json.dumps(short[::-1]), short) == pytest.approx(1 / 490)
+    assert time.process_time() - start < 10
 
 
 def test_content_is_told_apart_from_format() -> None:

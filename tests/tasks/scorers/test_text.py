@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import time
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.tasks.scorers.making import REMIND, anything, item, one, scorer, task
 from tunelift.errors import UserError
+from tunelift.tasks.scorers.numbers import last_number, only_number
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,8 @@ def test_impossible_bounds_are_refused(options: dict[str, object]) -> None:
         ({}, "about 3", 3, 0),
         ({}, "1e3", 1000, 1),
         ({"find": "last"}, "10-20 makes 15, so $1,500 in all.", 1500, 1),
-        ({"find": "last"}, "between 10-20", 20, 1),
+        ({"find": "last"}, "between 10-20", 20, 0),
+        ({"find": "last"}, "between 10 and 20", 20, 1),
         ({"find": "last"}, "none at all", 0, 0),
         ({"tolerance": 0.01}, "0.3", 0.29, 1),
         ({"tolerance": 0.01}, "0.3001", 0.29, 0),
@@ -135,6 +138,107 @@ def test_impossible_bounds_are_refused(options: dict[str, object]) -> None:
 )
 def test_number(options: dict[str, object], output: str, accepted: object, expected: float) -> None:
     assert one("number", output, accepted, **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("output", "value"),
+    [
+        ("1,5 Liter", 1.5),
+        ("It costs 1.234,50 €.", 1234.5),
+        ("12 345,67 €", 12345.67),
+        ("1\u202f234\u202f567", 1234567),
+        ("1’234’567.5", 1234567.5),
+        ("In 2020 500 people", 500),
+        ("9{,}500", 9500),
+        ("\\boxed{9\\,500}", 9500),
+        ("-\\frac{3}{4}", -0.75),
+        ("2 1/2 cups", 2.5),
+        ("−$5", -5),
+        ("$-5", -5),
+        ("-€1.000,50", -1000.5),
+        ("a fall of 5 %", 5),
+        ("答案是５个。", 5),
+        ("so 6 * 7 = 42", 42),
+        ("#### -7", -7),
+        ("**42**", 42),
+        ("0,500", 0.5),
+        ("1234,567", 1234.567),
+        ("1_000", 1000),
+    ],
+)
+def test_the_last_number_is_read_as_people_write_it(output: str, value: float) -> None:
+    assert one("number", output, value, find="last") == 1
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        *("12:30", "2026-03-10", "10/03/2026", "10.03.2026", "5-7", "5–7", "5 - 7", "$5-$7", "10%-20%", "1.2.3"),
+        *("v1.2", "192.168.1.1", "H2O", "COVID-19", "No.5", "x_1", "x^{2}", "2^10", "10²", "1½", "½", "\\sqrt{2}"),
+        *("√2", "2π", "\\frac{x}{4}", "5k", "$1.5M", "3 million", "20,5 Mio. €", "3 ± 0.1", "1,2,3", "10，20"),
+        *("0x1F", "12h30", "5...7", "7 of ٣", "1.5 × 10^3", "1/0", "5 + 7", "1,234,56", "= - 5", "GPT-4"),
+    ],
+)
+def test_what_is_no_sure_number_is_none_and_no_other_one(output: str) -> None:
+    assert last_number(f"The answer: {output}") is None
+    assert last_number(f"First 8, then: {output}") is None, "nor an earlier one"
+    assert only_number(output) is None
+
+
+def test_the_decimal_mark_can_be_said() -> None:
+    assert one("number", "1,234", 1234) == one("number", "1.234", 1.234) == 1
+    assert one("number", "1,234", 1.234, decimals="comma") == one("number", "1.234", 1234, decimals="comma") == 1
+    assert one("number", "1,5", 1.5, decimals="point") == one("number", "1.5", 1.5, decimals="comma") == 0
+    assert one("number", "1.5", 1.5, decimals="auto") == 1
+
+
+def test_accepted_texts_are_read_as_outputs_are() -> None:
+    reply = "She has 3 left, so 3 * 4 = 12.\n#### 12"
+    assert one("number", reply, reply, find="last") == 1
+    assert one("number", "12", reply, find="last") == 1
+    assert one("number", reply, reply) == 0, "nothing is searched for"
+    assert one("number", "1.234,50", "1234.5") == one("number", "$5", "5.00") == 1
+
+
+@given(
+    st.integers(0, 10**9), st.integers(0, 99), st.sampled_from([(",", "."), (".", ","), ("\u202f", ","), ("'", ".")]),
+    st.sampled_from(["{}", "-{}", "${}", "-${}", "{} %", "{} km", "So {}.", "= {}"]),
+)  # fmt: skip
+def test_a_number_with_marks_for_thousands_and_decimals_is_that_number(
+    whole: int, part: int, marks: tuple[str, str], around: str
+) -> None:
+    written = f"{whole:,}".replace(",", marks[0]) + f"{marks[1]}{part:02}"
+    value = (whole + part / 100) * (-1 if around.startswith("-") else 1)
+    assert one("number", around.format(written), value, find="last", tolerance=1e-6) == 1
+
+
+@pytest.mark.parametrize("part", ["1,", "1 ", "12 345 ", "1-", "1e", "\\frac{1}", "9{,}", "$", "-", "a1"])
+def test_hostile_numbers_cost_no_quadratic_time(part: str) -> None:
+    start = time.process_time()
+    last_number(part * (300_000 // len(part)))
+    assert time.process_time() - start < 5, "quadratic time would take minutes"
+
+
+@pytest.mark.parametrize(
+    ("output", "accepted"),
+    [("the us army", "The US Army"), ("5", "5!"), ("a", "a?"), ("ms", "mS"), ("don’t", "don't"), ("a  b", "a b"),
+     ('{"k": "abc"}', {"k": "AbC"}), ("東京", "東京。")],
+)  # fmt: skip
+def test_strict_tells_apart_what_is_equal_without_it(output: str, accepted: object) -> None:
+    assert one("exact_match", output, accepted) == 1
+    assert one("exact_match", output, accepted, strict=True) == 0
+    assert one("field_f1", output, accepted) == 1
+    assert one("field_f1", output, accepted, strict=True) == 0
+    assert scorer("exact_match").strict is False and scorer("exact_match", strict=True).strict is True
+
+
+def test_strict_forgives_white_space_around_and_the_form_of_numbers() -> None:
+    assert one("exact_match", " The US Army\n", "The US Army", strict=True) == 1
+    assert one("exact_match", '{"b": 1.0, "a": "X"}', {"a": "X", "b": 1}, strict=True) == 1
+    assert one("regex", "#### Paris ", "Paris", pattern="#### (.+)", group=1, strict=True) == 1
+    assert one("regex", "#### paris", "Paris", pattern="#### (.+)", group=1, strict=True) == 0
+    with pytest.raises(UserError, match="give `group`"):
+        scorer("regex", pattern="a", strict=True)
 
 
 @given(st.integers(-(10**12), 10**12) | st.floats(-1e12, 1e12), st.floats(0, 10))

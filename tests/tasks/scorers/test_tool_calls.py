@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tasks.scorers.making import REMIND, anything, item, json_values, one, scorer, task
+from tunelift.errors import UserError
 from tunelift.tasks.scorers.tool_calls import Call, parse_calls
 
 A, B = Call("f", {"a": 1}), Call("g.h", {"b": ["x", None, True]})
@@ -51,7 +52,8 @@ def test_right_tool_looks_at_the_name_alone() -> None:
         ("f(a=1)", [A]),
         ("g.h(b=('x', null, true))", [B]),
         ("f(a=-1.5, b={'c': [2]})", [Call("f", {"a": -1.5, "b": {"c": [2]}})]),
-        ('{"name": "f"}', [Call("f", {})]),
+        ('{"tool": "f"}', [Call("f", {})]),
+        ('{"type": "function", "function": {"name": "f"}}', [Call("f", {})]),
         ('{"tool": null}', []),
         ("[]", []),
         ('{"tool_calls": []}', []),
@@ -67,6 +69,9 @@ def test_the_usual_spellings_are_read(output: str, calls: list[Call]) -> None:
         "Sure, I can do that.",
         "42",
         "{}",
+        '{"name": "f"}',
+        '{"name": "Alice", "email": "alice@x.org"}',
+        '{"tool": "hammer", "price": 5}',
         '{"name": "f", "tool": "g"}',
         '{"name": "f", "arguments": [1]}',
         '{"name": "f", "arguments": "{"}',
@@ -97,7 +102,7 @@ def test_what_is_no_call_is_none(output: str) -> None:
     [
         'I call {"name": "f", "arguments": {"a": 1}}',
         '```json\n{"name": "f", "arguments": {"a": 1}}\n```',
-        '<think>hm</think><tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>',
+        'I call it: <tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>',
         "The call is [f(a=1)].",
     ],
 )
@@ -107,7 +112,128 @@ def test_calls_inside_text_count_only_where_that_is_asked_for(output: str) -> No
     assert one("tool_call", output, accepted, find="anywhere") == 1
 
 
-@pytest.mark.parametrize("part", ["<tool_call>", "</tool_call><tool_call>", "[a(", '{"a":', "[", "f(a=", "; {"])
+F, PAY = {"tool": "f", "arguments": {"a": 1}}, {"name": "pay", "arguments": {"sum": 5}}
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        f"```json\n{json.dumps(F)}\n```\nThen:\n```json\n{json.dumps(PAY)}\n```",
+        f"{json.dumps(F)} and {json.dumps(PAY)}",
+        "First [f(a=1)], then [pay(sum=5)].",
+        f"<tool_call>{json.dumps(F)}</tool_call> and [pay(sum=5)]",
+        f"I call {json.dumps([F, PAY])}.",
+        "[f(a=1), pay(sum=5)] as you said",
+        f"Done: <tool_call>{json.dumps(F)}\n{json.dumps(PAY)}</tool_call>",
+        "{" * 100 + json.dumps(F) + "}" * 100 + "[1, 2]" * 100 + json.dumps(PAY),
+    ],
+)
+def test_all_calls_of_a_text_are_the_answer_together(output: str) -> None:
+    assert one("tool_call", output, [F, PAY], find="anywhere") == 1
+    assert one("tool_call", output, F, find="anywhere") == 0, "a call too many"
+    assert one("tool_call", output, PAY, find="anywhere") == 0
+    assert one("tool_call", output, [], find="anywhere") == 0
+    assert one("tool_call", output, []) == 0, "nor is it silence where calls are not searched for"
+
+
+@pytest.mark.parametrize(
+    "example",
+    ['With {"a": 1, "name": "Anna"}:', 'As in {"sum": [1, {"x": {}}]}:', "By [1] and [see](x):", "{a} {b}:", "[]"],
+)
+def test_json_that_is_no_call_stands_beside_one(example: str) -> None:
+    assert one("tool_call", f"{example} {json.dumps(F)}, {{so}}", F, find="anywhere") == 1
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ['<tool_call>{"name": "pay", "argu', '{"tool": "pay", "arguments": {"sum"', "<function=pay>{}", '{"name": "ping"'],
+)
+def test_a_further_call_that_cannot_be_read_spoils_the_answer(rest: str) -> None:
+    assert one("tool_call", f"{json.dumps(F)}\n{rest}", F, find="anywhere") == 0
+
+
+def test_a_name_without_arguments_calls_a_known_tool_only() -> None:
+    assert parse_calls('{"name": "ping"}', known={"ping"}) == [Call("ping", {})]
+    assert one("tool_call", '{"name": "ping"}', {"tool": "ping", "arguments": {}}) == 1, "ping is the task's"
+    assert one("tool_call", '{"name": "f"}', {"tool": "f", "arguments": {}}) == 0
+    assert one("tool_call", '{"name": "f"}', {"name": "f"}) == 1, "the accepted answer calls it so"
+    alice = {"name": "Alice", "email": "alice@x.org"}
+    assert one("tool_call", json.dumps({**alice, "email": "WRONG"}), alice) == 0
+    assert one("tool_call", json.dumps(alice), []) == 1, "a record is no call"
+
+
+@pytest.mark.parametrize("extra", [{"cancel": True}, {"input": {}}, {"parameters": {"a": 2}}])
+def test_keys_beside_a_call_make_it_another_answer(extra: dict[str, object]) -> None:
+    assert one("tool_call", json.dumps(F | extra), F) == 0
+    assert one("tool_call", json.dumps([F | extra]), F) == 0
+    assert one("tool_call", json.dumps({"function": {"name": "f", "arguments": {"a": 1}}, **extra}), F) == 0
+    assert one("tool_call", json.dumps({"tool_calls": [F], **extra}), F) == 0
+    assert one("tool_call", json.dumps(F | extra), F | extra) == 1
+    assert one("schema_valid", json.dumps({"name": "ping", "arguments": {}, "cancel": True})) == 0
+
+
+def test_what_interfaces_write_around_a_call_says_nothing() -> None:
+    wrapped = {"id": "call_1", "type": "function", "index": 0, "function": {"name": "f", "arguments": '{"a": 1}'}}
+    assert one("tool_call", json.dumps(wrapped), F) == 1
+    assert one("tool_call", json.dumps({"role": "assistant", "content": None, "tool_calls": [wrapped]}), F) == 1
+    assert one("tool_call", json.dumps({"id": "x", "type": "function", **F}), F) == 1
+
+
+def test_right_tool_and_schema_valid_read_calls_as_tool_call_does() -> None:
+    for output in (
+        '{"name": "ping", "arguments": {}}',
+        "ping()",
+        '<tool_call>{"name": "ping", "arguments": {}}</tool_call>',
+    ):
+        assert one("right_tool", output, {"tool": "ping", "arguments": {}}) == 1
+        assert one("schema_valid", output) == 1
+    two = '[{"name": "ping", "arguments": {}}, {"name": "ping", "arguments": {}}]'
+    assert one("right_tool", two, {"tool": "ping", "arguments": {}}) == 0
+    fences = "```json\n{}\n``` ```json\n{}\n```"
+    both = fences.replace("{}", '{"name": "ping", "arguments": {}}')
+    assert one("schema_valid", both, find="anywhere") == 1
+    wrong = both.replace('{"name": "ping", "arguments": {}}', '{"tool": "nope", "arguments": {}}', 1)
+    assert one("schema_valid", wrong, find="anywhere") == 0
+
+
+def test_an_accepted_text_is_searched_for_calls_as_outputs_are() -> None:
+    reply = f"Let me see.\n```json\n{json.dumps(F)}\n```"
+    assert (
+        one("tool_call", json.dumps(F), reply, find="anywhere") == one("tool_call", reply, reply, find="anywhere") == 1
+    )
+    assert one("tool_call", "Let me see.", reply, find="anywhere") == 0
+
+
+def test_strict_makes_case_in_arguments_count() -> None:
+    wanted = {"tool": "open", "arguments": {"path": "README.md", "keys": ["AbC"]}}
+    other = {"tool": "open", "arguments": {"path": "readme.md", "keys": ["aBc"]}}
+    assert one("tool_call", json.dumps(other), wanted) == 1
+    assert one("tool_call", json.dumps(other), wanted, strict=True) == 0
+    assert one("tool_call", json.dumps(wanted), wanted, strict=True) == 1
+    possible = {"open": {"path": ["README.md", "Readme"]}}
+    assert one("tool_call", 'open(path="Readme")', possible, values="possible", strict=True) == 1
+    assert one("tool_call", 'open(path="readme")', possible, values="possible", strict=True) == 0
+    with pytest.raises(UserError, match="contradict"):
+        scorer("tool_call", strict=True, text="loose")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "<tool_call>",
+        "</tool_call><tool_call>",
+        "[a(",
+        '{"a":',
+        "[",
+        "f(a=",
+        "; {",
+        "[] ",
+        '{"tool": "f"} ',
+        "{x",
+        '["',
+        "[f(a=1)] ",
+    ],
+)
 def test_hostile_repetition_costs_no_quadratic_time(part: str) -> None:
     start = time.process_time()
     assert one("tool_call", part * (300_000 // len(part)), REMIND, find="anywhere") == 0

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import time
 from itertools import product
 
 import numpy as np
@@ -28,6 +30,28 @@ def test_mcnemar_of_published_tables():
     assert mcnemar_midp(1, 7) == pytest.approx(0.0390625)
     assert mcnemar_midp(0, 0) == mcnemar_midp(9, 9) == 1.0
     assert 0 < mcnemar_midp(5000, 0) < 1e-300
+
+
+@given(b=st.integers(0, 1500), c=st.integers(0, 1500))
+@settings(max_examples=60, deadline=None)
+def test_mcnemar_is_the_sum_of_all_binomials_to_the_last_digits(b, c):
+    n, fewer = b + c, min(b, c)
+    terms = [1]
+    for k in range(1, fewer + 1):
+        terms.append(terms[-1] * (n - k + 1) // k)
+    exact = (2 * sum(terms) - terms[-1]) / (1 << n) if b != c else 1.0
+    assert mcnemar_midp(b, c) == pytest.approx(max(exact, math.ulp(0.0)), rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize(("b", "c"), [(6_000, 5_999), (6_200, 5_800), (8_000, 4_000), (12_000, 0), (20_000, 19_500)])
+def test_mcnemar_of_very_many_differing_items_is_quick_and_never_zero(b, c):
+    started = time.perf_counter()
+    p = mcnemar_midp(b, c)
+    # Milliseconds; summing every binomial anew took from 14 seconds upwards.
+    assert time.perf_counter() - started < 1
+    assert 0 < p < 1
+    if p > 1e-300:
+        assert p == pytest.approx(2 * stats.binom.cdf(c, b + c, 0.5) - stats.binom.pmf(c, b + c, 0.5), rel=1e-8)
 
 
 @settings(max_examples=60)

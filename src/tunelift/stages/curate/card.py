@@ -48,10 +48,16 @@ def verdict(stats: Json) -> str:
     if found:
         told = [f"{percent(stats['contamination'][task])} of the items of {task}" for task in found[:2]]
         more = f" (and items of {len(found) - 2} more tasks)" if len(found) > 2 else ""
-        parts.append(f"{' and '.join(told)}{more} stood in the raw data and none is left")
+        parts.append(f"{' and '.join(told)}{more} stood in the {searched(stats)} and none is left")
     elif items:
-        parts.append("no evaluation item stood in the raw data")
+        parts.append(f"no evaluation item stood in the {searched(stats)}")
     return "; ".join(parts)
+
+
+def searched(stats: Json) -> str:
+    """The rows in which evaluation items were looked for, in words: not those that could not be read."""
+    unread = sum(stats["rows"]["quarantined"].values())
+    return "rows that could be read" if unread else "rows read"
 
 
 def _about_prompts(prompts: Json | None) -> Iterator[str]:
@@ -115,7 +121,7 @@ def _findings(stats: Json) -> Iterator[str]:
     if conflicts["prompts"]:
         yield f"  conflicts: {conflicts['prompts']:,} prompts with several answers, {conflicts['rows']:,} rows"
     for task, rate in stats["contamination"].items():
-        yield f"  contamination: {rate:.1%} of the items of {task} stood in the raw rows"
+        yield f"  contamination: {rate:.1%} of the items of {task} stood in the {searched(stats)}"
     yield (
         f"  leakage: {leakage['pairs']:,} pairs of rows above {leakage['threshold']:g} similarity lie in two splits "
         f"({leakage['compared']:,} pairs compared, {leakage['moved']:,} rows moved)"

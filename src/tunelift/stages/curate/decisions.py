@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tunelift.config.curation import CurateConfig, PiiConfig
-from tunelift.stages.curate.contamination import WHOLE_INSIDE_WORDS
+from tunelift.stages.curate.contamination import LONG_STRETCH, WHOLE_INSIDE_WORDS
 
 HANDLED = {"drop": "are dropped", "report": "stay and are listed as flagged"}
 PII_NAMES = {
@@ -106,11 +106,15 @@ def _duplicates(config: CurateConfig) -> Iterator[str]:
 
 
 def _contamination(config: CurateConfig) -> Iterator[str]:
+    overlap = config.contamination_overlap
+    share = "all" if overlap == 1 else f"more than {overlap:.0%}"
+    stretch = "" if overlap == 1 else f", or {LONG_STRETCH} of them in one stretch"
     yield (
-        f"Contamination: a row is dropped when word {config.contamination_ngram}-grams of one of its messages cover "
-        f"more than {config.contamination_overlap:.0%} of the words of an evaluation item (the rule of Tulu 3). Items "
+        f"Contamination: a row is dropped when word {config.contamination_ngram}-grams of what it says, calls and "
+        f"describes cover {share} of the words of an evaluation item (the rule of Tulu 3){stretch}. Items "
         f"with fewer words are looked for whole, and below {WHOLE_INSIDE_WORDS} words only where they are the request: "
-        "a message, a line, a sentence, or what follows a label or number."
+        "a message, a line, a sentence, a text in JSON, or what follows a label or number. Rows that could not be read "
+        "are not looked at."
     )
 
 

@@ -149,9 +149,10 @@ class Examiner:
         if fault is None:
             fault, reported = self._replies.examine(example.messages)
             notes.flags += [one.reason for one in reported]
-        if fault is None:
-            fault, found = contamination(self._questions, example.messages)
-            notes.items = tuple((match.task, match.item) for match in found)
+        # Looked for in rows with another fault too: what stood in the data is told of all of them.
+        contaminated, found = contamination(self._questions, example.messages, example.tools)
+        notes.items = tuple((match.task, match.item) for match in found)
+        fault = fault or contaminated
         redacted = self._pii.apply(example.messages, example.tools)
         notes.pii = tuple(vars(finding) for finding in redacted.findings)
         if redacted.edits:

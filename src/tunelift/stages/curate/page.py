@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from tunelift.runtime.page import visible, write_page
 from tunelift.stages.curate import drawing, texts
-from tunelift.stages.curate.card import verdict
+from tunelift.stages.curate.card import searched, verdict
 from tunelift.stages.curate.decisions import PII_NAMES
 from tunelift.stages.curate.reasons import meaning, remedy
 from tunelift.stages.curate.samples import Samples, read_samples
@@ -61,6 +61,7 @@ def write_curation_page(
             for kind, found in stats["pii"].items()
         ],
         "contamination": _contamination(stats, samples),
+        "searched": searched(stats),
         "decisions": decisions,
         "sources": _first(sources, lambda _: 0),
         "content": content,

@@ -12,6 +12,7 @@ import orjson
 
 from tunelift.config.curation import CleanConfig
 from tunelift.errors import UserError
+from tunelift.runtime.scripts import count_words
 from tunelift.stages.curate.endings import cut_off
 from tunelift.stages.curate.refusals import refusal
 from tunelift.stages.curate.rows import Fault
@@ -36,7 +37,6 @@ ENGLISH_WORDS = 4
 NOT_PROSE = re.compile(
     r"```.*?(?:```|\Z)|`[^`\n]*`|\b(?:https?://|www\.)\S+|\S+@\S+|<[^<>\n]{1,200}>|[\d_{}\[\]|=/\\]+", re.S
 )
-UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 class ReplyChecks:
@@ -110,11 +110,6 @@ def _in_replies(reason: str, messages: Sequence[Message], look: Callable[[str], 
         if found is not None:
             return Fault(reason, {"message": index, "text": found[:SHOWN]})
     return None
-
-
-def count_words(text: str) -> int:
-    """Words between white space; in scripts written without spaces each character counts as one."""
-    return len(UNSPACED.sub(" x ", text).split())
 
 
 def plainly_english(text: str) -> bool:

@@ -164,6 +164,8 @@ class Account:
     flagged: Counter[str] = field(default_factory=Counter)
     items: dict[str, set[int]] = field(default_factory=dict)
     """By task, the items found in any row."""
+    searched: int = 0
+    """Rows in which items were looked for: all that could be read."""
 
     def note(self, row: Examined) -> None:
         """Count what was done to a row and found in it."""
@@ -172,11 +174,12 @@ class Account:
             self.places.append(row.place)
             self.edited.update(row.edits)
             self.flagged.update(row.flags)
+        self.searched += not row.quarantined
         for task, item in row.items:
             self.items.setdefault(task, set()).add(item)
 
     def counts(self) -> dict[str, Any]:
-        """`edited`, `flagged`, `contamination` and `contaminated_items` of stats.json."""
+        """`edited`, `flagged`, `contamination`, `contaminated_items` and `contamination_rows` of stats.json."""
         items = {
             task: {"items": len(texts), "found": len(self.items.get(task, ()))}
             for task, texts in self.questions.items()
@@ -186,6 +189,7 @@ class Account:
             "flagged": by_count(self.flagged),
             "contamination": {task: count["found"] / max(count["items"], 1) for task, count in items.items()},
             "contaminated_items": items,
+            "contamination_rows": self.searched,
         }
 
 

@@ -10,18 +10,21 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunelift.artifacts.store import write_durably
 from tunelift.config.evaluation import EvaluateConfig
+from tunelift.engines.answers import WITHHELD
 from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
-from tunelift.engines.protocol import Engine
+from tunelift.engines.protocol import IDENTITY, Engine
 from tunelift.engines.transport import REFUSED
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime import chat, console, turns
+from tunelift.runtime.template import read_template
 from tunelift.stages.evaluate.prompts import as_text
 from tunelift.stages.evaluate.samples import Journal, Question, Sample
-from tunelift.tasks.task import DECODING
+from tunelift.tasks.task import DECODING, Task
+from tunelift.tasks.thinking import may_open, opening_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -81,28 +84,39 @@ class Stopwatch:
 
 
 class Substitutions:
-    """dialect.json: the parameters that the engine did not take as they are, over all restarts.
+    """dialect.json: how the engine really answered, over all restarts.
 
-    What an engine is known not to take is forgotten with the process; the answers that it gave without them stay.
+    `substituted` are the parameters that it did not take as they are, `answered_by` its package, version and machine,
+    once for each under which it answered. Both are forgotten with the process; the answers stay.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self.names: set[str] = set(json.loads(path.read_bytes())["substituted"])
+            kept = json.loads(path.read_bytes())
+            self.names: set[str] = set(kept.get("substituted", ()))
+            self.engines: list[dict[str, Any]] = list(kept.get("answered_by", ()))
         except (FileNotFoundError, ValueError):
-            self.names = set()
+            self.names, self.engines = set(), []
 
     def note(self, engine: Engine) -> None:
         """Keep what is known of the engine by now."""
-        known = set(engine.description.get("substituted", ()))
-        if not known <= self.names:
+        description = engine.description
+        known = set(description.get("substituted", ()))
+        identity = {key: description[key] for key in IDENTITY if key in description}
+        is_new = bool(identity) and identity not in self.engines
+        if is_new or not known <= self.names:
             self.names |= known
-            write_durably(self._path, json.dumps(self.to_json()) + "\n")
+            self.engines += [identity] * is_new
+            kept = {"substituted": sorted(self.names), "answered_by": self.engines}
+            write_durably(self._path, json.dumps(kept) + "\n")
 
-    def to_json(self) -> dict[str, list[str]]:
-        """For the engine's description; empty where all was taken."""
-        return {"substituted": sorted(self.names)} if self.names else {}
+    def describe(self, engine: Engine) -> dict[str, Any]:
+        """What answered, for the summary: not what would answer now, which an upgrade may have changed since."""
+        now = {key: value for key, value in engine.description.items() if key not in IDENTITY}
+        several = {"answered_by": self.engines} if len(self.engines) > 1 else {}
+        substituted = {"substituted": sorted(self.names)} if self.names else {}
+        return now | (self.engines[-1] if self.engines else {}) | several | substituted
 
 
 class Asker:
@@ -117,7 +131,9 @@ class Asker:
         stopwatch: Stopwatch,
         substitutions: Substitutions,
         template: str | None = None,
+        note_look: Callable[[Task], None] | None = None,
     ) -> None:
+        self._note_look, self._looked_at = note_look, set[str]()
         self._config, self._engine, self._folder, self._seed = config, engine, tokenizer, seed
         self._stopwatch, self._substitutions, self._template = stopwatch, substitutions, template
 
@@ -129,6 +145,9 @@ class Asker:
             MachineError: the engine ended, or requests failed through no fault of their own; what was answered is kept.
         """
         missing = [question for question in questions if question.key not in journal.samples]
+        for question in questions:
+            if question.key in journal.samples:
+                self._note(question.task)
         if not missing:
             return
         groups = [list(group) for _, group in groupby(missing, key=lambda question: question.task.name)]
@@ -150,6 +169,11 @@ class Asker:
                 whole = [journal.samples[question.key] for question in questions if question.task.name == task]
                 _check_failures(task, whole, self._shows_many(whole[0]["arm"]))
 
+    def _note(self, task: Task) -> None:
+        if self._note_look and task.name not in self._looked_at:
+            self._note_look(task)
+            self._looked_at.add(task.name)
+
     def _shows_many(self, name: str) -> bool:
         """Whether the arm, or a prompt that a search tries, could do with fewer examples."""
         shots = {arm.name: arm.few_shot or 0 for arm in self._config.resolved_arms() if arm.search is None}
@@ -160,6 +184,8 @@ class Asker:
 
             def keep(question: Question, sample: Sample) -> None:
                 self._substitutions.note(self._engine)  # First: no answer is on disk without how it was asked.
+                if sample["error"] is None:
+                    self._note(question.task)  # Before the answer can be read, for the same reason.
                 journal.add(question, sample)
                 if sample["error"] is None:
                     count()
@@ -174,13 +200,27 @@ class Asker:
     def _prepare(self, questions: Sequence[Question]) -> Put:
         """Everything that can be refused before an engine starts."""
         if questions[0].task.kind == "generate":
-            return partial(_generate, questions)
+            return partial(_generate, questions, self._openings(questions))
         scorings = [
             Scoring(f"{number}:{place}", *scoring)
             for number, question in enumerate(questions)
             for place, scoring in enumerate(self._scorings(question))
         ]
         return partial(_measure, questions, scorings)
+
+    def _openings(self, questions: Sequence[Question]) -> list[str]:
+        """The mark with which each prompt opens the model's thinking; empty for none, and where it is not known."""
+        template = (self._template or read_template(self._folder)) if self._folder else None  # Else an endpoint's own.
+        texts = template.values() if isinstance(template, dict) else [template or ""]
+        if not any(map(may_open, texts)):
+            return [""] * len(questions)
+        return [self._opening(question) for question in questions]
+
+    def _opening(self, question: Question) -> str:
+        try:
+            return opening_in(turns.render(self._tokenizer, question.prompt, question.item.tools, generate=True))
+        except UserError:  # The engine says itself what it refuses.
+            return ""
 
     def _scorings(self, question: Question) -> Iterator[tuple[str, str, bool]]:
         """Context, continuation, and whether special tokens are still to be added: one for each choice, or the text."""
@@ -206,15 +246,15 @@ class Asker:
         return chat.load_tokenizer(self._folder, self._template)
 
 
-def _generate(questions: Sequence[Question], client: Client, keep: Keep) -> None:
+def _generate(questions: Sequence[Question], openings: Sequence[str], client: Client, keep: Keep) -> None:
     requests = [
         Request(str(number), question.prompt, question.task.max_tokens, question.item.tools)
         for number, question in enumerate(questions)
     ]
 
     def on_reply(reply: Reply) -> None:
-        question = questions[int(reply.id)]
-        keep(question, question.answered(reply))
+        question, opening = questions[int(reply.id)], openings[int(reply.id)]
+        keep(question, question.answered(reply, opening))
 
     client.generate(requests, on_reply)
 
@@ -249,14 +289,15 @@ def _measure(questions: Sequence[Question], scorings: Sequence[Scoring], client:
 
 
 def _check_failures(task: str, samples: Sequence[Sample], shows_many: bool) -> None:
-    """A refused request is an answer that the arm does not have; one that failed otherwise is asked again.
+    """A refused request or a withheld answer is one that the arm does not have; what failed otherwise is asked again.
 
     Were it kept, an arm would lose to the state of its endpoint, and the artifact would never be made anew.
     """
     failures = [sample["error"] for sample in samples if sample["error"]]
     if not failures:
         return
-    passing = [error for error in failures if not REFUSED.match(error)]
+    passing = [error for error in failures if not REFUSED.match(error) and not WITHHELD.match(error)]
+    withheld = sum(bool(WITHHELD.match(error)) for error in failures)
     if passing:
         raise MachineError(
             f"{len(passing)} of {len(samples)} requests of task {task} failed, the first with: {passing[0]}",
@@ -265,12 +306,16 @@ def _check_failures(task: str, samples: Sequence[Sample], shows_many: bool) -> N
             "evaluate.concurrency or raise evaluate.request_timeout_seconds; an item that fails every time has to "
             "leave the task.",
         )
+    if withheld == len(samples):
+        raise UserError(
+            f"All {withheld} answers to task {task} were withheld, the first: {failures[0]}",
+            remedy="Switch the endpoint's content filter off for this evaluation, or ask another model.",
+        )
     if len(failures) == len(samples):
         raise UserError(
             f"The engine refused all {len(samples)} requests of task {task}, the first with: {failures[0]}",
             remedy=f"If the prompts are too long, {'lower few_shot, or ' * shows_many}raise engine.max_model_len.",
         )
-    console.warn(
-        f"{len(failures)} of {len(samples)} requests of task {task} were refused and score worst; "
-        f"the first with: {failures[0]}"
-    )
+    what = f"{len(failures)} of {len(samples)} requests of task {task} were refused"
+    what += f" or their answers withheld by a filter or the model itself ({withheld})" if withheld else ""
+    console.warn(f"{what}; they are missing answers and score worst; the first with: {failures[0]}")

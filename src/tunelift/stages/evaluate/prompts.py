@@ -14,6 +14,7 @@ from tunelift.config.evaluation import ArmConfig
 from tunelift.runtime import turns
 from tunelift.runtime.turns import UnusableRow
 from tunelift.tasks.task import Item, Task, as_answer, calls_of_reply
+from tunelift.tasks.thinking import without_thinking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -97,14 +98,23 @@ def showable(rows: Sequence[Row], tokenizer: Callable[[], PreTrainedTokenizerFas
     """Rows as they can stand before a question: with native calls where the chat template shows them so, else in text.
 
     Mistral's templates and OpenAI's endpoint want a result behind every call, and ChatML without tools leaves it out.
+    Replies are shown without their thinking, as templates show earlier turns: an example is to show the answer, and a
+    long thought in it would take the place and the tokens of others.
 
     Args:
         tokenizer: Loads the arm's tokenizer; None where it is not known.
     """
+    rows = [{**row, "messages": list(map(_without_thinking, row["messages"]))} for row in rows]
     first = next((row for row in rows if _is_example(row) and row["messages"][-1].get("tool_calls")), None)
     if first is None or (tokenizer is not None and _shows_calls(tokenizer(), first)):
-        return list(rows)
+        return rows
     return [{**row, "messages": [_with_calls_in_text(message) for message in row["messages"]]} for row in rows]
+
+
+def _without_thinking(message: Message) -> Message:
+    if message["role"] != "assistant" or not isinstance(message.get("content"), str):
+        return message
+    return {**message, "content": without_thinking(message["content"])}
 
 
 def _shows_calls(tokenizer: PreTrainedTokenizerFast, row: Row) -> bool:

@@ -10,10 +10,12 @@ from types import TracebackType
 from typing import Any
 
 from tunelift.artifacts.store import write_durably
-from tunelift.engines.client import Likelihood, Reply
+from tunelift.engines.answers import Reply
+from tunelift.engines.likelihood import Likelihood
 from tunelift.tasks.likelihood import likeliest, score_likelihood
 from tunelift.tasks.scorers import Scorer, score
 from tunelift.tasks.task import Item, Task
+from tunelift.tasks.thinking import part, scored
 
 Sample = dict[str, Any]
 Key = tuple[str, str, str]
@@ -34,12 +36,22 @@ class Question:
         """What no other question has."""
         return self.arm, self.task.name, self.item.id
 
-    def answered(self, reply: Reply) -> Sample:
-        """The answer with its scores; a failed request scores worst, which without a bound is not known here."""
+    def answered(self, reply: Reply, opening: str = "") -> Sample:
+        """The answer with its scores; a failed request scores worst, which without a bound is not known here.
+
+        `output` is what the model wrote, `answer` what scorers are given of it, and `thinking` what it thought before.
+
+        Args:
+            opening: The mark that the prompt ended with, if it opened the thinking.
+        """
+        text = opening + reply.text
+        thoughts = [thought for thought in (reply.thinking, part(text).thinking) if thought is not None]
         worst = {scorer.name: float(scorer.lower_is_better) if scorer.bounded else None for scorer in self.task.scorers}
         return self._sample(
             output=reply.text,
-            scores=worst if reply.error else score(reply.text, self.item, self.task),
+            answer="" if reply.error else scored(text, self.item.accepted),
+            thinking="\n\n".join(filter(None, thoughts)) if thoughts else None,
+            scores=worst if reply.error else score(text, self.item, self.task),
             tokens_in=reply.tokens_in,
             tokens_out=reply.tokens_out,
             seconds=reply.seconds,

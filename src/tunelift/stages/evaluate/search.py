@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunelift.artifacts.records import canonical
 from tunelift.config.evaluation import PromptSearchConfig
 from tunelift.errors import UserError
 from tunelift.runtime import console
 from tunelift.stages.evaluate.asking import Asker
 from tunelift.stages.evaluate.prompts import Prompting, Row, choose_examples
 from tunelift.stages.evaluate.samples import Journal, Question, Sample, scores_of
-from tunelift.tasks.task import Item, Task
+from tunelift.tasks.task import Task
 
 MIN_ITEMS = 8
 SHOWN_INSTRUCTION = 60
@@ -64,7 +63,10 @@ def choose_prompt(
     Raises:
         UserError: too few items are left once those that also stand in `tasks` are taken out.
     """
-    task = _without_items_of(tasks, selection).first(config.max_items, seed)
+    unclaimed = without_items_of(tasks, selection)
+    if left_out := len(selection.items) - len(unclaimed.items):
+        console.warn(f"{left_out} items of {selection.name} also stand in evaluate.tasks; no prompt is chosen on them")
+    task = unclaimed.first(config.max_items, seed)
     promptings = _candidates(config, examples, seed)
     names = [f"{arm} candidate {number}" for number, _ in enumerate(promptings, 1)]
     questions = [
@@ -109,16 +111,17 @@ def _candidates(config: PromptSearchConfig, examples: Sequence[Row], seed: int) 
     ]
 
 
-def _without_items_of(tasks: Sequence[Task], selection: Task) -> Task:
+def without_items_of(tasks: Sequence[Task], selection: Task) -> Task:
     """The task to choose on, asked like a target.
 
-    What is chosen on the very items that are claimed on proves nothing, under whatever name they stand there.
+    What is chosen on the very items that are claimed on proves nothing, under whatever name, path or template they
+    stand there.
+
+    Raises:
+        UserError: too few items are left.
     """
-    claimed = {_spoken(item) for task in tasks for item in task.items}
-    items = tuple(item for item in selection.items if _spoken(item) not in claimed)
-    left_out = len(selection.items) - len(items)
-    if left_out:
-        console.warn(f"{left_out} items of {selection.name} also stand in evaluate.tasks; no prompt is chosen on them")
+    claimed = {item.question_digest for task in tasks for item in task.items}
+    items = tuple(item for item in selection.items if item.question_digest not in claimed)
     if len(items) < MIN_ITEMS:
         raise UserError(
             f"{selection.name} has {len(items)} items that no task of evaluate.tasks has; "
@@ -126,10 +129,6 @@ def _without_items_of(tasks: Sequence[Task], selection: Task) -> Task:
             remedy="Search on another task, raise curate.split.validation, or declare the arm's few_shot instead.",
         )
     return replace(selection, items=items, role="target")
-
-
-def _spoken(item: Item) -> str:
-    return canonical([message for message in item.prompt if message["role"] != "system"])
 
 
 def _judge(task: Task, prompting: Prompting, samples: Sequence[Sample], among: Sequence[Sample]) -> Candidate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from tunelift.runtime import chat, console
 from tunelift.stages.evaluate.asking import Asker, Stopwatch, Substitutions
 from tunelift.stages.evaluate.prompts import Prompting, Row, choose_examples, shortened, showable
 from tunelift.stages.evaluate.samples import Journal, Question
-from tunelift.stages.evaluate.search import choose_prompt
+from tunelift.stages.evaluate.search import choose_prompt, without_items_of
 from tunelift.stages.evaluate.summary import summarise, template_sha256
 from tunelift.tasks.task import DECODING, Task, distinct
+
+SAID = ("task", "id", "arm", "output", "answer", "scores")
+"""Of a sample, what the evaluation's content is known by."""
 
 
 def evaluate(
@@ -36,6 +39,7 @@ def evaluate(
     seed: int,
     out: Path,
     selection: Task | None = None,
+    note_look: Callable[[Task], None] | None = None,
 ) -> dict[str, Any]:
     """Ask every item that has no answer yet, and write samples.jsonl and summary.json into `out`.
 
@@ -46,6 +50,7 @@ def evaluate(
         template: The chat template that the engine was started with, if it is another than the folder's.
         model_card: Put into the summary.
         selection: The task on which the arm's prompt is chosen, if it searches for one.
+        note_look: Told of a task, with the items that are asked of it, before its first answer is kept.
 
     Raises:
         UserError: tasks that the arm cannot be asked, or questions that the template or the engine refuses.
@@ -54,7 +59,7 @@ def evaluate(
     check_askable(arm, tasks, selection, has_tokenizer=tokenizer is not None)
     asked = [task.first(config.max_items) for task in distinct(tasks) if is_asked(arm, task)]
     stopwatch, substitutions = Stopwatch(out / "asking.json"), Substitutions(out / "dialect.json")
-    asker = Asker(config, engine, tokenizer, seed, stopwatch, substitutions, template)
+    asker = Asker(config, engine, tokenizer, seed, stopwatch, substitutions, template, note_look)
     shown = showable(examples, partial(chat.load_tokenizer, tokenizer, template) if tokenizer else None)
     prompting, search = _prompting(arm, tasks, shown, selection, asker, seed, out)
     questions = [Question(arm.name, task, item, prompting.build(task, item)) for task in asked for item in task.items]
@@ -71,9 +76,11 @@ def evaluate(
             [sample for sample in samples if sample["task"] == task.name],
             stopwatch.of("samples.jsonl", task.name),
             seed,
+            by_endpoint=engine.description.get("kind") == "endpoint",
         )
         for task in asked
     }
+    _warn(arm.name, results)
     summary = {
         "arm": arm.name,
         "model": dict(model_card),
@@ -83,18 +90,33 @@ def evaluate(
         "template": template_sha256(tokenizer, template),
         "tasks": results,
         "decoding": _decoding(seed, substitutions.names),
-        "engine": dict(engine.description) | substitutions.to_json(),
+        "engine": substitutions.describe(engine),
     }
     write_durably(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return {
         # What was said and how it was judged; a rerun differs in its latencies.
-        "content": digest([[sample[key] for key in ("task", "id", "arm", "output", "scores")] for sample in samples]),
+        "content": digest([[sample.get(key) for key in SAID] for sample in samples]),
         "prompt": described,
         "prompt_search": search,
         "examples": [str(shot["id"]) for shot in prompting.shots],
         "failed_requests": sum(1 for sample in samples if sample["error"]),
         "primary": {name: task["metrics"][task["primary"]] for name, task in results.items()},
     }
+
+
+def _warn(arm: str, results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Of answers that are none, and of prompts that were not read whole: no claim can rest on them."""
+    for name, found in results.items():
+        if found["no_answer"]:
+            console.warn(
+                f"{found['no_answer']} of {found['n']} answers of {arm} to {name} never began: they are empty, or "
+                f"ended within their thinking; max_tokens is {found['max_tokens']}"
+            )
+        if unread := found["unread_prompts"]:
+            console.warn(
+                f"the endpoint of {arm} cuts prompts off or counts wrongly: {unread['tokens']} tokens in a prompt of "
+                f"{unread['words']} words or more ({unread['items']} of {found['n']} prompts of {name})"
+            )
 
 
 def check_askable(arm: ArmConfig, tasks: Sequence[Task], selection: Task | None, *, has_tokenizer: bool) -> None:
@@ -104,8 +126,8 @@ def check_askable(arm: ArmConfig, tasks: Sequence[Task], selection: Task | None,
         has_tokenizer: The arm's model lies here, so its chat template is known.
 
     Raises:
-        UserError: no task is left for the arm, one needs a chat template that is not here, or prompts make no
-            difference to the task on which one is chosen.
+        UserError: no task is left for the arm, one needs a chat template that is not here, or the task on which a
+            prompt is chosen has no prompts, or too few items that nothing is claimed on.
     """
     asked = [task for task in tasks if is_asked(arm, task)]
     if not asked:
@@ -118,6 +140,8 @@ def check_askable(arm: ArmConfig, tasks: Sequence[Task], selection: Task | None,
             f"The prompt of arm {arm.name} would be chosen on {selection.name}, which measures texts without a prompt.",
             remedy="Search on a task that asks something.",
         )
+    if selection:
+        without_items_of(tasks, selection)
     needed = [*asked, *([selection] if selection else [])]
     rendered = next((task.name for task in needed if task.kind == "choice" and task.rendering == "chat"), None)
     if rendered and not has_tokenizer:

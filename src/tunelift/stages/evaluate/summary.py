@@ -8,17 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from tunelift.artifacts.records import canonical
+from tunelift.engines.answers import WITHHELD
 from tunelift.runtime.template import read_template
 from tunelift.stages.evaluate.samples import Sample, scores_of
+from tunelift.stages.evaluate.unread import unread_prompts
 from tunelift.tasks.scorers import Scorer
 from tunelift.tasks.statistics import mean_interval
 from tunelift.tasks.task import Task
+from tunelift.tasks.thinking import never_began
 
 BOOTSTRAP_SAMPLES = 10_000
 
 
-def summarise(task: Task, samples: Sequence[Sample], asking: dict[str, float], seed: int) -> dict[str, Any]:
-    """One task's part: `samples` are its own, `asking` is how long asking them took."""
+def summarise(
+    task: Task, samples: Sequence[Sample], asking: dict[str, float], seed: int, *, by_endpoint: bool = False
+) -> dict[str, Any]:
+    """One task's part: `samples` are its own, `asking` is how long asking them took.
+
+    `thinking` counts the answers that began with thinking, `no_answer` those that never began, `cut_off` those that ran
+    into `max_tokens`; `unread_prompts` is as of `unread_prompts`, for an arm that an endpoint answers.
+    """
     answered = [sample for sample in samples if not sample["error"]]
     seconds = sorted(sample["seconds"] for sample in answered)
     return {
@@ -33,6 +42,11 @@ def summarise(task: Task, samples: Sequence[Sample], asking: dict[str, float], s
         "digests": task.digests,
         "n": len(samples),
         "failed_requests": len(samples) - len(answered),
+        "withheld": sum(1 for sample in samples if WITHHELD.match(sample["error"] or "")),
+        "thinking": sum(1 for sample in answered if sample.get("thinking") is not None),
+        "no_answer": sum(map(never_began, answered)),
+        "unread_prompts": unread_prompts(answered) if by_endpoint else None,
+        "max_tokens": task.max_tokens if task.kind == "generate" else None,
         "cut_off": sum(1 for sample in answered if sample["finish_reason"] == "length"),
         "metrics": {scorer.name: _metric(scorer, samples, seed) for scorer in task.scorers},
         "tokens_in_mean": _tokens_mean(answered, "tokens_in"),
@@ -45,6 +59,7 @@ def summarise(task: Task, samples: Sequence[Sample], asking: dict[str, float], s
 
 def _metric(scorer: Scorer, samples: Sequence[Sample], seed: int) -> dict[str, Any]:
     scores = scores_of(scorer, samples, among=samples)
+    options = scorer.identity.get("options", {})
     low, high = mean_interval(
         scores,
         scorer.kind,
@@ -60,6 +75,9 @@ def _metric(scorer: Scorer, samples: Sequence[Sample], seed: int) -> dict[str, A
         "kind": scorer.kind,
         "lower_is_better": scorer.lower_is_better,
         "bounded": scorer.bounded,
+        "scorer": scorer.identity.get("scorer"),
+        "options": {key: value for key, value in options.items() if isinstance(value, str | int | float)},
+        "strict": scorer.strict,
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tunelift.artifacts.store import write_durably
 from tunelift.config.evaluation import JudgeConfig
+from tunelift.engines.answers import WITHHELD
 from tunelift.engines.client import Client, Reply, Request
 from tunelift.engines.protocol import Engine
 from tunelift.engines.transport import REFUSED
@@ -35,7 +36,7 @@ class Verdict:
     reason: str
     error: str | None
     unreadable: bool
-    """It replied, and no verdict could be read."""
+    """It replied, and no verdict could be read; or a filter, or the judge itself, withheld the reply."""
     tokens_in: int | None
     """None where the endpoint does not say; 0 where no reply came."""
     tokens_out: int | None
@@ -115,7 +116,7 @@ class Judge:
     def _noted(self, question: Question, reply: Reply) -> str:
         """Take in a reply; returns its line for the file, empty where that of a first try still says all."""
         key, verdict, first = reply.id, _verdict(question, reply), self._first_tries.pop(reply.id, None)
-        if verdict.unreadable and first is None:
+        if verdict.unreadable and first is None and not WITHHELD.match(verdict.error or ""):
             self._first_tries[key] = FirstTry(reply.text[:SHOWN_REPLY], verdict)
             return _first_line(key, self._first_tries[key])
         if first and not verdict.unreadable and verdict.error is not None and not REFUSED.match(verdict.error):
@@ -163,12 +164,15 @@ class Judge:
 
 def _verdict(question: Question, reply: Reply) -> Verdict:
     if reply.error is not None:
-        return Verdict(None, "", reply.error, False, reply.tokens_in, reply.tokens_out)
+        withheld = WITHHELD.match(reply.error) is not None
+        return Verdict(None, "", reply.error, withheld, reply.tokens_in, reply.tokens_out)
     try:
         value, reason = question.read(reply.text)
     except NoVerdictError as error:
         cut = ", which was cut off at judge.max_tokens" if reply.finish_reason == "length" else ""
         shown = json.dumps(reply.text[:SHOWN_REPLY], ensure_ascii=False)
+        if reply.thinking and not reply.text.strip():
+            shown += f" after its thinking: {json.dumps(reply.thinking[:SHOWN_REPLY], ensure_ascii=False)}"
         return Verdict(None, "", f"{error}{cut}: {shown}", True, reply.tokens_in, reply.tokens_out)
     return Verdict(value, reason, None, False, reply.tokens_in, reply.tokens_out)
 

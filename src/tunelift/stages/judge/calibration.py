@@ -15,6 +15,7 @@ from tunelift.stages.judge import questions
 from tunelift.stages.judge.asking import Judge, check_requests
 from tunelift.stages.judge.labels import LabelledAnswer, LabelledPair, Labels
 from tunelift.tasks.judgements import agreement, flip_rate, settle, share
+from tunelift.tasks.thinking import part
 
 LEAST_ITEMS = 10
 """Of either label, below which a share says too little to pass or to fail on."""
@@ -99,13 +100,14 @@ def calibrate(config: JudgeConfig, judge: Judge, labels: Labels, seed: int, out:
     problems = [problem for mode, found in figures.items() for problem in _problems(config, PAPERS[mode], found)]
     if problems:
         judge.forget()
-        raise _refusal(config, problems, out / FILE)
+        unread = next((str(line["error"]) for line in lines if line["error"]), None)
+        raise _refusal(config, problems, unread, out / FILE)
     return figures
 
 
 def _examine_marks(config: JudgeConfig, judge: Judge, answers: Sequence[LabelledAnswer], seed: int) -> list[Examined]:
     asked = [
-        questions.absolute(config, seed, item.request, [questions.as_text(one) for one in item.accepted], item.output)
+        questions.absolute(config, seed, item.request, _texts(item.accepted), part(item.output).answer)
         for item in answers
     ]
     verdicts = judge.ask(asked, "calibrate marks")
@@ -127,10 +129,14 @@ def _examine_marks(config: JudgeConfig, judge: Judge, answers: Sequence[Labelled
     return examined
 
 
+def _texts(accepted: Sequence[Any]) -> list[str]:
+    return [questions.as_text(one) for one in accepted]
+
+
 def _examine_pairs(config: JudgeConfig, judge: Judge, pairs: Sequence[LabelledPair], seed: int) -> list[Examined]:
     asked = [
         questions.both_orders(
-            config, seed, item.request, [questions.as_text(one) for one in item.accepted], item.a, item.b
+            config, seed, item.request, _texts(item.accepted), part(item.a).answer, part(item.b).answer
         )
         for item in pairs
     ]
@@ -199,11 +205,13 @@ def _problems(config: JudgeConfig, paper: Paper, figures: dict[str, Any]) -> lis
     return problems
 
 
-def _refusal(config: JudgeConfig, problems: Sequence[str], path: Path) -> UserError:
+def _refusal(config: JudgeConfig, problems: Sequence[str], unread: str | None, path: Path) -> UserError:
+    """Args: `unread`: what was wrong with the first reply from which no verdict could be read, with that reply."""
+    form = "" if unread is None else "Where replies are not in the form asked for, take a judge that keeps to it. "
     return UserError(
         f"The judge {config.endpoint.model} did not pass its calibration, and nothing was judged: "
-        f"{'; '.join(problems)}.",
+        f"{'; '.join(problems)}." + (f" The first reply without a verdict: {unread}" if unread else ""),
         where=config.calibration.items,
-        remedy=f"Read its verdicts in {path}. Where the labels are right, take a stronger judge (judge.endpoint) or "
-        "say more in judge.rubric; where they are wrong, correct them.",
+        remedy=f"Read its verdicts in {path}. {form}Where the labels are right, take a stronger judge (judge.endpoint) "
+        "or say more in judge.rubric; where they are wrong, correct them.",
     )

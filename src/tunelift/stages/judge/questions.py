@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from tunelift.artifacts.records import digest
 from tunelift.config.evaluation import JudgeConfig
 from tunelift.tasks.judgements import Winner
 from tunelift.tasks.scorers import NotJsonError, parse_json
+from tunelift.tasks.thinking import part
 
 Message = dict[str, Any]
 
@@ -19,6 +21,12 @@ REASON_LENGTH = 600
 """Most characters of a reason, where the endpoint can hold the judge to it."""
 JSON_AROUND_REASON_TOKENS = 24
 BETTER = ("first", "second", "tie")
+
+_FENCE = re.compile(r"```[ \t]*(?:json[5c]?)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL | re.IGNORECASE)
+_NOTES = re.compile(
+    r'(?P<string>"(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/|(?:(?<=\s)|\A)\#[^\n]*|,(?P<closing>\s*[}\]])', re.DOTALL
+)
+"""Strings, which stay, and what JSON does not know: comments, and a comma before a closing bracket."""
 
 
 class NoVerdictError(ValueError):
@@ -59,10 +67,11 @@ class Question:
         """The verdict and its reason.
 
         Raises:
-            NoVerdictError: the reply is anything but the object asked for; nothing is fished out of text around it.
+            NoVerdictError: the reply is anything but the object asked for, thinking before it, a code fence around it
+                and comments in it aside; nothing is fished out of text around it.
         """
         try:
-            content = parse_json(_unfenced(reply))
+            content = _json_in(part(reply).answer)
         except NotJsonError as error:
             raise NoVerdictError(f"the reply is no JSON: {error}") from error
         if not isinstance(content, dict) or set(content) != {"reason", self.verdict}:
@@ -70,6 +79,8 @@ class Question:
         value, reason = content[self.verdict], content["reason"]
         if not isinstance(reason, str):
             raise NoVerdictError("the reason is no text")
+        if isinstance(value, str) and type(self.values[0]) is int:  # "5" for 5 is the mark, written as a text.
+            value = next((mark for mark in self.values if str(mark) == value.strip()), value)
         # `True == 1`, and 1.0 is no mark of the scale either.
         if type(value) is not type(self.values[0]) or value not in self.values:
             raise NoVerdictError(f"{self.verdict} is {str(value)[:80]!r}, not one of {_listed(self.values)}")
@@ -77,12 +88,31 @@ class Question:
         return value, reason.encode("utf-8", "replace").decode()
 
 
+def _json_in(reply: str) -> Any:
+    """The reply as JSON, also where it is written as a JSON string, or with comments as in JSON5.
+
+    Raises:
+        NotJsonError: it is none.
+    """
+    text = _unfenced(reply)
+    try:
+        content = parse_json(text)
+    except NotJsonError as error:
+        try:
+            content = parse_json(_NOTES.sub(_kept, text))
+        except NotJsonError:
+            raise error from None
+    return _json_in(content) if isinstance(content, str) and content != reply else content
+
+
+def _kept(found: re.Match[str]) -> str:
+    return found["string"] or found["closing"] or ""
+
+
 def _unfenced(reply: str) -> str:
     """Without the code fence that models put around a whole reply in JSON."""
-    lines = reply.strip().split("\n")
-    if len(lines) > 2 and lines[0].strip() in {"```", "```json"} and lines[-1].strip() == "```":
-        return "\n".join(lines[1:-1])
-    return reply
+    fence = _FENCE.fullmatch(reply.strip())
+    return fence[1] if fence else reply
 
 
 RULES = """\

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from tunelift.stages.judge.labels import read_labels
 from tunelift.stages.judge.questions import Question
 from tunelift.tasks.judgements import flip_rate, length_correlation, longer_wins, settle
 from tunelift.tasks.task import Item, Task
+from tunelift.tasks.thinking import part
 
 Judgement = dict[str, Any]
 
@@ -146,10 +148,15 @@ def _answers(tasks: Sequence[Task], evaluations: Mapping[str, Path]) -> list[_An
         of_arm = {arm: found[task.name] for arm, found in samples.items() if task.name in found}
         for item in task.items:
             given = {arm: found[item.id] for arm, found in of_arm.items() if item.id in found}
-            outputs = {arm: sample["output"] for arm, sample in given.items() if sample["error"] is None}
+            # The judge is to see what is scored: the answer, without the thinking before it.
+            outputs = {arm: _answer(sample) for arm, sample in given.items() if sample["error"] is None}
             if given:
                 answers.append(_Answered(task.name, item, tuple(of_arm), outputs))
     return answers
+
+
+def _answer(sample: Mapping[str, Any]) -> str:
+    return str(sample["answer"] if "answer" in sample else part(sample["output"]).answer)
 
 
 def _samples(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
@@ -238,21 +245,27 @@ def _judged(a: str, b: str, a_first: Verdict, b_first: Verdict) -> Judgement:
 
 
 def _biases(config: JudgeConfig, judgements: Sequence[Judgement], answers: Sequence[_Answered]) -> dict[str, Any]:
-    """Flip rate and length bias, of what the judge decided."""
+    """Flip rate and length bias, of what the judge decided; length within arms and tasks, since some are better."""
     outputs = {(answered.task, answered.item.id): answered.outputs for answered in answers}
     decided = [one for one in judgements if one["decided_by"] == JUDGED]
     pairs = [one for one in decided if one["mode"] == "pairwise"]
-    marks = [one for one in decided if one["mode"] == "absolute"]
-    lengths = [{arm: len(text) for arm, text in outputs[one["task"], one["id"]].items()} for one in pairs]
+
+    def length(one: Judgement, side: str) -> int:
+        return len(outputs[one["task"], one["id"]][one[side]])
+
     length_bias: dict[str, Any] = {}
     if "pairwise" in config.modes:
-        length_bias["longer_wins"] = longer_wins(
-            (one["winner"], length[one["a"]], length[one["b"]]) for one, length in zip(pairs, lengths, strict=True)
-        )
+        of_pair: defaultdict[tuple[str, ...], list[tuple[Any, int, int]]] = defaultdict(list)
+        for one in pairs:
+            of_pair[one["task"], one["a"], one["b"]].append((one["winner"], length(one, "a"), length(one, "b")))
+        length_bias["longer_wins"] = longer_wins(of_pair.values())
     if "absolute" in config.modes:
-        length_bias["mark_correlation"] = length_correlation(
-            [one["score"] for one in marks], [len(outputs[one["task"], one["id"]][one["arm"]]) for one in marks]
-        )
+        of_arm: defaultdict[tuple[str, ...], tuple[list[Any], list[int]]] = defaultdict(lambda: ([], []))
+        for one in (one for one in decided if one["mode"] == "absolute"):
+            marks, lengths = of_arm[one["task"], one["arm"]]
+            marks.append(one["score"])
+            lengths.append(length(one, "arm"))
+        length_bias["mark_correlation"] = length_correlation(of_arm.values())
     flips = flip_rate((one["orders"][0]["winner"], one["orders"][1]["winner"]) for one in pairs)
     return {"flip_rate": flips if "pairwise" in config.modes else None, "length_bias": length_bias}
 

@@ -13,7 +13,7 @@ from tunelift.stages.report.evidence import read_evidence
 from tunelift.stages.report.gate import check_declared
 from tunelift.stages.report.page import write_page, write_pages
 
-VERSION = 4
+VERSION = 5
 
 __all__ = ["VERSION", "check_declared", "report"]
 
@@ -57,7 +57,7 @@ def report(
         lineage: One object an artifact: stage, fingerprint, path, seconds, inputs.
         environment: Packages and hardware.
         command: What makes this report again.
-        looks: By task, how often a tuned arm was evaluated on its items.
+        looks: By task, how often tuned models were asked its items.
         training_seconds: What making the tuned model took, if the run made one.
         prices: By arm that an endpoint answered, that endpoint with the price of its tokens.
         seed: Of the bootstrap.
@@ -80,7 +80,7 @@ def report(
         prices=prices,
         training_seconds=training_seconds,
         seed=seed,
-    )
+    ) | {"looks": dict(looks)}
     text = json.dumps(comparison, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # A lone surrogate, which a slice's tag may hold, has no UTF-8.
     (out / "comparison.json").write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -93,9 +93,16 @@ def arm_section(arm: str, evidence: Evidence, comparison: Json) -> Json:
         "search": _search(summary.get("prompt_search")),
         "decoding": scalars(summary.get("decoding", {})),
         "sampled_by": sampled_by(summary),
-        "engine": scalars(summary.get("engine", {})),
+        "engine": scalars(summary.get("engine", {})) | _engines(summary),
         "cost": comparison["cost"].get(arm, {}),
     }
+
+
+def _engines(summary: Json) -> Json:
+    """The engines of an arm that was upgraded between two parts of its answers."""
+    several = summary.get("engine", {}).get("answered_by") or ()
+    named = [" ".join(str(one[key]) for key in ("package", "version") if key in one) for one in several]
+    return {"answered_by": ", then ".join(named)} if named else {}
 
 
 def _example(summary: Json, arm: str, evidence: Evidence) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from tunelift.stages.report.evidence import Asked, Evidence, Json
@@ -9,11 +10,15 @@ from tunelift.stages.report.pairing import Pairing
 from tunelift.stages.report.wording import amount, change, label, listed, probability, rounded, score, span, unit
 from tunelift.tasks.statistics import MIN_CLUSTERS
 
+NO_CLAIM = "no claim"
+"""The verdict where answers or prompts are missing in a way that leaves numbers without a meaning."""
 TOLD = (
     *("difference", "low", "high", "p", "p_adjusted", "verdict", "mde", "needed_n", "clusters", "method"),
     *("decoding_differs", "reservations"),
 )
 """What a claim repeats of its pair."""
+MOST_NAMED = 3
+"""Target tasks that the top of a page tells in full, unless more than that regressed."""
 
 
 def claims_of(pairing: Pairing, evidence: Evidence, tasks: Json) -> list[Json]:
@@ -34,6 +39,7 @@ def _claim(pairing: Pairing, task: Asked, rival: str, shown: Json) -> Json:
         "best_of": pairing.best_of(task),
         "lower_is_better": shown["lower_is_better"],
         "bounded": shown["bounded"],
+        "strict": task.metrics[task.primary].strict,
         **{key: pair[key] for key in TOLD},
     }
     return claim | {"sentence": _sentence(claim, task.effect)}
@@ -63,9 +69,13 @@ def difference_of(claim: Json) -> str:
 
 
 def _sentence(claim: Json, effect: float) -> str:
+    if claim["verdict"] == NO_CLAIM:
+        no = f"No claim is made of {claim['arm']} against {claim['best_untuned']} on {claim['task']}."
+        return " ".join((no, *claim["reservations"]))
     value = score(claim["value"], claim["bounded"])
     if claim["metric"] == "exact_match":
-        does = f"{claim['arm']} answers {value} of {claim['task']} exactly"
+        # Without `strict`, case, white space and closing marks do not count.
+        does = f"{claim['arm']} answers {value} of {claim['task']} {'exactly' if claim['strict'] else 'correctly'}"
     else:
         lower = ", where lower is better" if claim["lower_is_better"] else ""
         does = f"{claim['arm']} reaches {value} on {claim['task']} ({label(claim['metric'])}{lower})"
@@ -84,6 +94,8 @@ def _lack(claim: Json, effect: float) -> str:
     if claim["clusters"] is not None and claim["clusters"] < MIN_CLUSTERS:
         return f"{claim['clusters']} clusters of items are too few to tell"
     metric, bounded = claim["metric"], claim["bounded"]
+    if claim["mde"] is None and claim["clusters"] is not None:
+        return f"{claim['clusters']} clusters of such unequal sizes are too few to tell"
     could = "nothing" if claim["mde"] is None else f"only {amount(claim['mde'], metric, bounded)} or more"
     return (
         f"these items could show {could}, "
@@ -91,18 +103,39 @@ def _lack(claim: Json, effect: float) -> str:
     )
 
 
+def regressed_first(claims: Sequence[Json]) -> list[Json]:
+    """In the config's order; of more than can be named at the top, those that regressed come first."""
+    return sorted(claims, key=lambda claim: len(claims) > MOST_NAMED and claim["verdict"] != "regressed")
+
+
+def opening(claims: Sequence[Json]) -> tuple[list[Json], list[Json]]:
+    """Which claims the top of a page tells in full, and which it only counts: all that regressed are told."""
+    ordered = regressed_first(claims)
+    named = max(MOST_NAMED, sum(claim["verdict"] == "regressed" for claim in claims))
+    return ordered[:named], ordered[named:]
+
+
+def counted(claims: Sequence[Json]) -> str:
+    """`2 more target tasks: 1 improved, 1 not shown.`; empty for none."""
+    if not claims:
+        return ""
+    verdicts = Counter(str(claim["verdict"] or "nothing claimed") for claim in claims)
+    what = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+    return f"{len(claims)} more target task{'s' if len(claims) > 1 else ''}: {what}."
+
+
 def verdict_of(pairing: Pairing, evidence: Evidence, claims: Sequence[Json], on_guards: str) -> str:
     """Is it better than the base, better than good prompting, and no worse elsewhere?"""
     measured = ", ".join(arm for arm in evidence.arms if arm != pairing.noise_arm)
     nothing = f"No claim is made: it takes an arm and an untuned one to compare it with, this run measured {measured}."
-    return " ".join(filter(None, [*(claim["sentence"] for claim in claims), on_guards])) or nothing
+    return " ".join(filter(None, [*(claim["sentence"] for claim in regressed_first(claims)), on_guards])) or nothing
 
 
 def verdict_on_guards(pairing: Pairing, claims: Sequence[Json], guards: Sequence[Json]) -> str:
     """The verdict's sentences on the guards; empty without any."""
     gained = any(claim["verdict"] == "improved" for claim in claims)
     said = _on_guards("It" if claims else pairing.focus, guards, gained)
-    return " ".join([*said, *(sentence for guard in guards for sentence in guard["reservations"])])
+    return " ".join([*said, *dict.fromkeys(sentence for guard in guards for sentence in guard["reservations"])])
 
 
 def _on_guards(subject: str, guards: Sequence[Json], gained: bool) -> list[str]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from tunelift.config.evaluation import BEST_UNTUNED, EndpointConfig, GateConfig, ReportConfig, Weights
-from tunelift.stages.report.claims import claims_of, verdict_of, verdict_on_guards
+from tunelift.stages.report.answered import barred
+from tunelift.stages.report.claims import NO_CLAIM, claims_of, verdict_of, verdict_on_guards
 from tunelift.stages.report.cost import break_even, cost_of
 from tunelift.stages.report.evidence import Asked, Evidence, Json
 from tunelift.stages.report.gate import hold_to
@@ -128,12 +129,15 @@ def _metric(
         "lower_is_better": about.lower_is_better,
         "bounded": about.bounded,
         "arms": arms,
-        "pairs": [_pair(pairing, task, key, pairs[key], adjusted.get(key)) for key in keys if key in pairs],
+        "pairs": [_pair(pairing, task, key, pairs[key], adjusted) for key in keys if key in pairs],
     }
 
 
-def _pair(pairing: Pairing, task: Asked, key: Key, pair: PairedDifference, p_adjusted: float | None) -> Json:
-    mde = minimum_detectable_effect(pair.n, pair.spread)
+def _pair(pairing: Pairing, task: Asked, key: Key, pair: PairedDifference, adjusted: Mapping[Key, float]) -> Json:
+    p_adjusted = adjusted.get(key)
+    # What could be found is told after the correction that the verdict is made with.
+    tests = 1 if p_adjusted is None else len(adjusted)
+    mde = minimum_detectable_effect(pair.n, pair.spread, tests)
     return {
         "a": pairing.focus,
         "b": key[2],
@@ -145,7 +149,9 @@ def _pair(pairing: Pairing, task: Asked, key: Key, pair: PairedDifference, p_adj
         "discordant": pair.discordant,
         "method": pair.method,
         "clusters": pair.clusters,
-        "verdict": verdict(
+        "verdict": NO_CLAIM
+        if barred(task, pairing.focus, key[2])
+        else verdict(
             pair,
             p_adjusted=p_adjusted,
             effect=task.effect,
@@ -153,7 +159,7 @@ def _pair(pairing: Pairing, task: Asked, key: Key, pair: PairedDifference, p_adj
             lower_is_better=task.metrics[key[1]].lower_is_better,
         ),
         "mde": mde,
-        "needed_n": needed_items(task.effect, pair.spread),
+        "needed_n": needed_items(task.effect, pair.spread, tests),
         "decoding_differs": decoding_differs(task, pairing.focus, key[2]),
         "reservations": reservations(task, pairing.focus, key[2]),
     }

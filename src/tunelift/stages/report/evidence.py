@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from tunelift.errors import UserError
 from tunelift.tasks.statistics import Kind
+from tunelift.tasks.thinking import never_began
 
 Json = dict[str, Any]
 Missing = Literal["worst", "best"]
 """The score that stands in for one that is missing."""
+SILENT_SHARE = 0.05
+"""Of a task's items; an arm whose answers never began on more of them shows nothing of what it knows."""
 COMPARED = ("items", "scorers", "decoding")
 """Digests that must be equal before two evaluations are compared."""
 
@@ -27,6 +30,12 @@ class Metric:
     lower_is_better: bool
     bounded: bool
     """Scores lie in [0, 1]: they are shown as percent, differences in points."""
+    scorer: str = ""
+    """The kind of scorer, such as `tool_call`; empty where it is not recorded."""
+    options: Json = field(default_factory=dict)
+    """Its options that are not the defaults."""
+    strict: bool = False
+    """Answers are right only character by character."""
 
     def better(self, difference: float) -> float:
         """A difference with its sign turned so that more is better."""
@@ -56,6 +65,23 @@ class Asked:
 
     sampled_by: dict[str, str]
     """By arm, whose own default its answers were sampled by; empty where they were decoded greedily."""
+    answered_by: dict[str, tuple[Json, ...]]
+    """By arm, what is known of the engines that answered."""
+    max_tokens: int | None = None
+    """Of an answer; None where it is not known or none is generated."""
+    unread: dict[str, Json] = field(default_factory=dict)
+    """By arm that an endpoint answers, what tells that it did not read its prompts whole; of the others nothing."""
+
+    @cached_property
+    def silent(self) -> dict[str, frozenset[str]]:
+        """By arm, the items on which its answer never began, where these are more than `SILENT_SHARE`."""
+        found = {
+            arm: frozenset(item for item in self.ids if item in answers and never_began(answers[item]))
+            for arm, answers in self.samples.items()
+        }
+        return {
+            arm: items if len(items) > SILENT_SHARE * len(self.ids) else frozenset() for arm, items in found.items()
+        }
 
     def scores(
         self, arm: str, metric: str, items: Sequence[str] | None = None, missing: Missing = "worst"
@@ -67,7 +93,8 @@ class Asked:
 
     def _score(self, arm: str, metric: str, item: str) -> float | None:
         row = self.samples[arm].get(item, {})
-        score = None if row.get("error") else row.get("scores", {}).get(metric)
+        lacks = row.get("error") or item in self.silent[arm]
+        score = None if lacks else row.get("scores", {}).get(metric)
         return None if score is None else float(score)
 
     @cached_property
@@ -215,6 +242,9 @@ def asked(task: str, summaries: Mapping[str, Json], samples: Mapping[str, list[J
         ids=tuple(dict.fromkeys(item for by_item in answers.values() for item in by_item)),
         samples=answers,
         sampled_by={arm: sampled_by(summaries[arm]) if kind == "generate" else "" for arm in about},
+        answered_by={arm: answered_by(summaries[arm]) for arm in about},
+        max_tokens=first.get("max_tokens"),
+        unread={arm: found for arm, one in about.items() if (found := one.get("unread_prompts"))},
     )
 
 
@@ -229,6 +259,18 @@ def sampled_by(summary: Json) -> str:
     return f"{model.get('id')} at {model.get('endpoint')}"
 
 
+def answered_by(summary: Json) -> tuple[Json, ...]:
+    """What is known of the engines that gave an arm's answers: several, where it was upgraded between two parts.
+
+    Empty for an endpoint, and where nothing is recorded.
+    """
+    engine = summary.get("engine") or {}
+    if not engine or engine.get("kind") == "endpoint" or summary.get("model", {}).get("endpoint"):
+        return ()
+    parts = engine.get("answered_by") or [{}]
+    return tuple({key: value for key, value in (engine | part).items() if value is not None} for part in parts)
+
+
 def _metric(name: str, declared: list[Json], answers: dict[str, dict[str, Json]]) -> Metric:
     """Binary only if every arm says so and every score is 0 or 1."""
     kinds = {one.get("kind", "binary") for one in declared}
@@ -238,6 +280,9 @@ def _metric(name: str, declared: list[Json], answers: dict[str, dict[str, Json]]
         kind=kind,
         lower_is_better=any(one.get("lower_is_better", False) for one in declared),
         bounded=all(one.get("bounded", True) for one in declared),
+        scorer=next((str(one["scorer"]) for one in declared if one.get("scorer")), ""),
+        options=next((one["options"] for one in declared if one.get("options")), {}),
+        strict=bool(declared) and all(one.get("strict") is True for one in declared),
     )
 
 

@@ -22,6 +22,7 @@ MARKS = {
     "not shown": "◆",
     "regressed": "▼",
     "underpowered": "◇",
+    "no claim": "○",
     "non-inferior": "✓",
     "inconclusive": "◆",
     "inferior": "▼",

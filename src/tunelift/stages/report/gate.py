@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunelift.config.evaluation import BEST_UNTUNED, NOISE_ARM, ArmConfig, ClaimConfig, GateConfig
 from tunelift.errors import UserError
-from tunelift.stages.report.claims import difference_of, pair_with, proof_of
+from tunelift.stages.report.claims import NO_CLAIM, difference_of, pair_with, proof_of
 from tunelift.stages.report.evidence import Evidence, Json
 from tunelift.stages.report.guards import guard_numbers
 from tunelift.stages.report.pairing import Pairing
@@ -129,11 +129,11 @@ def _held(claim: ClaimConfig, pairing: Pairing, evidence: Evidence, tasks: Json)
         }
     pair = shown | pair_with(shown, rival)
     surely = -pair["high"] if shown["lower_is_better"] else pair["low"]
-    numbers = f"{difference_of(pair)} {rival}: {proof_of(pair)}"
+    numbers = "" if pair["verdict"] == NO_CLAIM else f", {difference_of(pair)} {rival}: {proof_of(pair)}"
     return {
         "text": text,
         "held": pair["verdict"] == "improved" and surely > claim.at_least and not pair["decoding_differs"],
-        "reason": " ".join((f"{OUTCOMES[pair['verdict']]}, {numbers}.", *pair["reservations"])),
+        "reason": " ".join((f"{OUTCOMES[pair['verdict']]}{numbers}.", *pair["reservations"])),
     }
 
 
@@ -142,6 +142,7 @@ OUTCOMES = {
     "not shown": "No difference is shown",
     "regressed": "It got worse",
     "underpowered": "Too few items to tell",
+    NO_CLAIM: "No claim is made",
 }
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tunelift.stages.report.answered import barred
 from tunelift.stages.report.claims import pair_with
 from tunelift.stages.report.evidence import Asked, Evidence, Json
 from tunelift.stages.report.pairing import Pairing
 from tunelift.stages.report.wording import amount, change, rounded, span, unit
-from tunelift.tasks.statistics import needed_items, non_inferiority
+from tunelift.tasks.statistics import needed_for_margin, non_inferiority
 
 
 def guards_of(pairing: Pairing, evidence: Evidence, tasks: Json) -> list[Json]:
@@ -21,6 +22,7 @@ def guards_of(pairing: Pairing, evidence: Evidence, tasks: Json) -> list[Json]:
 
 def _guard(pairing: Pairing, task: Asked, rival: str, shown: Json) -> Json:
     metric, means = task.metrics[task.primary], shown["arms"]
+    no_claim = barred(task, pairing.focus, rival, either=True)
     pair = pairing.pair(task, task.primary, rival)
     guard: Json = {
         "task": task.name,
@@ -32,8 +34,8 @@ def _guard(pairing: Pairing, task: Asked, rival: str, shown: Json) -> Json:
             key: pair_with(shown, rival)[key]
             for key in ("difference", "low", "high", "clusters", "method", "decoding_differs", "reservations")
         },
-        "verdict": non_inferiority(pair, task.margin, metric.lower_is_better),
-        "needed_n": needed_items(task.margin, pair.spread) if task.margin else None,
+        "verdict": "inconclusive" if no_claim else non_inferiority(pair, task.margin, metric.lower_is_better),
+        "needed_n": needed_for_margin(task.margin, pair.spread) if task.margin and not no_claim else None,
         "lower_is_better": metric.lower_is_better,
         "bounded": metric.bounded,
         "n": len(task.ids),
@@ -52,7 +54,7 @@ def _sentence(guard: Json) -> str:
         return f"{arm} got worse than {against} on {task} by more than the margin of {margin} ({numbers})."
     more = ""
     if guard["needed_n"] and guard["needed_n"] > guard["n"]:
-        more = f"; to tell takes about {rounded(guard['needed_n'])} items"
+        more = f"; if it is no worse at all, about {rounded(guard['needed_n'])} items would show it"
     return (
         f"{arm} is not shown to be no worse than {against} on {task}: a loss of {margin} is not ruled out"
         f"{more} ({numbers})."

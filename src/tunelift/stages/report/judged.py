@@ -7,12 +7,16 @@ from collections import defaultdict
 from tunelift.stages.report.evidence import Asked, Evidence, Json
 from tunelift.stages.report.pairing import Pairing
 from tunelift.tasks.judgements import count_wins, mean_mark
+from tunelift.tasks.statistics import holm
 
 SHOWN = ("model", "rubric", "modes", "scale", "calibration", "flip_rate", "length_bias", "missing", "usd")
 
 
 def judged(pairing: Pairing, evidence: Evidence) -> Json | None:
-    """The judge with its calibration, wins and losses, and mean marks; none if no judge was asked."""
+    """The judge with its calibration, wins and losses, and mean marks; none if no judge was asked.
+
+    p of wins and losses is corrected (Holm) for all pairs of arms and tasks that were judged.
+    """
     if not evidence.judge:
         return None
     tasks = {task.name: task for task in evidence.tasks}
@@ -25,8 +29,11 @@ def judged(pairing: Pairing, evidence: Evidence) -> Json | None:
     absolute: Json = {}
     for (task, arm), lines in marks.items():
         absolute.setdefault(task, {})[arm] = _marks(pairing, tasks[task], lines, evidence.judge["scale"])
+    won = [_wins(pairing, tasks[task], a, b, lines) for (task, a, b), lines in pairs.items()]
+    # A family of its own: the claims do not rest on what a judge thinks.
+    adjusted = holm([pair["p"] for pair in won])
     return {key: evidence.judge.get(key) for key in SHOWN} | {
-        "pairs": [_wins(pairing, tasks[task], a, b, lines) for (task, a, b), lines in pairs.items()],
+        "pairs": [pair | {"p_adjusted": p} for pair, p in zip(won, adjusted, strict=True)],
         "absolute": absolute,
     }
 

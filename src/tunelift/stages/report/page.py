@@ -43,11 +43,13 @@ def write_pages(
         lineage: One object an artifact.
         environment: Packages and hardware.
         command: What makes the report again.
-        looks: By task, how often a tuned arm was evaluated on its items.
+        looks: By task, how often tuned models were asked its items.
         judgements: Rows of judgements.jsonl; their reasons stand beside the answers.
         out: The folder to write into.
     """
-    items, shown, total = embedded_items(evidence, comparison.get("focus"), judgements)
+    rivals = {claim["task"]: claim["best_untuned"] for claim in comparison["verdicts"]}
+    rivals |= {guard["task"]: guard["against"] for guard in comparison["guards"]}
+    embedded = embedded_items(evidence, comparison.get("focus"), judgements, rivals)
     context = {
         "name": name,
         "comparison": comparison,
@@ -68,9 +70,8 @@ def write_pages(
         "lineage": lineage,
         "environment": environment,
         "command": command,
-        "items_shown": shown,
-        "items_total": total,
-        "items": Markup(items),  # Escaped for a script element by safe_json.
+        "shown": () if embedded.is_whole else embedded.counts,
+        "items": Markup(embedded.text),  # Escaped for a script element by safe_json.
     }
     for page in ("report.html", "report.md"):
         write_page(page, context, out)
@@ -94,6 +95,7 @@ def write_page(page: str, context: Json, out: Path) -> None:
             "span",
             "unit",
             "amount",
+            "times",
         )
     }
     made = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0")
@@ -103,7 +105,7 @@ def write_page(page: str, context: Json, out: Path) -> None:
         out,
         templates=TEMPLATES,
         styles=("report.css",),
-        scripts=("fields.js", "report.js") if page == "report.html" else (),
+        scripts=("report.js",) if page == "report.html" else (),
         words=words | {"clock": clock, "cell": markdown_cell, "pretty": _pretty, "sign": MARKS.__getitem__},
     )
 

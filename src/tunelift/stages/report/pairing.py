@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from tunelift.config.evaluation import Weights
-from tunelift.stages.report.evidence import Asked
+from tunelift.stages.report.evidence import Asked, Missing
 from tunelift.tasks.statistics import PairedDifference, compare, whichever
 
 BASE = "base"
@@ -46,11 +47,14 @@ class Pairing:
     def best_untuned(self, task: Asked, metric: str) -> str | None:
         """Of the arms that a claim must beat the one with the best mean, the first of equals.
 
-        What an arm did not answer counts for it here: an arm is not passed over because its requests were refused.
+        What an arm did not answer counts for it here: an arm is not passed over because its requests were refused, its
+        answers never began or its prompts were not read.
         """
         better, arms = task.metrics[metric].better, self.untuned(task)
 
         def mean(arm: str) -> float:
+            if task.unread.get(arm):
+                return math.inf
             return better(fmean(task.scores(arm, metric, missing="best")))
 
         return max(arms, key=mean, default=None) if task.ids else None
@@ -72,17 +76,19 @@ class Pairing:
     ) -> PairedDifference:
         """The focus arm (or `first`) less `rival`, on all items or on some.
 
-        A missing answer counts against the claim, whosever it is. The focus arm's is a failure; the rival's may have
-        been anything, so the interval reaches from where it is a failure to where it is the best score.
+        A missing answer may have been anything and counts against every claim, whosever it is: the interval reaches
+        from where the first arm's are failures and the rival's the best score to where it is the other way round.
         """
-        chosen = task.ids if items is None else items
-        failed, best = (task.scores(rival, metric, chosen, missing) for missing in ("worst", "best"))
+        chosen, one = task.ids if items is None else items, first or self.focus
 
-        def against(scores: Sequence[float]) -> PairedDifference:
-            ours = task.scores(first or self.focus, metric, chosen)
-            return compare_scores(task, metric, ours, scores, chosen, samples=self.samples, seed=self.seed)
+        def with_missing(ours: Missing, theirs: Missing) -> PairedDifference:
+            scores = task.scores(one, metric, chosen, ours), task.scores(rival, metric, chosen, theirs)
+            return compare_scores(task, metric, *scores, chosen, samples=self.samples, seed=self.seed)
 
-        return against(failed) if failed == best else whichever(against(failed), against(best))
+        failed = with_missing("worst", "worst")
+        if all(task.scores(arm, metric, chosen) == task.scores(arm, metric, chosen, "best") for arm in (one, rival)):
+            return failed
+        return whichever(failed, whichever(with_missing("worst", "best"), with_missing("best", "worst")))
 
 
 def compare_scores(

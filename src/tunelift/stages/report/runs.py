@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 from tunelift.artifacts.store import writing
 from tunelift.errors import UserError
+from tunelift.stages.report.answered import barred
+from tunelift.stages.report.claims import NO_CLAIM
 from tunelift.stages.report.evidence import COMPARED, Asked, Json, Missing, asked, read_object, read_rows
 from tunelift.stages.report.forest import Measure, Row, forests
 from tunelift.stages.report.page import write_page
@@ -182,12 +184,15 @@ def _unlike(task: str, runs: Sequence[Run]) -> str:
 # --- Comparing ------------------------------------------------------------------------------------------------------
 
 
-def _adjusted(tasks: Sequence[Asked], pairs: Mapping[Key, PairedDifference]) -> dict[Key, float]:
-    """Holm over every run on every target task, since each may make the headline; guards are a family of their own."""
+def _adjusted(tasks: Sequence[Asked], pairs: Mapping[Key, PairedDifference]) -> dict[Key, tuple[float, int]]:
+    """p and the size of its family: Holm over every run on every target task, since each may make the headline, and
+    over those on guards."""
     guards = {task.name for task in tasks if task.role == "guard"}
     families = [[key for key in pairs if (key[0] in guards) == guarded] for guarded in (False, True)]
     return {
-        key: p for family in families for key, p in zip(family, holm([pairs[key].p for key in family]), strict=True)
+        key: (p, len(family))
+        for family in families
+        for key, p in zip(family, holm([pairs[key].p for key in family]), strict=True)
     }
 
 
@@ -195,7 +200,7 @@ def _compared(
     task: Asked,
     runs: Sequence[Run],
     pairs: Mapping[Key, PairedDifference],
-    adjusted: Mapping[Key, float],
+    adjusted: Mapping[Key, tuple[float, int]],
     samples: int,
     seed: int,
 ) -> Json:
@@ -211,7 +216,7 @@ def _compared(
         "lower_is_better": about.lower_is_better,
         "bounded": about.bounded,
         "runs": {run.name: _mean(task, run.name, samples, seed) for run in runs},
-        "pairs": [_told(task, key[1], runs[0].name, pairs[key], adjusted[key]) for key in keys],
+        "pairs": [_told(task, key[1], runs[0].name, pairs[key], *adjusted[key]) for key in keys],
     }
 
 
@@ -224,17 +229,20 @@ def _mean(task: Asked, run: str, samples: int, seed: int) -> Json:
     return {"n": len(values), "mean": mean, "low": low, "high": high, "failed": task.failed(run)}
 
 
-def _told(task: Asked, name: str, reference: str, pair: PairedDifference, p_adjusted: float) -> Json:
+def _told(task: Asked, name: str, reference: str, pair: PairedDifference, p_adjusted: float, tests: int) -> Json:
     """One run less the reference, with what may be said of it."""
-    mde, lower = minimum_detectable_effect(pair.n, pair.spread), task.metrics[task.primary].lower_is_better
+    says_nothing = barred(task, name, reference, either=True)
+    mde, lower = minimum_detectable_effect(pair.n, pair.spread, tests), task.metrics[task.primary].lower_is_better
     return {
         "a": name,
         "b": reference,
         **{key: getattr(pair, key) for key in ("difference", "low", "high", "p", "discordant", "method", "clusters")},
         "p_adjusted": p_adjusted,
-        "verdict": verdict(pair, p_adjusted=p_adjusted, effect=task.effect, mde=mde, lower_is_better=lower),
+        "verdict": NO_CLAIM
+        if says_nothing
+        else verdict(pair, p_adjusted=p_adjusted, effect=task.effect, mde=mde, lower_is_better=lower),
         "mde": mde,
-        "needed_n": needed_items(task.effect, pair.spread),
+        "needed_n": needed_items(task.effect, pair.spread, tests),
         "reservations": reservations_between(task, name, reference),
     }
 
@@ -248,7 +256,7 @@ def _pair(task: Asked, name: str, reference: str, samples: int, seed: int) -> Pa
         return compare_scores(task, task.primary, first, second, task.ids, samples=samples, seed=seed)
 
     failed = missing("worst", "worst")
-    if not task.failed(name) and not task.failed(reference):
+    if not any(task.failed(run) or task.silent[run] for run in (name, reference)):
         return failed
     return whichever(failed, whichever(missing("worst", "best"), missing("best", "worst")))
 

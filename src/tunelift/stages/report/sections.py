@@ -9,6 +9,7 @@ from itertools import groupby
 from tunelift.config.evaluation import NOISE_ARM
 from tunelift.stages.report import figures
 from tunelift.stages.report.browser import LONGEST_TAG
+from tunelift.stages.report.claims import counted, opening
 from tunelift.stages.report.evidence import Asked, Evidence, Json
 from tunelift.stages.report.forest import Measure, Row, drawing, forests
 from tunelift.stages.report.wording import amount, label, listed, rounded
@@ -16,8 +17,12 @@ from tunelift.tasks.statistics import ALPHA
 
 
 def headline(comparison: Json) -> Json:
-    """The verdict as a sentence, its numbers apart, the sentences of the other target tasks, and those on guards."""
-    sentences = [claim["sentence"] for claim in comparison["verdicts"]] or [comparison["verdict"]]
+    """The verdict as a sentence, its numbers apart, the sentences of the other target tasks, and those on guards.
+
+    Of more than three target tasks, those that regressed are told first and the last ones are counted by verdict.
+    """
+    named, left = opening(comparison["verdicts"])
+    sentences = [claim["sentence"] for claim in named] or [comparison["verdict"]]
     parted = [re.fullmatch(r"(.*?) \((95%[^()]*)\)\.?(.*)", sentence, re.DOTALL) for sentence in sentences]
     told = [
         {"says": match[1] + ".", "proof": match[2][:1].upper() + match[2][1:] + "." + match[3]}
@@ -27,7 +32,7 @@ def headline(comparison: Json) -> Json:
     ]
     # Without claims the verdict says nothing else.
     on_guards = comparison["verdict_on_guards"] if comparison["verdicts"] else ""
-    return told[0] | {"more": told[1:3], "left": len(told[3:]), "on_guards": on_guards}
+    return told[0] | {"more": told[1:], "left": counted(left), "on_guards": on_guards}
 
 
 def board(comparison: Json) -> list[Json]:
@@ -81,7 +86,10 @@ def task_section(task: Asked, evidence: Evidence, comparison: Json, looks: int |
         "n": len(task.ids),
         "looks": looks,
         "primary": task.primary,
-        "claim": next((claim for claim in comparison["verdicts"] if claim["task"] == task.name), None),
+        # A sentence that the top of the page only counts.
+        "untold": next(
+            (claim["sentence"] for claim in opening(comparison["verdicts"])[1] if claim["task"] == task.name), ""
+        ),
         "power": _power(comparison, task, measure),
         "arms": list(arms),
         "levels": [_level(arm, value, measure, most) for arm, value in arms.items()],
@@ -135,7 +143,7 @@ def _power(comparison: Json, task: Asked, measure: Measure) -> str:
     size = amount(claim["mde"], task.primary, measure.bounded)
     text = f"With these {len(task.ids)} items a true difference of {size} would be found four times in five"
     if (claims := num_claims(comparison)) > 1:
-        text += f", before p is corrected for {claims} claims"
+        text += f", with p corrected for {claims} claims"
     if claim.get("needed_n") and claim["needed_n"] > len(task.ids):
         effect = amount(task.effect, task.primary, measure.bounded)
         text += f"; {effect} would take about {rounded(claim['needed_n'])} items"
@@ -241,8 +249,21 @@ def judge_section(judge: Json | None) -> Json | None:
         "pairs": pairs,
         "calibrated": calibration,
         "by_arm": _by_arm(judge.get("calibration") or {}),
+        "limits": _limits_of_judge(pairs, bool(judge.get("absolute"))),
         "length": _figures(judge.get("length_bias") or {}),
     }
+
+
+def _limits_of_judge(pairs: Sequence[Json], has_marks: bool) -> str:
+    """What of the judge's numbers is corrected, and what is not."""
+    said = []
+    if pairs:
+        of = f"its {len(pairs)} comparisons" if len(pairs) > 1 else "its one comparison"
+        said.append(f"The judge's p are corrected (Holm) for {of}, and not together with the claims.")
+    if has_marks:
+        said.append("The judge's mean marks have intervals and are compared with no test.")
+    said.append("Its flip rate, length bias and rates of calibration are not corrected for their number.")
+    return " ".join(said)
 
 
 def _figures(found: Json) -> Json:

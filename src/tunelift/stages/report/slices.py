@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
+from tunelift.stages.report.answered import barred
 from tunelift.stages.report.evidence import Asked, Evidence, Json
 from tunelift.stages.report.pairing import BASE, Pairing
 from tunelift.tasks.statistics import benjamini_hochberg
@@ -15,7 +16,7 @@ LEAST_ITEMS = 8
 def compare_slices(pairing: Pairing, task: Asked) -> list[Json]:
     """The primary metric on every slice, with the false discovery rate over the task's slices (Benjamini-Hochberg)."""
     rival = pairing.set_against(task)
-    if rival is None:
+    if rival is None or barred(task, pairing.focus, rival):
         return []
     found = [_slice(pairing, task, rival, name, items) for name, items in _slices(task).items()]
     adjusted = benjamini_hochberg([one["p"] for one in found])

@@ -79,6 +79,11 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
+def times(count: int) -> str:
+    """`once`, `7 times`."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
 def rounded(value: float, digits: int = 2) -> str:
     """To so many significant digits, for what is only an estimate: 13,427 as `13,000`, 0.0512 as `0.051`."""
     if not value:

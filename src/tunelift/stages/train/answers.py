@@ -22,6 +22,7 @@ from tunelift.runtime.turns import render
 from tunelift.stages.train.best import Measure
 from tunelift.tasks.scorers import score
 from tunelift.tasks.task import Task, task_from_split
+from tunelift.tasks.thinking import opening_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -35,6 +36,8 @@ class Asked:
 
     task: Task
     prompts: list[list[int]]
+    openings: list[str]
+    """The mark with which a prompt opens the model's thinking; empty for none."""
     tokenizer: PreTrainedTokenizerFast
     stops: tuple[int, ...]
 
@@ -54,8 +57,8 @@ class Asked:
         """Mean of the task's primary metric."""
         outputs = self.answers(trainer)
         scores = [
-            score(output, item, self.task)[self.task.primary]
-            for output, item in zip(outputs, self.task.items, strict=True)
+            score(opening + output, item, self.task)[self.task.primary]
+            for opening, output, item in zip(self.openings, outputs, self.task.items, strict=True)
         ]
         return sum(scores) / len(scores)
 
@@ -92,7 +95,7 @@ def ask(
         ) from error
     texts = [render(tokenizer, item.prompt, item.tools, generate=True) for item in task.items]
     prompts = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
-    return Asked(task, prompts, tokenizer, tuple(stops))
+    return Asked(task, prompts, list(map(opening_in, texts)), tokenizer, tuple(stops))
 
 
 def refuse_without_rows(config: TrainConfig, validation_rows: int) -> None:

@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 from tunelift.runtime import console
 from tunelift.stages.train import journal
 from tunelift.stages.train.answers import Asked
+from tunelift.tasks.thinking import part
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -69,7 +70,8 @@ class Samples(TrainerCallback):
                 with self.trainer.model.disable_adapter():
                     outputs = self.asked.answers(self.trainer)
                 self.base = {item.id: output for item, output in zip(items, outputs, strict=True)}
-            for item, output in zip(items, self.asked.answers(self.trainer), strict=True):
+            outputs = self.asked.answers(self.trainer)
+            for item, opening, output in zip(items, self.asked.openings, outputs, strict=True):
                 line = {
                     "step": step,
                     "id": item.id,
@@ -80,8 +82,9 @@ class Samples(TrainerCallback):
                 }
                 journal.append(self.path, line)
                 console.say(f"train: step {step}, {item.id}: {plain(item.question)}")
-                console.say(f"    base   {plain(self.base[item.id])}")
-                console.say(f"    tuned  {plain(output)}")
+                for who, text in (("base ", self.base[item.id]), ("tuned", output)):
+                    parted = part(opening + text)
+                    console.say(f"    {who}  {plain(parted.answer or parted.thinking or '')}")
 
 
 def plain(text: str) -> str:

@@ -1,7 +1,7 @@
 """How an answer is judged: functions from an output and an item to a score. No rule raises on any output.
 
-The output is taken as it came: no code fence is forgiven, nothing is fished out of surrounding text, unless an option
-asks for it.
+Thinking that an output begins with is taken off. The answer is then taken as it came: no code fence is forgiven,
+nothing is fished out of surrounding text, unless an option asks for it.
 """
 
 from __future__ import annotations

@@ -23,8 +23,13 @@ def attempts_call(text: str, tools: Iterable[Any]) -> bool:
     if MARKS.search(text) or BEGINNING.match(text):
         return True
     named = {found[1] for found in NAMED.finditer(text)}
-    known = {name for name in map(name_of, tools) if name}
+    known = names_of(tools)
     return bool(named and (named & known or GIVEN.search(text))) or any(_begins_call(text, name) for name in known)
+
+
+def names_of(tools: Iterable[Any]) -> frozenset[str]:
+    """The names of tools, of those that have one."""
+    return frozenset(name for name in map(name_of, tools) if name)
 
 
 def _begins_call(text: str, name: str) -> bool:

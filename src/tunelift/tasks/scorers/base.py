@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tunelift.config.section import Section
 from tunelift.errors import UserError
+from tunelift.tasks.thinking import scored
 
 if TYPE_CHECKING:
     from tunelift.tasks.task import Item, Task
 
-VERSION = 3
+VERSION = 4
 """Part of every scorer's identity: raise it when a score can come out differently; old scores are then not compared."""
 
 Kind = Literal["binary", "graded"]
@@ -22,6 +23,11 @@ Kind = Literal["binary", "graded"]
 
 Function = Callable[[Any, "Item", "Task"], float]
 """From the output's text (likelihood tasks: the log-probabilities), the item and the task to the score."""
+
+
+def of_the_answer(function: Function) -> Function:
+    """The function, given the answer alone: thinking that the output begins with is taken off."""
+    return lambda output, item, task: function(scored(output, item.accepted), item, task)
 
 
 def written(answer: Any) -> str:
@@ -37,8 +43,8 @@ class Scorer:
     """The metric's name; no other scorer of the task has it."""
     kind: Kind
     function: Function
-    """Rules never raise, whatever a model wrote. Code from outside (a published metric, a user's function) may fail;
-    then it raises a UserError that names it and the item."""
+    """Given the whole output; it takes the thinking off by itself. Rules never raise, whatever a model wrote. Code from
+    outside (a published metric, a user's function) may fail; then it raises a UserError that names it and the item."""
     identity: Mapping[str, Any]
     """What it is, as JSON: enters the digest by which evaluations are compared."""
     lower_is_better: bool = False
@@ -46,6 +52,14 @@ class Scorer:
     """Scores lie in [0, 1]."""
     written: Callable[[Any], str] = written
     """An accepted answer as an output that deserves full marks."""
+    compares: bool = True
+    """It compares with the accepted answers, so that each of these deserves full marks."""
+    strict: bool | None = None
+    """Whether equal texts are equal character by character; None where it does not compare whole texts."""
+    sees: Callable[[str], float] | None = None
+    """Of a metric that divides text into words: the share of a text's letters that it can tell apart by them."""
+    outside: bool = False
+    """Code from outside judges, which may be slow, and may mean anything by full marks."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,10 @@ class Bound:
     lower_is_better: bool = False
     bounded: bool = True
     written: Callable[[Any], str] = written
+    compares: bool = True
+    strict: bool | None = None
+    sees: Callable[[str], float] | None = None
+    outside: bool = False
 
 
 class NoOptions(Section):
@@ -84,9 +102,9 @@ class Rule:
     needs_tools: Callable[[Any], bool] = lambda options: False
 
 
-def fixed(kind: Kind, function: Function) -> Rule:
+def fixed(kind: Kind, function: Function, *, compares: bool = True) -> Rule:
     """A rule without options."""
-    return Rule(lambda options, place: Bound(kind, function))
+    return Rule(lambda options, place: Bound(kind, function, compares=compares))
 
 
 def read_text(path: Path, remedy: str) -> str:

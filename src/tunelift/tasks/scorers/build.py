@@ -12,27 +12,27 @@ from pydantic import BaseModel, ValidationError
 
 from tunelift.config.section import Section
 from tunelift.errors import UserError
-from tunelift.tasks.scorers import overlap, structured, text, tool_calls
-from tunelift.tasks.scorers.base import VERSION, Place, Rule, Scorer, fixed
-from tunelift.tasks.scorers.json_values import JsonOptions
+from tunelift.tasks.scorers import fields, overlap, structured, text, tool_calls
+from tunelift.tasks.scorers.base import VERSION, Place, Rule, Scorer, fixed, of_the_answer
+from tunelift.tasks.scorers.json_values import AnswerOptions
 from tunelift.tasks.scorers.outside import OutsideOptions
 from tunelift.tasks.scorers.own import own
 from tunelift.tasks.scorers.published import EvaluateOptions, published
 
 SCORERS: dict[str, Rule] = {
-    "exact_match": Rule(text.exact_match, JsonOptions),
+    "exact_match": Rule(text.exact_match, AnswerOptions),
     "regex": Rule(text.regex, text.RegexOptions),
     "contains": Rule(text.contains, text.ContainsOptions),
     "not_contains": Rule(text.not_contains, text.NotContainsOptions),
     "length": Rule(text.length, text.LengthOptions),
     "number": Rule(text.number, text.NumberOptions),
-    "valid_json": fixed("binary", structured.valid_json),
+    "valid_json": fixed("binary", structured.valid_json, compares=False),
     "schema_valid": Rule(
         structured.schema_valid, structured.SchemaOptions, needs_tools=lambda options: options.schema_file is None
     ),
-    "field_precision": Rule(structured.field_precision, JsonOptions),
-    "field_recall": Rule(structured.field_recall, JsonOptions),
-    "field_f1": Rule(structured.field_f1, JsonOptions),
+    "field_precision": Rule(fields.field_precision, AnswerOptions),
+    "field_recall": Rule(fields.field_recall, AnswerOptions),
+    "field_f1": Rule(fields.field_f1, AnswerOptions),
     "tool_call": Rule(tool_calls.tool_call, tool_calls.ToolCallOptions),
     "right_tool": fixed("binary", tool_calls.right_tool),
     "chrf": Rule(overlap.chrf, overlap.ChrfOptions),
@@ -110,11 +110,15 @@ def _build(entry: Entry, folder: Path, has_tools: bool, where: Where) -> Scorer:
     return Scorer(
         name=_name(settings.get("name"), kind, options, where),
         kind=bound.kind,
-        function=bound.function,
+        function=of_the_answer(bound.function),
         identity={"scorer": kind, "options": described, "version": VERSION},
         lower_is_better=bound.lower_is_better,
         bounded=bound.bounded,
         written=bound.written,
+        compares=bound.compares,
+        strict=bound.strict,
+        sees=bound.sees,
+        outside=bound.outside,
     )
 
 

@@ -6,6 +6,8 @@ import json
 import math
 import re
 import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunelift.config.section import Section
@@ -13,7 +15,7 @@ from tunelift.config.section import Section
 MAX_DEPTH = 64
 """JSON nested deeper counts as invalid, as RFC 8259 section 9 lets a parser decide."""
 MAX_STARTS = 64
-"""Places in a text at which JSON is looked for, so that hostile text costs no quadratic time."""
+"""How often the length of a text may be looked at in search of JSON, so that hostile text costs no quadratic time."""
 
 Find = Literal["only", "anywhere"]
 """`only`: the output is the answer and nothing else; `anywhere`: the answer may stand in a code fence or other text."""
@@ -24,6 +26,14 @@ class JsonOptions(Section):
 
     find: Find = "only"
     """`only`: the output is JSON and nothing else; `anywhere`: the longest JSON value in it, code fence or not."""
+
+
+class AnswerOptions(JsonOptions):
+    """Options of scorers that compare an answer with the accepted ones."""
+
+    strict: bool = False
+    """Texts are equal only character by character, white space around the whole answer aside: case, quotes, closing
+    marks and white space count. Key order and 1.0 for 1 still do not."""
 
 
 class NotJsonError(ValueError):
@@ -64,25 +74,74 @@ def parse_json_row(text: str) -> list[Any]:
     return values
 
 
-def _longest_inside(text: str) -> Any:
-    longest, value, end, tried = 0, None, 0, 0
-    for match in re.finditer(r"[\[{]", text):
+class TooManyStartsError(NotJsonError):
+    """The text has so many brackets that begin no JSON that looking at all of them would take too long."""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A value inside a text, and from where to where it stands there."""
+
+    value: Any
+    start: int
+    end: int
+
+
+Reader = Callable[[str, int], tuple[Any, int]]
+"""From a text and where an opening bracket stands in it to the value that begins there and its end.
+
+Raises ValueError or RecursionError if none does."""
+
+
+def read_value(text: str, start: int) -> tuple[Any, int]:
+    """The JSON value that begins there, and its end.
+
+    Raises:
+        ValueError, RecursionError: none does.
+    """
+    value, end = _DECODER.raw_decode(text, start)
+    return value, int(end)
+
+
+def values_inside(text: str, read: Reader = read_value) -> Iterator[Inside]:
+    """The values in a text that stand in no other value, in their order; without those nested too deep.
+
+    Time is linear: a bracket that begins no value costs the characters that were looked at, and all of them together
+    may cost `MAX_STARTS` times the text.
+
+    Raises:
+        TooManyStartsError: that was used up.
+    """
+    end, left = 0, MAX_STARTS * (len(text) + 1)
+    for match in _BEGINS.finditer(text):
         start = match.start()
         if start < end:
             continue  # Inside a value that was read.
-        tried += 1
-        if tried > MAX_STARTS:
-            break
+        if left <= 0:
+            raise TooManyStartsError("too many brackets in the text that begin no JSON")
         try:
-            found, end = _DECODER.raw_decode(text, start)
-            shallow(found)
+            value, end = read(text, start)
+            yield Inside(shallow(value), start, end)
+        except NotJsonError:
+            continue  # Too deep: what stands in it is no value of the text's own.
+        except json.JSONDecodeError as error:
+            # Of a text without an end, the position is its beginning. The error counts the lines before it.
+            left -= len(text) if error.msg.startswith("Unterminated") else 1 + error.pos - start + start // 32
         except (ValueError, RecursionError):
-            continue
-        if end - start > longest:
-            longest, value = end - start, found
-    if not longest:
+            left -= len(text)
+
+
+def _longest_inside(text: str) -> Any:
+    longest = Inside(None, 0, 0)
+    try:
+        for found in values_inside(text):
+            if found.end - found.start > longest.end - longest.start:
+                longest = found
+    except TooManyStartsError:
+        pass  # The longest of those before.
+    if not longest.end:
         raise NotJsonError("no JSON object or list in the text")
-    return value
+    return longest.value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -104,6 +163,8 @@ def _finite(text: str) -> float:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite)
+_BEGINS = re.compile(r"\{(?=\s*[\"}])|\[(?=\s*[\]\[{\"\-0-9A-Za-z_])")
+"""An object, or a list, which may also be one of calls in Python's spelling."""
 _GAP = re.compile(r"[\s;]*")
 
 
@@ -124,29 +185,51 @@ def shallow(value: Any) -> Any:
     raise NotJsonError(f"nested deeper than {MAX_DEPTH}")
 
 
-def canonical_json(value: Any) -> str:
-    """Equal answers give equal text: keys sorted, 1.0 as 1, strings as by `canonical_text`. true is not 1."""
-    return json.dumps(_canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+# What counts as equal
+
+CLOSING = " .!?\u2026\u3002\uff61\u0964\u061f\u06d4"
+"""Marks that may close a sentence: besides . ! ? the ellipsis, and the full stops of Chinese, Japanese, Hindi, Urdu."""
+ALIKE = (
+    {0xFEE0 + code: code for code in range(0x21, 0x7F)}  # Full-width forms.
+    | dict.fromkeys(map(ord, "\u2018\u2019\u201a\u201b"), "'")
+    | dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f"), '"')
+    | dict.fromkeys(map(ord, "\ufeff\u200b\u2060\u00ad"))  # A byte order mark and others that nobody sees.
+)
+"""Characters that are written for others: the same letter, quote or nothing to a reader."""
 
 
-def _canonical(value: Any) -> Any:
+def canonical_json(value: Any, *, strict: bool = False) -> str:
+    """Equal answers give equal text: keys sorted, 1.0 as 1, strings as by `canonical_text`. true is not 1.
+
+    With `strict`, strings stay as they are.
+    """
+    return json.dumps(_canonical(value, strict), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _canonical(value: Any, strict: bool) -> Any:
     if isinstance(value, str):
-        return canonical_text(value)
+        return value if strict else canonical_text(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):
-        return {key: _canonical(entry) for key, entry in value.items()}
+        return {key: _canonical(entry, strict) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_canonical(entry) for entry in value]
+        return [_canonical(entry, strict) for entry in value]
     return value
 
 
 def folded_text(text: str) -> str:
-    """NFC, white space collapsed, case folded."""
-    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).split())
+    """NFC, white space collapsed, case folded; curly quotes as straight, full-width letters as usual ones."""
+    plain = unicodedata.normalize("NFC", text.translate(ALIKE)).casefold()
+    return " ".join(unicodedata.normalize("NFC", plain).split())
 
 
-def canonical_text(text: str) -> str:
-    """As `folded_text`, and closing . ! ? left out (unless nothing else is there)."""
+def canonical_text(text: str, *, strict: bool = False) -> str:
+    """As `folded_text`, and closing marks left out (unless nothing else is there).
+
+    With `strict`, as it is, without white space around.
+    """
+    if strict:
+        return text.strip()
     folded = folded_text(text)
-    return folded.rstrip(" .!?") or folded
+    return folded.rstrip(CLOSING) or folded

@@ -5,8 +5,9 @@ Each is computed for one item at a time; a task's mean is the mean of sentence s
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,15 +42,18 @@ class BleuOptions(Section):
 
 def bleu(options: BleuOptions, place: Place) -> Bound:
     """Sentence BLEU against the accepted answers, exponentially smoothed, n-gram orders as far as the text has them."""
-    return _sacrebleu(lambda: _bleu(options.tokenize, options.lowercase))
+    return _sacrebleu(
+        lambda: _bleu(options.tokenize, options.lowercase),
+        lambda text: _divided(text, _bleu(options.tokenize, options.lowercase).tokenizer(text).split()),
+    )
 
 
-def _sacrebleu(metric: Callable[[], Any]) -> Bound:
+def _sacrebleu(metric: Callable[[], Any], sees: Callable[[str], float] | None = None) -> Bound:
     def function(output: str, item: Item, task: Task) -> float:
         found = metric().sentence_score(output, [written(right) for right in item.accepted]).score / 100
         return min(1.0, max(0.0, float(found)))
 
-    return Bound("graded", function, identity={"sacrebleu": version("sacrebleu")})
+    return Bound("graded", function, identity={"sacrebleu": version("sacrebleu")}, sees=sees)
 
 
 @cache
@@ -64,6 +68,27 @@ def _bleu(tokenize: str, lowercase: bool) -> Any:
     from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True)
+
+
+_LATIN = re.compile(r"[a-z0-9]+")
+"""The only words of rouge-score's own tokenizer."""
+UNDIVIDED = re.compile(
+    r"[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Letters of languages that write no blank between words: Thai, Lao, Tibetan, Burmese, Khmer, Japanese, Chinese."""
+
+
+def _latin(text: str) -> float:
+    """The share of its letters and digits that are a-z or 0-9."""
+    letters = sum(letter.isalnum() for letter in text)
+    return sum(map(len, _LATIN.findall(text.lower()))) / letters if letters else 0.0
+
+
+def _divided(text: str, tokens: Sequence[str]) -> float:
+    """The share of its letters in tokens that are no run of letters which the language divides without blanks."""
+    letters = sum(letter.isalnum() for letter in text)
+    runs = sum(len(UNDIVIDED.findall(token)) for token in tokens if len(UNDIVIDED.findall(token)) > 1)
+    return 1 - runs / letters if letters else float(bool(tokens))
 
 
 class RougeOptions(Section):
@@ -81,7 +106,13 @@ def rouge(kind: str) -> Callable[[RougeOptions, Place], Bound]:
             scorer = _rouge(kind, options.stemmer)
             return max((_fmeasure(scorer.score(written(right), output)[kind]) for right in item.accepted), default=0.0)
 
-        return Bound("graded", function, identity={"rouge-score": version("rouge-score")})
+        least = 2 if kind == "rouge2" else 1
+        return Bound(
+            "graded",
+            function,
+            identity={"rouge-score": version("rouge-score")},
+            sees=lambda text: _latin(text) if len(_LATIN.findall(text.lower())) >= least else 0.0,
+        )
 
     return bind
 

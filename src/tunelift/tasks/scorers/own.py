@@ -48,7 +48,7 @@ def own(reference: str, options: OutsideOptions, place: Place) -> Bound:
             where=_line(function) or place.where,
         )
 
-    return Bound(options.kind, call, {"source": sources}, options.lower_is_better, options.bounded)
+    return Bound(options.kind, call, {"source": sources}, options.lower_is_better, options.bounded, outside=True)
 
 
 def _import(name: str, place: Place) -> ModuleType:

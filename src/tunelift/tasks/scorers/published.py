@@ -55,7 +55,7 @@ def published(options: EvaluateOptions, place: Place) -> Bound:
         )
 
     identity = {"metric": _sources(metric, local)}
-    return Bound(options.kind, function, identity, options.lower_is_better, options.bounded)
+    return Bound(options.kind, function, identity, options.lower_is_better, options.bounded, outside=True)
 
 
 def _folder(options: EvaluateOptions, place: Place) -> Path | None:

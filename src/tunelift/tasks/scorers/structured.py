@@ -1,25 +1,22 @@
-"""Rules on answers in JSON, format and content apart: is it JSON, does a schema allow it, which values are right."""
+"""Rules on the form of answers in JSON: is it JSON, does a schema allow it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
 
 from tunelift.errors import UserError
-from tunelift.tasks.scorers.attempts import name_of
+from tunelift.tasks.scorers.attempts import name_of, names_of
 from tunelift.tasks.scorers.base import Bound, Place, read_text
-from tunelift.tasks.scorers.json_values import JsonOptions, NotJsonError, canonical_json, parse_json
-from tunelift.tasks.scorers.tool_calls import parse_calls
+from tunelift.tasks.scorers.calls import parse_calls
+from tunelift.tasks.scorers.json_values import JsonOptions, NotJsonError, parse_json
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
 
     from tunelift.tasks.task import Item, Task
-
-CALL_KEYS = ({"tool", "arguments"}, {"tool", "parameters"})
-"""Of an object that is a call and nothing else."""
 
 
 def valid_json(output: str, item: Item, task: Task) -> float:
@@ -43,21 +40,21 @@ class SchemaOptions(JsonOptions):
 def schema_valid(options: SchemaOptions, place: Place) -> Bound:
     """A JSON schema allows the output: that of the option, or the tools', of each call (or it is {"tool": null})."""
     if options.schema_file is None:
-        return Bound("binary", lambda output, item, task: _valid_calls(output, options, item, task))
+        return Bound("binary", lambda output, item, task: _valid_calls(output, options, item, task), compares=False)
     path = place.folder / options.schema_file
     schema = _read_schema(path, place)
     check_schema(schema, str(path))
     validator = schema_validator(schema)
 
     def function(output: str, item: Item, task: Task) -> float:
-        value = _parsed(output, options)
+        value = parsed_output(output, options)
         return float(value is not None and _allows(validator, value[0]))
 
-    return Bound("binary", function, identity={"schema": schema})
+    return Bound("binary", function, identity={"schema": schema}, compares=False)
 
 
-def _parsed(output: str, options: JsonOptions) -> tuple[Any] | None:
-    """The output's value, wrapped since it may be null."""
+def parsed_output(output: str, options: JsonOptions) -> tuple[Any] | None:
+    """The output's value, in a tuple since it may be null; None if it is no JSON."""
     try:
         return (parse_json(output, options.find),)
     except NotJsonError:
@@ -66,14 +63,15 @@ def _parsed(output: str, options: JsonOptions) -> tuple[Any] | None:
 
 def _valid_calls(output: str, options: JsonOptions, item: Item, task: Task) -> float:
     """It calls known tools, in any spelling, with arguments that their schemas allow, or is {"tool": null}."""
-    parsed = _parsed(output, options)
-    alone = parsed[0] if parsed else None
-    if isinstance(alone, dict) and "tool" in alone and alone.keys() not in CALL_KEYS:
-        return float(alone == {"tool": None})  # Nothing may stand beside a call.
-    calls = parse_calls(output, options.find)
-    schemas = [(argument_schema(item.tools or task.tools or (), call.name), call) for call in calls or ()]
+    parsed = parsed_output(output, options)
+    tools = item.tools or task.tools or ()
+    calls = parse_calls(output, options.find, names_of(tools))
+    if not calls:
+        return float(calls == [] and parsed == ({"tool": None},))
+    schemas = [(argument_schema(tools, call.name), call) for call in calls]
     return float(
-        bool(schemas)
+        # Nothing may stand beside a call's arguments, and they may not be left out.
+        all(call.given and not call.beside for call in calls)
         and all(schema is not None and _allows(schema_validator(schema), call.arguments) for schema, call in schemas)
     )
 
@@ -150,55 +148,3 @@ def _references(schema: Any) -> Iterator[str]:
     elif isinstance(schema, list):
         for entry in schema:
             yield from _references(entry)
-
-
-Pair = tuple[tuple[str | int, ...], str]
-
-
-def _field_scorer(measure: Callable[[set[Pair], set[Pair]], float]) -> Callable[[JsonOptions, Place], Bound]:
-    def bind(options: JsonOptions, place: Place) -> Bound:
-        def function(output: str, item: Item, task: Task) -> float:
-            parsed = _parsed(output, options)
-            given = set(_pairs(parsed[0])) if parsed else None
-            text = set(_pairs(output))
-            compared = [(text if isinstance(right, str) else given, set(_pairs(right))) for right in item.accepted]
-            readable = [(pairs, right) for pairs, right in compared if pairs is not None]
-            best = max(readable, key=lambda both: _f1(*both), default=None)
-            return measure(*best) if best else 0.0
-
-        return Bound("graded", function)
-
-    return bind
-
-
-def _f1(given: set[Pair], expected: set[Pair]) -> float:
-    if not given and not expected:
-        return 1.0
-    return 2 * len(given & expected) / (len(given) + len(expected))
-
-
-def _precision(given: set[Pair], expected: set[Pair]) -> float:
-    return len(given & expected) / len(given) if given else float(not expected)
-
-
-def _recall(given: set[Pair], expected: set[Pair]) -> float:
-    return len(given & expected) / len(expected) if expected else float(not given)
-
-
-field_f1 = _field_scorer(_f1)
-"""F1 over (path, value) pairs, against the accepted answer that it fits best. Two empty objects fit."""
-field_precision = _field_scorer(_precision)
-"""Share of the output's (path, value) pairs that are right, against the accepted answer that fits best by F1."""
-field_recall = _field_scorer(_recall)
-"""Share of the accepted answer's (path, value) pairs that the output has, likewise."""
-
-
-def _pairs(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[Pair]:
-    if isinstance(value, dict):
-        for key, entry in value.items():
-            yield from _pairs(entry, (*path, key))
-    elif isinstance(value, list):
-        for position, entry in enumerate(value):
-            yield from _pairs(entry, (*path, position))
-    else:
-        yield path, canonical_json(value)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from decimal import Decimal, localcontext
-from typing import TYPE_CHECKING, Annotated, Literal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,35 +14,39 @@ from tunelift.config.section import Section
 from tunelift.errors import UserError
 from tunelift.tasks.scorers.base import Bound, Place, written
 from tunelift.tasks.scorers.json_values import (
-    JsonOptions,
+    AnswerOptions,
     NotJsonError,
     canonical_json,
     canonical_text,
     folded_text,
     parse_json,
 )
+from tunelift.tasks.scorers.numbers import Decimals, last_number, only_number
 
 if TYPE_CHECKING:
     from tunelift.tasks.task import Item, Task
 
 
-def exact_match(options: JsonOptions, place: Place) -> Bound:
+def exact_match(options: AnswerOptions, place: Place) -> Bound:
     """The output equals an accepted answer, after canonicalisation; a textual answer is compared as plain text."""
+    strict = options.strict
 
     def function(output: str, item: Item, task: Task) -> float:
         try:
-            given = canonical_json(parse_json(output, options.find))
+            given = canonical_json(parse_json(output, options.find), strict=strict)
         except NotJsonError:
             given = None
-        text = canonical_text(output)
+        text = canonical_text(output, strict=strict)
         return float(
             any(
-                text == canonical_text(right) if isinstance(right, str) else given == canonical_json(right)
+                text == canonical_text(right, strict=strict)
+                if isinstance(right, str)
+                else given == canonical_json(right, strict=strict)
                 for right in item.accepted
             )
         )
 
-    return Bound("binary", function)
+    return Bound("binary", function, strict=strict)
 
 
 class RegexOptions(Section):
@@ -56,6 +60,14 @@ class RegexOptions(Section):
     """Take the last match instead of the first."""
     ignore_case: bool = False
     """Let A match a."""
+    strict: bool = False
+    """Of `group`: what it matched equals an accepted answer character by character, white space around it aside."""
+
+    @model_validator(mode="after")
+    def _something_to_compare(self) -> RegexOptions:
+        if self.strict and self.group is None:
+            raise ValueError("strict compares what a group matched; give `group` as well, or remove it")
+        return self
 
 
 def regex(options: RegexOptions, place: Place) -> Bound:
@@ -79,10 +91,13 @@ def regex(options: RegexOptions, place: Place) -> Bound:
         found = _last(pattern, output) if options.last else pattern.search(output)
         if found is None or options.group is None:
             return float(found is not None)
-        given = canonical_text(found[options.group] or "")
-        return float(any(given == canonical_text(written(right)) for right in item.accepted))
+        given = canonical_text(found[options.group] or "", strict=options.strict)
+        rights = (canonical_text(written(right), strict=options.strict) for right in item.accepted)
+        return float(any(given == right for right in rights))
 
-    return Bound("binary", function)
+    if options.group is None:
+        return Bound("binary", function, compares=False)
+    return Bound("binary", function, strict=options.strict)
 
 
 class ContainsOptions(Section):
@@ -104,7 +119,7 @@ def contains(options: ContainsOptions, place: Place) -> Bound:
         decide = all if options.every else any
         return float(decide(_inside(text, output, options.whole_words) for text in wanted))
 
-    return Bound("binary", function)
+    return Bound("binary", function, compares=not options.texts)
 
 
 class NotContainsOptions(Section):
@@ -122,7 +137,7 @@ def not_contains(options: NotContainsOptions, place: Place) -> Bound:
     def function(output: str, item: Item, task: Task) -> float:
         return float(not any(_inside(text, output, options.whole_words) for text in options.texts))
 
-    return Bound("binary", function)
+    return Bound("binary", function, compares=False)
 
 
 def _inside(text: str, output: str, whole_words: bool) -> bool:
@@ -159,62 +174,41 @@ def length(options: LengthOptions, place: Place) -> Bound:
         size = len(output.split()) if options.unit == "words" else len(output.strip())
         return float(options.at_least <= size <= longest)
 
-    return Bound("binary", function)
+    return Bound("binary", function, compares=False)
 
 
 class NumberOptions(Section):
     """Options of `number`."""
 
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: float = Field(0.0, ge=0, allow_inf_nan=False)
     """Largest distance from an accepted number that is still right."""
-    relative_tolerance: float = Field(0.0, ge=0)
+    relative_tolerance: float = Field(0.0, ge=0, allow_inf_nan=False)
     """The same as a share of the accepted number; the wider of the two counts."""
     find: Literal["only", "last"] = "only"
-    """`only`: the output is a number and nothing else; `last`: the last number in it."""
+    """`only`: the output is a number and nothing else; `last`: the last number in it. Accepted texts are read alike."""
+    decimals: Decimals = "auto"
+    """The decimal mark: `point`, `comma`, or `auto`, by which 1,5 is 1.5 but 1,234 is 1234 and 1.234 is 1.234."""
 
 
 def number(options: NumberOptions, place: Place) -> Bound:
     """The output is, or ends with, a number that is close enough to an accepted one. 1,234.5 is 1234.5."""
-    absolute, relative = Decimal(str(options.tolerance)), Decimal(str(options.relative_tolerance))
+    absolute, relative = (Fraction(str(limit)) for limit in (options.tolerance, options.relative_tolerance))
+    read = last_number if options.find == "last" else only_number
+
+    def meant(right: Any) -> Fraction | None:
+        if isinstance(right, (int, float)) and not isinstance(right, bool):
+            return Fraction(str(right))  # As it is written: 0.3 is 0.01 from 0.29.
+        return read(written(right), options.decimals)
 
     def function(output: str, item: Item, task: Task) -> float:
-        given = _last_number(output) if options.find == "last" else _only_number(output)
-        rights = [_only_number(written(right)) for right in item.accepted]
+        given = read(output, options.decimals)
         if given is None:
             return 0.0
-        with localcontext(prec=60):  # In decimals, so that 0.3 is 0.01 from 0.29.
-            return float(
-                any(
-                    right is not None and abs(given - right) <= max(absolute, relative * abs(right)) for right in rights
-                )
-            )
+        rights = [right for right in map(meant, item.accepted) if right is not None]
+        return float(any(abs(given - right) <= max(absolute, relative * abs(right)) for right in rights))
 
     return Bound("binary", function)
 
 
-_NUMBER = re.compile(
-    r"(?:(?<![\w.)])[-+\u2212])?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-)
-MAX_DIGITS = 400
-"""A longer number is none: nothing that a double can hold needs more."""
-
-
-def _only_number(text: str) -> Decimal | None:
-    bare = text.strip().rstrip(" .!?")
-    return _value(bare) if _NUMBER.fullmatch(bare) else None
-
-
-def _last_number(text: str) -> Decimal | None:
-    last = _last(_NUMBER, text)
-    return _value(last[0]) if last else None
-
-
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     return deque(pattern.finditer(text), maxlen=1).pop() if pattern.search(text) else None
-
-
-def _value(text: str) -> Decimal | None:
-    plain = text.replace(",", "").replace("\u2212", "-")
-    if len(plain) > MAX_DIGITS or not math.isfinite(float(plain)):
-        return None
-    return Decimal(plain) if float(plain) or not plain.strip("+-.0") else Decimal(0)

@@ -68,16 +68,22 @@ def jackknife(values: Floats, index: Index) -> ClusteredMean:
     # Residuals of equal values are not exactly zero.
     residuals[abs(residuals) < 1e-12 * float(abs(values).max())] = 0.0
     se = math.sqrt((groups - 1) / groups * float((residuals**2).sum()))
-    return ClusteredMean(mean, se, _satterthwaite(sizes.astype(np.float64)))
+    return ClusteredMean(mean, se, satterthwaite(index))
 
 
-def _satterthwaite(sizes: Floats) -> float:
-    """2 E[V]^2 / Var[V] of the jackknife variance V, were all items independent and of equal variance.
+def satterthwaite(index: Index) -> float:
+    """Degrees of freedom: 2 E[V]^2 / Var[V] of the jackknife variance V, were all items independent and of equal
+    variance; 1 for a single cluster.
 
     V is a quadratic form of the cluster sums with the matrix B = diag(d) - d w' - w d' + (w' D w) 1 1', where w are the
     clusters' shares of the items and d = (1 - w)^-2, and the sums' variances v are as their sizes. Then
     df = tr(BV)^2 / tr(BVBV), written out so that it takes time linear in the number of clusters.
     """
+    import numpy as np
+
+    sizes = np.bincount(index).astype(np.float64)
+    if sizes.size == 1:
+        return 1.0
     w, v = sizes / sizes.sum(), sizes
     d = 1 / (1 - w) ** 2
     a = d * w

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tunelift.tasks.statistics.clustered import cluster_index, effective_items, jackknife, t_quantile
-from tunelift.tasks.statistics.intervals import ALPHA, FEW_UNLIKE, Kind, Z, bootstrap, checked, unlike_interval, wilson
+from tunelift.tasks.statistics.intervals import Kind, bootstrap, checked
 from tunelift.tasks.statistics.power import Spread
+from tunelift.tasks.statistics.proportions import ALPHA, tango
 from tunelift.tasks.statistics.significance import mcnemar_midp, sign_flip
+from tunelift.tasks.statistics.unseen import FEW_UNLIKE, ROUNDING, bounded_interval, count_unlike, unlike_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +65,11 @@ class _Found:
     p: float
     method: str
     se: float
+    df: float
+    """Of the interval; infinite where it is a normal one."""
     design_effect: float = 1.0
+    assumed_effect: float = 1.0
+    """The design effect where nothing is measured."""
 
 
 def compare(
@@ -83,7 +89,7 @@ def compare(
         second: The other arm's scores, of the same items in the same order.
         kind: The kind of score.
         clusters: Per item what it shares with others, such as a source text; None for an item that stands alone.
-        samples: Bootstrap resamples and sign flips (not used for binary scores without clusters).
+        samples: Sign flips, and bootstrap resamples of unbounded scores (neither for binary scores without clusters).
         seed: Of both.
         bounded: Whether scores lie in [0, 1].
 
@@ -94,15 +100,11 @@ def compare(
         raise ValueError(f"paired scores differ in number: {len(first)} and {len(second)}")
     a, b = checked(first, kind, bounded), checked(second, kind, bounded)
     d, index = a - b, cluster_index(clusters, a.size)
-    bounded = bounded or kind == "binary"
-    reach = 1.0 if bounded or d.size == 0 else float(max(abs(a).max(), abs(b).max()))
-    if index is not None:
-        found = _by_cluster(a, b, kind, index, samples, seed, reach, bounded)
-    elif kind == "binary":
-        found = _by_counts(a, b)
+    reach = _reach(a, b, bounded or kind == "binary")
+    if index is None:
+        found = _alone(d, kind, samples, seed, reach)
     else:
-        low, high = paired_bootstrap(d, samples, seed, reach=reach, bounded=bounded)
-        found = _Found(low, high, sign_flip(d, samples, seed), "bootstrap, sign-flip", _independent_se(d))
+        found = _by_cluster(d, kind, index, samples, seed, reach)
     # An interval must not claim what the test does not.
     low, high = (min(found.low, 0.0), max(found.high, 0.0)) if found.p > ALPHA else (found.low, found.high)
     discordant = int((d != 0).sum())
@@ -116,112 +118,58 @@ def compare(
         method=found.method,
         clusters=None if index is None else int(index.max()) + 1,
         se=found.se,
-        spread=_spread(kind, d, discordant, index, found),
+        spread=_spread(kind, d, discordant, found, bounded or kind == "binary"),
     )
 
 
-def newcombe_paired(a: float, b: float, c: float, d: float, quantile: float = Z) -> tuple[float, float, float]:
-    """Difference of two paired proportions with its interval: method 10 of Newcombe (Stat Med 17:2635-2650, 1998).
-
-    Wilson's intervals of the two proportions, combined by "square and add" with the continuity-corrected correlation.
-
-    Args:
-        a: Items both arms got right; like the others a count, or its share of an effective number of items.
-        b: Items only the first got right.
-        c: Items only the second got right.
-        d: Items neither got right.
-        quantile: Standard errors to either side: z, or Student's t.
-
-    Returns:
-        (first minus second, low, high); (0, -1, 1) for no items.
-    """
-    n = a + b + c + d
-    if n == 0:
-        return 0.0, -1.0, 1.0
-    first, second = (a + b) / n, (a + c) / n
-    low1, high1 = wilson(a + b, n, quantile)
-    low2, high2 = wilson(a + c, n, quantile)
-    phi = _correlation(a, b, c, d)
-    difference = (b - c) / n
-    down = _square_and_add(first - low1, high2 - second, phi)
-    up = _square_and_add(high1 - first, second - low2, phi)
-    return difference, max(-1.0, difference - down), min(1.0, difference + up)
+def _reach(a: Floats, b: Floats, bounded: bool) -> float | None:
+    """How far unbounded scores lie from zero at most; None for bounded ones."""
+    return None if bounded else float(max(abs(a).max(initial=0.0), abs(b).max(initial=0.0)))
 
 
-def _correlation(a: float, b: float, c: float, d: float) -> float:
-    margins = (a + b) * (c + d) * (a + c) * (b + d)
-    if margins == 0:
-        return 0.0
-    excess: float = a * d - b * c
-    if excess > 0:
-        excess = max(excess - (a + b + c + d) / 2, 0.0)
-    return excess / math.sqrt(margins)
+def _alone(d: Floats, kind: Kind, samples: int, seed: int, reach: float | None) -> _Found:
+    """Items that each stand alone."""
+    n, se = d.size, _independent_se(d)
+    if kind == "binary":
+        first, second = _discordant(d)
+        low, high = tango(first, second, n)
+        return _Found(low, high, mcnemar_midp(first, second), "Tango, mid-p McNemar", se, math.inf)
+    p = sign_flip(d, samples, seed)
+    if reach is None:
+        low, high = bounded_interval(d, se, n, n, (-1.0, 1.0))
+        return _Found(low, high, p, "Student's t with one unseen item, sign-flip", se, n)
+    low, high = bootstrap(d, samples, seed, _around(d, reach)) if n else (-reach, reach)
+    return _Found(low, high, p, "bootstrap, sign-flip", se, n - 1)
 
 
-def _square_and_add(x: float, y: float, phi: float) -> float:
-    return math.sqrt(max(x * x - 2 * phi * x * y + y * y, 0.0))
-
-
-def paired_bootstrap(
-    differences: Sequence[float] | Floats, samples: int, seed: int, *, reach: float = 1.0, bounded: bool = True
-) -> tuple[float, float]:
-    """Bootstrap interval of a mean of per-item differences, made as `bootstrap_mean` is; (-reach, reach) for none.
-
-    Args:
-        differences: One per item.
-        samples: Resamples.
-        seed: Of the resampling.
-        reach: The largest score in size: how far the arms could differ on an item that was not seen.
-        bounded: Whether no difference can be larger than `reach`.
-    """
+def _by_cluster(d: Floats, kind: Kind, index: Index, samples: int, seed: int, reach: float | None) -> _Found:
+    """The same at the effective number of items, n / design effect, and with Student's t by cluster."""
     import numpy as np
 
-    array = np.asarray(differences, dtype=np.float64)
-    if array.size == 0:
-        return -reach, reach
-    return _within(bootstrap(array, samples, seed, _extremes(array, reach, bounded)), reach, bounded)
-
-
-def _extremes(differences: Floats, reach: float, bounded: bool) -> tuple[float, float]:
-    centre = 0.0 if bounded else float(differences.mean())
-    return centre - reach, centre + reach
-
-
-def _within(interval: tuple[float, float], reach: float, bounded: bool) -> tuple[float, float]:
-    low, high = interval
-    return (max(-reach, low), min(reach, high)) if bounded else (low, high)
-
-
-def _by_counts(a: Floats, b: Floats) -> _Found:
-    both, only_first, only_second, neither = _cells(a, b)
-    _, low, high = newcombe_paired(both, only_first, only_second, neither)
-    p = mcnemar_midp(only_first, only_second)
-    return _Found(low, high, p, "Newcombe, mid-p McNemar", _independent_se(a - b))
-
-
-def _by_cluster(
-    a: Floats, b: Floats, kind: Kind, index: Index, samples: int, seed: int, reach: float, bounded: bool
-) -> _Found:
-    """Binary: Newcombe at n / design effect, so that rare outcomes keep a width. Graded: Student's t."""
-    import numpy as np
-
-    d = a - b
     mean, assumed = jackknife(d, index), effective_items(index)
     design_effect = d.size / assumed if index.max() == 0 else _design_effect(d, mean.se, d.size / assumed)
-    quantile, se = t_quantile(1 - ALPHA / 2, mean.df), _independent_se(d) * math.sqrt(design_effect)
+    n, quantile = d.size / design_effect, t_quantile(1 - ALPHA / 2, mean.df)
+    se = _independent_se(d) * math.sqrt(design_effect)
     if kind == "binary":
-        both, only_first, only_second, neither = (count / design_effect for count in _cells(a, b))
-        _, low, high = newcombe_paired(both, only_first, only_second, neither, quantile)
-        method = "Newcombe at the effective number of items, sign-flip by cluster"
+        first, second = _discordant(d)
+        low, high = tango(first / design_effect, second / design_effect, n, quantile)
+        method = "Tango at the effective number of items, sign-flip by cluster"
+    elif reach is None:
+        low, high = bounded_interval(d, se, min(n, assumed), mean.df, (-1.0, 1.0))
+        method = "Student's t by cluster with one unseen item, sign-flip by cluster"
     else:
-        least, most = unlike_interval(d, assumed, _extremes(d, reach, bounded))
-        half = quantile * se
-        low, high = _within((min(least, mean.mean - half), max(most, mean.mean + half)), reach, bounded)
+        least, most = unlike_interval(d, assumed, _around(d, reach), ROUNDING)
+        low, high = min(least, mean.mean - quantile * se), max(most, mean.mean + quantile * se)
         method = "jackknife t by cluster, sign-flip by cluster"
     # Sums of 0/1 scores tie often, and the plain p is then far too large.
     sums = np.bincount(index, weights=d).astype(np.float64)
     p = sign_flip(sums, samples, seed, mid_p=kind == "binary")
-    return _Found(low, high, p, method, se, design_effect)
+    return _Found(low, high, p, method, se, mean.df, design_effect, d.size / assumed)
+
+
+def _around(d: Floats, reach: float) -> tuple[float, float]:
+    """How far the arms could differ on an item that was not seen: by as much as the largest score."""
+    return float(d.mean()) - reach, float(d.mean()) + reach
 
 
 def _design_effect(d: Floats, se: float, assumed: float) -> float:
@@ -231,28 +179,22 @@ def _design_effect(d: Floats, se: float, assumed: float) -> float:
     effect is the least, and of more its excess over 1 fades as FEW_UNLIKE / their number. As the variance goes with
     that number times the effect, the interval widens with each item lost: no guard passes because of a loss.
     """
-    import numpy as np
-
     independent = _independent_se(d)
     measured = (se / independent) ** 2 if independent > 0 else 0.0
-    unlike = d.size - int(np.unique(d, return_counts=True)[1].max())
-    return max(measured, 1 + (assumed - 1) * min(1.0, FEW_UNLIKE / max(unlike, 1)))
+    return max(measured, 1 + (assumed - 1) * min(1.0, FEW_UNLIKE / max(count_unlike(d), 1)))
 
 
-def _cells(a: Floats, b: Floats) -> tuple[int, int, int, int]:
-    both, first, second = int((a * b).sum()), int(a.sum()), int(b.sum())
-    return both, first - both, second - both, a.size - first - second + both
+def _discordant(d: Floats) -> tuple[int, int]:
+    """Items that only the first arm got right, and those that only the second did."""
+    return int((d > 0).sum()), int((d < 0).sum())
 
 
 def _independent_se(differences: Floats) -> float:
     return float(differences.std(ddof=1)) / math.sqrt(differences.size) if differences.size > 1 else 0.0
 
 
-def _spread(kind: Kind, d: Floats, discordant: int, index: Index | None, found: _Found) -> Spread:
+def _spread(kind: Kind, d: Floats, discordant: int, found: _Found, bounded: bool) -> Spread:
     n = max(d.size, 1)
-    if kind == "binary":
-        value = discordant / n
-    else:
-        # Differences that are all alike have no deviation, but their interval has a width.
-        value = (_independent_se(d) or (found.high - found.low) / (2 * Z)) * math.sqrt(n)
-    return Spread(kind, value, found.design_effect, None if index is None else n / (int(index.max()) + 1))
+    value = discordant / n if kind == "binary" else _independent_se(d) * math.sqrt(n)
+    outermost = max((abs(d - d.mean()) / (1 + abs(d.mean()))).max(initial=0.0), 0.0) if d.size else 1.0
+    return Spread(kind, value, found.design_effect, found.assumed_effect, (found.df + 1) / n, bounded, float(outermost))

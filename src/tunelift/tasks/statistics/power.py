@@ -1,23 +1,28 @@
 """What a paired test can find, before the run from assumptions and after it from what was observed.
 
-Power is 80% of a two-sided test at 5%, before any correction for several tests.
+Power is 80% of a two-sided test at 5%, or of a guard's one-sided one at 2.5%. It is asked of the very interval that
+decides: a difference is found when the interval's bound passes even where the mean comes out lower, by as much as it
+does in one sample in five.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tunelift.tasks.statistics.clustered import cluster_index, effective_items, t_quantile
+from tunelift.tasks.statistics.clustered import cluster_index, effective_items, satterthwaite, t_quantile
+from tunelift.tasks.statistics.proportions import ALPHA, bisect, tango
+from tunelift.tasks.statistics.unseen import t_bound
 
 POWER = 0.8
-TWO_SIDED = 0.975
 ASSUMED_DISCORDANCE = 0.2
 """Share of items that one arm gets right and the other wrong, where nothing has been measured."""
 ASSUMED_SD = 0.3
 """Standard deviation of per-item differences of graded scores in [0, 1], likewise."""
+LEAST_DF = 4
+"""With fewer degrees of freedom what a test finds cannot be told: few clusters, or one that outweighs the others."""
 MOST_ITEMS = 10**9
 
 
@@ -30,8 +35,14 @@ class Spread:
     """Binary: the share of discordant items; graded: the standard deviation of the differences."""
     design_effect: float = 1.0
     """How many times larger clusters make the variance of the mean."""
-    cluster_size: float | None = None
-    """Items per cluster on average; None if every item stands alone."""
+    assumed_effect: float = 1.0
+    """The least of it for an item that was not seen: where nothing is measured."""
+    df_per_item: float = math.inf
+    """The interval's degrees of freedom, and one, for each item: fewer where clusters are few or unequal."""
+    bounded: bool = True
+    """Scores lie in [0, 1]."""
+    outermost: float = 1.0
+    """How far the most extreme difference lies from the mean, as a share of how far it could."""
 
     @classmethod
     def assumed(
@@ -53,42 +64,54 @@ class Spread:
         value = discordance if kind == "binary" else sd
         index = cluster_index(clusters, len(clusters)) if clusters is not None else None
         if index is None:
-            return cls(kind, value)
-        return cls(kind, value, index.size / effective_items(index), index.size / (int(index.max()) + 1))
+            return cls(kind, value, df_per_item=math.inf if kind == "binary" else 1.0)
+        effect = index.size / effective_items(index)
+        return cls(kind, value, effect, effect, (satterthwaite(index) + 1) / index.size)
 
 
-def minimum_detectable_effect(n: int, spread: Spread) -> float | None:
+def minimum_detectable_effect(n: int, spread: Spread, tests: int = 1) -> float | None:
     """The smallest true difference that n items show in 80% of runs; None if they can show none.
 
-    Graded: (t_0.975 + t_0.8) se (Bloom, Eval Rev 19:547-556, 1995). Binary: the difference that needs n items.
+    Args:
+        n: Items.
+        spread: How much the differences vary.
+        tests: How many tests p is corrected for; the figure is for the one that is corrected most.
     """
-    quantiles = _quantiles(n, spread)
-    if quantiles is None:
+    most = 1.0 if spread.bounded else 100 * spread.value + 1
+    if not _finds(most, 0.0, n, spread, tests):
         return None
-    if spread.kind == "graded":
-        return sum(quantiles) * spread.value * math.sqrt(spread.design_effect / n)
-    if _items(1.0, spread, *quantiles) > n:
-        return None
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _items(middle, spread, *quantiles) <= n else (middle, high)
-    return high
+    return bisect(lambda effect: _finds(effect, 0.0, n, spread, tests), 0.0, most)
 
 
-def needed_items(effect: float, spread: Spread) -> int:
-    """Items to find a true difference of `effect` in 80% of runs, in clusters of the same size if there are any.
+def needed_items(effect: float, spread: Spread, tests: int = 1) -> int:
+    """Items to find a true difference of `effect` in 80% of runs, in clusters of the same sizes if there are any.
 
     Raises:
-        ValueError: an effect that is not above 0, or above 1 for binary scores.
+        ValueError: an effect that is not above 0, or above 1 for bounded scores.
     """
-    if not effect > 0 or (spread.kind == "binary" and effect > 1):
-        raise ValueError(f"an effect must be above 0, and at most 1 for binary scores; it is {effect:g}")
+    if not effect > 0 or (spread.bounded and effect > 1):
+        raise ValueError(f"an effect must be above 0, and at most 1 for bounded scores; it is {effect:g}")
+    return _fewest(lambda n: _finds(effect, 0.0, n, spread, tests))
 
-    def enough(n: int) -> bool:
-        quantiles = _quantiles(n, spread)
-        return quantiles is not None and _items(effect, spread, *quantiles) <= n
 
+def needed_for_margin(margin: float, spread: Spread) -> int:
+    """Items with which a guard passes its margin in 80% of runs, if the arms are equal.
+
+    Raises:
+        ValueError: a margin that is not above 0.
+    """
+    if not margin > 0:
+        raise ValueError(f"a margin must be above 0; it is {margin:g}")
+    return _fewest(lambda n: _finds(0.0, margin, n, spread, 1))
+
+
+def clusters_for_margin(margin: float) -> int:
+    """Clusters of which one, in 97.5% of runs, is harmed if so many of all clusters lose everything that their loss is
+    the margin: 1 - (1 - margin)^clusters."""
+    return math.ceil(math.log(ALPHA / 2) / math.log1p(-min(margin, 0.999)))
+
+
+def _fewest(enough: Callable[[int], bool]) -> int:
     high = 2
     while not enough(high):
         if high > MOST_ITEMS:
@@ -101,23 +124,27 @@ def needed_items(effect: float, spread: Spread) -> int:
     return high
 
 
-def _items(effect: float, spread: Spread, significance: float, power: float) -> float:
-    """Binary: Miettinen's formula for McNemar's test (Biometrics 24:339-352, 1968); graded: for Student's t.
-
-    A difference is never larger than the share of discordant items: where few were seen or assumed, an arm better by
-    `effect` still has that many.
-    """
-    if spread.kind == "graded":
-        return spread.design_effect * ((significance + power) * spread.value / effect) ** 2
-    discordance = max(spread.value, effect)
-    root = significance * math.sqrt(discordance) + power * math.sqrt(discordance - effect * effect)
-    return spread.design_effect * (root / effect) ** 2
-
-
-def _quantiles(n: int, spread: Spread) -> tuple[float, float] | None:
-    """For the two-sided test and for power; None with too few units to estimate a variance from."""
-    if spread.kind == "binary" and spread.cluster_size is None:
-        df = math.inf
-    else:
-        df = n / (spread.cluster_size or 1.0) - 1
-    return (t_quantile(TWO_SIDED, df), t_quantile(POWER, df)) if df >= 1 else None
+def _finds(effect: float, margin: float, n: int, spread: Spread, tests: int) -> bool:
+    """Whether the interval lies above -margin in 80% of runs of n items with that true difference."""
+    df = n * spread.df_per_item - 1
+    clustered = spread.df_per_item < 1
+    items = n / spread.design_effect
+    unseen = min(items, n / spread.assumed_effect)
+    if unseen < LEAST_DF or df < (LEAST_DF if clustered else 1):
+        return False
+    quantile = t_quantile(1 - ALPHA / tests / 2, df)
+    # A difference is never larger than the share of discordant items: an arm better by `effect` has that many.
+    discordance = max(spread.value, effect) if spread.kind == "binary" else 0.0
+    variance = max(discordance - effect * effect, 0.0) if spread.kind == "binary" else spread.value**2
+    se = math.sqrt(variance / items)
+    # What few clusters measure varies, and the interval with it; more so the more the clusters matter.
+    unsteady = 2 * (1 - 1 / spread.design_effect) / df
+    unlucky = effect - t_quantile(POWER, math.inf if clustered else df) * se * (1 + unsteady)
+    if spread.kind == "binary":
+        if variance > 0:  # Where fewer items are won than usual, fewer differ.
+            discordance += (unlucky - effect) * effect * (1 - discordance) / variance
+        first, second = (max(items * (discordance + sign * unlucky) / 2, 0.0) for sign in (1, -1))
+        return tango(first, second, max(items, first + second), quantile)[0] > -margin
+    if not spread.bounded:
+        return unlucky - quantile * se > -margin
+    return t_bound(unlucky, se, unseen, quantile, extreme=-1.0, seen=spread.outermost) > -margin

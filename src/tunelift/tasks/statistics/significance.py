@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 EXACT_UNITS = 15
 """All 2^14 ways to flip the signs of so many are gone through; of more, a random sample."""
+NEGLIGIBLE = 1e-20
+"""Share of a sum at which its next term is left out."""
+SCALE_BITS = 60
+"""Binary places to which a factor is rounded before it is multiplied by an integer."""
 
 
 def mcnemar_midp(b: int, c: int) -> float:
@@ -30,10 +34,16 @@ def mcnemar_midp(b: int, c: int) -> float:
     n, fewer = b + c, min(b, c)
     if b == c:
         return 1.0
-    # In integers: exact, and no overflow for thousands of items.
-    tail = sum(math.comb(n, k) for k in range(fewer + 1))
-    doubled = 2 * tail - math.comb(n, fewer)
-    return max(doubled / (1 << n), math.ulp(0.0))
+    # Each term of the tail is the one before it times `k / (n - k + 1)`, so no binomial is computed twice. The first
+    # one stays an integer: it is exact, and does not overflow for thousands of items.
+    ratio, tail = 1.0, 1.0
+    for k in range(fewer, 0, -1):
+        ratio *= k / (n - k + 1)
+        tail += ratio
+        if ratio < NEGLIGIBLE * tail:
+            break  # The terms left fall faster than a geometric series and change no digit.
+    doubled = math.comb(n, fewer) * round((2 * tail - 1) * (1 << SCALE_BITS))
+    return max(doubled / (1 << (n + SCALE_BITS)), math.ulp(0.0))
 
 
 def sign_flip(differences: Sequence[float] | Floats, samples: int, seed: int, *, mid_p: bool = False) -> float:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tunelift.tasks.statistics.intervals import ALPHA
 from tunelift.tasks.statistics.paired import PairedDifference
+from tunelift.tasks.statistics.proportions import ALPHA
 
 MIN_CLUSTERS = 8
 """Of fewer, neither an interval nor a test is worth its name."""

@@ -1,7 +1,6 @@
 // The browser of answers. What a model wrote is only ever shown as text: nodes are made by hand, filled by textContent.
 (() => {
   const PAGE_SIZE = 5;
-  const MOST_FIELDS = 30;
   const byId = (id) => document.getElementById(id);
   const content = JSON.parse(byId("items").textContent);
   const { arms, focus, tasks } = content;
@@ -101,20 +100,20 @@
   // --- One item ----------------------------------------------------------------------------------------------------
 
   const SIGNS = { missing: "− missing", extra: "+ extra", differs: "≠ differs" };
-  function fieldList(item, answer) {
-    // A text that was cut is no whole JSON.
-    if (Array.isArray(answer.output) || item.expected.some(Array.isArray)) return null;
-    const found = fieldDifferences(item.expected, answer.output);
-    if (!found || !found.rows.length) return null;
+  // The rows are made where the scorers are, so that both take the same values for equal.
+  function fieldList(found) {
     const list = make("ul", "fields");
-    for (const row of found.rows.slice(0, MOST_FIELDS)) {
-      const line = make("li", row.kind, visible(make("span", "path-name"), row.path), " ", make("span", "sign", SIGNS[row.kind]));
-      if (row.got !== undefined) line.append(make("span", "got", make("span", "said-by", "got "), visible(make("span", ""), row.got)));
-      if (row.expected !== undefined) line.append(make("span", "wanted", make("span", "said-by", "expected "), visible(make("span", ""), row.expected)));
+    for (const row of found.rows) {
+      const line = make("li", row.kind, visible(make("span", "path-name"), plain(row.path)), " ", make("span", "sign", SIGNS[row.kind]));
+      for (const [key, className, name] of [["got", "got", "got "], ["expected", "wanted", "expected "]]) {
+        if (row[key] === undefined) continue;
+        line.append(make("span", className, make("span", "said-by", name), visible(make("span", ""), plain(row[key]) + (Array.isArray(row[key]) ? "…" : ""))));
+      }
       list.append(line);
     }
-    if (found.rows.length > MOST_FIELDS) list.append(make("li", "quiet", `and ${found.rows.length - MOST_FIELDS} more`));
-    const title = `${found.rows.length} field${found.rows.length > 1 ? "s" : ""} unlike the expected answer, ${found.equal} equal`;
+    const left = found.total - found.rows.length;
+    if (left) list.append(make("li", "quiet", `and ${left} more`));
+    const title = `${found.total} field${found.total > 1 ? "s" : ""} unlike the expected answer, ${found.equal} equal`;
     return make("div", "", make("p", "fields-title", title), list);
   }
 
@@ -150,11 +149,11 @@
       return card;
     }
     if (answer.error) card.append(make("p", "quiet", `The request failed: ${plain(answer.error)}`));
+    if (answer.thinking) card.append(make("details", "judge", make("summary", "", "thinking, which is not scored"), textBlock(answer.thinking)));
     if (answer.logprobs && answer.logprobs.length > 1) card.append(choiceBars(item, answer));
     else if (answer.logprobs) card.append(make("p", "judge-said", `log-probability of the text ${answer.logprobs[0]} nats`));
     else card.append(textBlock(answer.output));
-    const fields = kind === " right" || answer.logprobs ? null : fieldList(item, answer);
-    if (fields) card.append(fields);
+    if (answer.fields && kind !== " right") card.append(fieldList(answer.fields));
     for (const one of (item.judged || []).filter((one) => one.arm === index)) {
       card.append(make("p", "judge-said", make("strong", "", one.mark === null ? "judge: no mark" : `judge: ${one.mark}`), " ", visible(make("span", ""), plain(one.reason))));
     }
@@ -295,9 +294,10 @@
     } else if (cards.length) cards[at < 0 ? 0 : at + by].focus();
   }
 
+  const nameOf = (task) => (task.shown < task.total ? `${task.name} (${task.shown.toLocaleString("en")} of ${task.total.toLocaleString("en")})` : task.name);
   const rivals = focus ? arms.filter((arm) => arm !== focus) : [];
   const anyTie = tasks.some((task) => !task.metrics[0].binary) || content.items.some((item) => (item.judged || []).some((one) => one.winner));
-  options(byId("task"), [...(tasks.length > 1 ? [["", "all"]] : []), ...tasks.map((task, index) => [String(index), task.name])]);
+  options(byId("task"), [...(tasks.length > 1 ? [["", "all"]] : []), ...tasks.map((task, index) => [String(index), nameOf(task)])]);
   options(byId("rival"), rivals.map((arm) => [arm, arm]));
   state.rival = rivals[0] || "";
   byId("rival-label").hidden = !rivals.length;
@@ -311,6 +311,10 @@
   }
   for (const key of ["task", "rival", "by", "tag", "fails"]) byId(key).addEventListener("change", (event) => change({ [key]: event.target.value }));
   for (const button of document.querySelectorAll(".to-slice")) {
+    if (!content.items.some((item) => tasks[item.task].name === button.dataset.task && item.tags.includes(button.dataset.slice))) {
+      button.disabled = true; // It would lead to other items.
+      button.title = "None of these items is on this page; they are in samples.jsonl";
+    }
     button.addEventListener("click", () => {
       change({ task: String(tasks.findIndex((task) => task.name === button.dataset.task)), tag: button.dataset.slice, outcome: "all", query: "", fails: "" });
       byId("query").value = "";

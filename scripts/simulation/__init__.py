@@ -1,0 +1,1 @@
+"""What scripts/simulate_verdicts.py makes up and measures."""

@@ -1,0 +1,119 @@
+"""What an untuned model must be told to have a fair chance: the labels, the keys, the kind of answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunelift.starting import recipe
+from tunelift.starting.survey import Survey
+
+PLAIN = re.compile(r"[^,;\"“”„«»、，]*[^,;\"“”„«»、，.!?。…\s]")
+"""A label that stands between commas without a doubt where it ends."""
+MOST_LABEL_SHOTS = 16
+"""Examples in a prompt that is searched for: as many as there are labels, up to so many."""
+LEAST_SEARCHED = 10
+"""Rows of validation with which a prompt is searched: the search takes 8, and curation may drop some."""
+LONGEST_FORM = 1500
+"""Characters of a JSON form; a longer one is no instruction."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A system message for the arms that were not tuned."""
+
+    text: str | None
+    """None where nothing needs to be said, or nothing can be."""
+    why: str = ""
+    others: tuple[str, ...] = ()
+    """Other wordings, for a search."""
+
+
+def instruction(seen: Survey) -> Instruction:
+    """What the replies show that every answer must be; with the rows' own system message before it, if all share one.
+
+    Rows whose system messages differ keep them: an instruction would take their place.
+    """
+    wordings = _wordings(seen)
+    if not wordings:
+        return Instruction(None)
+    own = next(iter(seen.systems), "")
+    if own and _names_all(own, seen):
+        return Instruction(None)
+    if len(seen.systems) > 1:
+        why = "The rows' system messages differ, and an instruction would take their place: name there what is wanted"
+        return Instruction(None, why)
+    texts = [f"{own.rstrip()}\n\n{wording}" if own else wording for wording in wordings]
+    return Instruction(texts[0], "Untuned arms are told what training teaches the tuned one", tuple(texts[1:]))
+
+
+def _wordings(seen: Survey) -> list[str]:
+    """The instruction, the clearest wording first; none where the replies are free text or native calls."""
+    match recipe.scorers(seen).value[0]:
+        case "exact_match" if recipe.has_labels(seen):
+            return _of_labels(labels(seen))
+        case "exact_match":
+            return ["Answer with a few words and nothing else."]
+        case "number":
+            return ["Answer with a number and nothing else."]
+        case "field_f1":
+            return _of_form(seen)
+        case "tool_call" if seen.kinds["calls_in_text"] >= recipe.NEARLY_ALL * seen.usable > seen.tools:
+            return _of_form(seen)
+        case _:
+            return []
+
+
+def labels(seen: Survey) -> list[str]:
+    """The labels: numbers by size, others the commonest first."""
+    found = sorted(seen.replies, key=lambda label: (-seen.replies[label], label))
+    try:
+        return sorted(found, key=float)
+    except ValueError:
+        return found
+
+
+def _of_labels(found: Sequence[str]) -> list[str]:
+    lines = "\n".join(found)
+    listed = f"Answer with one of these labels, word for word, and nothing else:\n{lines}"
+    sorted_in = f"Which of these labels fits? Write the label as it stands here, without any other word.\n{lines}"
+    if all(PLAIN.fullmatch(label) for label in found):
+        return [f"Answer with one of: {', '.join(found)}.", sorted_in]
+    return [listed, sorted_in]
+
+
+def _of_form(seen: Survey) -> list[str]:
+    form = seen.shape.written()
+    if len(form) > LONGEST_FORM or not seen.shape.fields:
+        return ["Answer with a JSON object and nothing else."]
+    left_out = " Leave out keys that do not apply." if seen.shape.optional else ""
+    return [f"Answer with a JSON object of this form and nothing else: {form}{'.' * bool(left_out)}{left_out}"]
+
+
+def _names_all(text: str, seen: Survey) -> bool:
+    """Whether the rows' own system messages name every label or key already."""
+    if recipe.has_labels(seen):
+        wanted: Sequence[str] = list(seen.replies)
+    else:
+        wanted = list(seen.shape.fields)
+    return bool(wanted) and all(
+        all(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", system, re.I) for one in wanted)
+        for system in (seen.systems or {text: 1})
+    )
+
+
+def searched(seen: Survey, sizes: recipe.Lengths, share: float) -> list[int]:
+    """Numbers of examples that the arm `prompted` tries; none where its prompt is not searched for.
+
+    For labels alone: six examples may not show each of them. A search costs some hundred requests.
+
+    Args:
+        share: Of the rows that goes to validation.
+    """
+    refused = seen.refusals / max(1, len(seen.sample))
+    if not recipe.has_labels(seen) or int(share * seen.groups * (1 - refused)) < LEAST_SEARCHED:
+        return []
+    most = min(MOST_LABEL_SHOTS, max(recipe.MOST_SHOTS, len(seen.replies)))
+    shots = recipe.few_shot(sizes, most)
+    return sorted({0, (shots + 1) // 2, shots}) if shots else []

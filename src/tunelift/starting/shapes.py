@@ -1,0 +1,88 @@
+"""What JSON replies are made of: keys, kinds of values, and the values themselves where they are few."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+MOST_VALUES = 10
+"""Different texts of a field that are named; each must stand for several rows."""
+MOST_FIELDS = 20
+"""Keys of an object that are named; one with more is a map, whose keys are values."""
+LONGEST_VALUE = 40
+"""Characters of a text that may be one of few."""
+ALWAYS = 0.95
+"""A key in a smaller share of the objects may be left out."""
+
+
+@dataclass
+class JsonShape:
+    """What the values in one place of many JSON documents have in common."""
+
+    count: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    """text, number, true or false, null, object, list."""
+    texts: Counter[str] = field(default_factory=Counter)
+    """The texts, as long as they are few."""
+    fields: dict[str, JsonShape] = field(default_factory=dict)
+    """Of the objects; some more than are named."""
+    entries: JsonShape | None = None
+    """Of the lists."""
+
+    def add(self, value: Any) -> None:
+        """Take one more value in."""
+        self.count += 1
+        self.kinds[kind(value)] += 1
+        if isinstance(value, str) and len(self.texts) <= MOST_VALUES:
+            self.texts[value] += 1
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                if key in self.fields or len(self.fields) <= MOST_FIELDS:
+                    self.fields.setdefault(key, JsonShape()).add(inner)
+        elif isinstance(value, list):
+            self.entries = self.entries or JsonShape()
+            for inner in value:
+                self.entries.add(inner)
+
+    @property
+    def optional(self) -> bool:
+        """Whether keys are left out in some of the objects, here or further in."""
+        objects = self.kinds["object"]
+        inner = [*self.fields.values(), *([self.entries] if self.entries else [])]
+        named = self.fields.values() if len(self.fields) <= MOST_FIELDS else ()
+        return any(one.count < ALWAYS * objects for one in named) or any(one.optional for one in inner)
+
+    def written(self) -> str:
+        """In one line: `{"town": "Bonn" | "Oslo", "basket": number, "notes": [text]}`."""
+        return " | ".join(self._alternatives()) or "anything"
+
+    def _alternatives(self) -> list[str]:
+        found = []
+        if self.kinds["object"]:
+            few = 0 < len(self.fields) <= MOST_FIELDS
+            inside = ", ".join(f"{_text(key)}: {inner.written()}" for key, inner in self.fields.items())
+            found.append(f"{{{inside}}}" if few else "{…}")
+        if self.kinds["list"]:
+            found.append(f"[{self.entries.written() if self.entries and self.entries.count else '…'}]")
+        if self.kinds["text"]:
+            few = len(self.texts) <= MOST_VALUES and len(self.texts) * 3 <= self.kinds["text"]
+            named = few and all(len(text) <= LONGEST_VALUE for text in self.texts)
+            found += [_text(text) for text in sorted(self.texts)] if named else ["text"]
+        return found + [name for name in ("number", "true or false", "null") if self.kinds[name]]
+
+
+def kind(value: Any) -> str:
+    """Of a JSON value, in words."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, str):
+        return "text"
+    return "object" if isinstance(value, dict) else "list" if isinstance(value, list) else "null"
+
+
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
