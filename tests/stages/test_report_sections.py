@@ -147,7 +147,7 @@ def test_no_page_hides_a_regression_behind_three_other_tasks(tmp_path: Path) -> 
         (folders[arm] / "summary.json").write_text(json.dumps({"arm": arm, "tasks": tasks}))
     out, comparison = build(tmp_path, folders, looks={})
     assert [claim["verdict"] for claim in comparison["verdicts"]][-1] == "regressed"
-    assert comparison["verdict"].startswith("tuned answers 12.5% of e exactly, 62.5 points less than base")
+    assert comparison["verdict"].startswith("tuned answers 12.5% of e correctly, 62.5 points less than base")
     for page in ("report.html", "report.md", "gate.md"):
         text = said((out / "report.html", comparison), page)
         whole = [text.index(f"of {task} exactly") for task in right]
