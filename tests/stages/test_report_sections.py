@@ -150,7 +150,7 @@ def test_no_page_hides_a_regression_behind_three_other_tasks(tmp_path: Path) -> 
     assert comparison["verdict"].startswith("tuned answers 12.5% of e correctly, 62.5 points less than base")
     for page in ("report.html", "report.md", "gate.md"):
         text = said((out / "report.html", comparison), page)
-        whole = [text.index(f"of {task} exactly") for task in right]
+        whole = [text.index(f"of {task} correctly") for task in right]
         assert min(whole) == whole[-1], page
     page = said((out / "report.html", comparison), "report.html")
     assert "2 more target tasks: 1 improved, 1 underpowered." in page
