@@ -22,6 +22,9 @@ SIZES: dict[str, list[int]] = {
     "8 clusters of 25": [25] * 8,
     "17 clusters, one four times as large": [40] + [10] * 16,
     "21 clusters, one five times as large": [100] + [20] * 20,
+    "17 clusters, one twice as large, and 40 items alone": [20] + [10] * 16 + [1] * 40,
+    "4 clusters of 50, 100 items alone": [50] * 4 + [1] * 100,
+    "3 clusters of 30, 40 items alone": [30] * 3 + [1] * 40,
     "10 clusters, one of 110 of 200 items": [110] + [10] * 9,
     "10 clusters, two of 60 of 200 items": [60, 60] + [10] * 8,
 }

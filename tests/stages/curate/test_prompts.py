@@ -181,6 +181,39 @@ def test_rows_of_one_family_are_one_cluster_of_a_task(run, tmp_path: Path) -> No
     assert set(Counter(item.cluster for item in task.items).values()) == {25}
 
 
+@pytest.mark.parametrize("templates", [2, 4, 9])
+def test_rows_of_few_templates_are_few_clusters_though_the_split_divides_them(run, tmp_path: Path, templates) -> None:  # type: ignore[no-untyped-def]
+    """A template of more than a tenth of the rows is boilerplate: its rows lie in every split, as one cluster each."""
+    rows = [
+        pair(
+            f"{text(number % templates, 12)} {7 * number} {text(number % templates + 100, 6)} {number**2}",
+            f"{text(number % templates + 200, 10)} {number}",
+        )
+        for number in range(360)
+    ]
+    run(write_jsonl(tmp_path / "a.jsonl", rows), max_length=9000)
+    test = [row for row in kept_rows(tmp_path / "out").values() if row["split"] == "test"]
+    template = {row["cluster"]: row["messages"][0]["content"].split()[0] for row in test}
+    assert len(test) > 20 and len(template) == len(set(template.values())) == templates
+    assert all(template[row["cluster"]] == row["messages"][0]["content"].split()[0] for row in test)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        lambda number: f"Add the two numbers and give the sum: {number} and {number**2 % 977}.",
+        lambda number: f'Say whether this review is kind or not. "{text(number, 6)}"',
+        lambda number: f"{('Name the topic', 'Rate the tone')[number % 2]} of this headline: {text(number, 6).title()}",
+    ],
+    ids=["one form with numbers", "quoted texts", "texts in capitals"],
+)
+def test_one_form_or_short_texts_under_instructions_are_no_family(run, tmp_path: Path, prompt) -> None:  # type: ignore[no-untyped-def]
+    rows = [pair(prompt(number), text(number + 5000, 4)) for number in range(200)]
+    run(write_jsonl(tmp_path / "a.jsonl", rows), max_length=9000)
+    test = [row for row in kept_rows(tmp_path / "out").values() if row["split"] == "test"]
+    assert len({row["cluster"] for row in test}) == len(test) > 8
+
+
 @pytest.mark.parametrize("alike_prompts", ["drop", "report"])
 def test_held_out_rows_that_ask_the_same_are_one_cluster_where_nothing_is_joined(
     run, tmp_path: Path, alike_prompts: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunelift.stages.curate.values import Said, difference
+from tunelift.stages.curate.values import Said, difference, form
 
 
 def compare(one: str, other: str) -> str:
@@ -69,3 +69,32 @@ def test_other_or_more_words_are_no_values(one: str, other: str) -> None:
 def test_ids_are_the_words_of_a_text_that_is_made_of_them() -> None:
     said = [f"w{number}" for number in range(40)]
     assert compare(" ".join(said), " ".join([*said[:20], "w77", *said[21:]])) == "words"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Move 3 boxes to hall 12 please.", "Move 500 boxes to hall 7 please."),
+        ("Is my order from Paris late?", "Is my order from New York late?"),
+        ("Remind me on Monday to call 'mum'", "Remind me on 2026-03-01 to call “the bank”"),
+    ],
+)
+def test_texts_of_one_template_have_one_form(one, other):
+    assert form(one) == form(other) != ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Move 3 boxes to hall 12 please.", "Bring 3 boxes to hall 12 please."),
+        ('Judge this: "the food was cold and late"', 'Judge this: "a lovely evening by the sea"'),
+        ("Give the topic: Apple Buys Beats For Three Billion", "Give the topic: Storm Closes Two Schools In Ohio"),
+    ],
+)
+def test_other_words_and_longer_texts_are_another_form(one, other):
+    assert form(one) != form(other) or form(one) == "", "without a form a text is of no template"
+
+
+@pytest.mark.parametrize("text", ["", "5 1005", "Add 5", "what is the capital of the land"])
+def test_what_tells_no_template_has_no_form(text):
+    assert form(text) == ""

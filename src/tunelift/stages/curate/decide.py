@@ -15,6 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from tunelift.config.curation import CurateConfig, DuplicatesConfig
+from tunelift.stages.curate.families import with_families
 from tunelift.stages.curate.leakage import Settled, settle
 from tunelift.stages.curate.mix import draw
 from tunelift.stages.curate.near import (
@@ -99,7 +100,10 @@ def decide(passed: Passed, places: Sequence[str], config: CurateConfig, seed: in
     stay = np.setdiff1d(np.arange(len(drawn)), np.fromiter(outcome.dropped, np.int64))
     mix = _mix(passed, left, drawn[stay], config)
     splits, clusters = np.zeros(len(passed), np.uint8), np.zeros(len(passed), np.uint64)
-    splits[drawn], clusters[drawn] = settled.splits, smallest_keys(outcome.grouped, passed.column("group")[drawn])
+    grouped, keys = outcome.grouped, passed.column("group")[drawn]
+    if len(common) and not config.split.group_by:  # Without boilerplate, rows that differ in values are near pairs.
+        grouped = with_families(grouped, settled.splits, passed.texts(drawn), keys)
+    splits[drawn], clusters[drawn] = settled.splits, smallest_keys(grouped, keys)
     kept = drawn[stay]
     contradictions = [
         kept[rows].tolist() for rows in conflicts(passed.column("prompt")[kept], passed.column("reply")[kept])

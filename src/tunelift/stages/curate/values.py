@@ -40,6 +40,10 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+MOST_VALUE_WORDS = 3
+"""A longer run of names, or a longer quoted text, is what is asked about and not a value in it."""
+LEAST_FORM_WORDS = 3
+"""Fewer words beside the values tell no template."""
 _APOSTROPHE = re.compile(r"(?<!\w)'")
 _AROUND = ".,;:!?()"
 _VALUE, _FIRST = "\0value", "\0first"
@@ -155,3 +159,37 @@ def _read(text: str) -> _Values:
 
 def _is_id(value: str) -> bool:
     return value.isalnum() and not value.isdigit()
+
+
+def form(text: str) -> str:
+    """The words of a text with a mark for each run of values: equal for texts of one template that differ in values.
+
+    Empty where no value is in it, or too few words are left to tell a template.
+    """
+    words: list[str] = []
+    run: list[str] = []
+    capitals_tell, begins, plain, values = any(map(str.islower, text)), True, 0, 0
+
+    def close() -> None:
+        nonlocal plain, values
+        few = 0 < sum(len(value.split()) for value in run) <= MOST_VALUE_WORDS
+        words.extend([_VALUE] if few else run)
+        values, plain = values + few, plain + (0 if few else len(run))
+        run.clear()
+
+    for match in _TOKEN.finditer(text):
+        kind, value = match.lastgroup or "", match.group()
+        if kind == "end":
+            begins = True
+            continue
+        key = value.casefold()
+        named = kind == "word" and capitals_tell and value[0].isupper() and not begins
+        if kind == "word" and not named and key not in SPELLED:
+            close()
+            words.append(key)
+            plain += 1
+        else:
+            run.append(key)
+        begins = False
+    close()
+    return " ".join(words) if values and plain >= LEAST_FORM_WORDS else ""

@@ -71,12 +71,14 @@ def jackknife(values: Floats, index: Index) -> ClusteredMean:
     return ClusteredMean(mean, se, satterthwaite(index))
 
 
-def satterthwaite(index: Index) -> float:
-    """Degrees of freedom: 2 E[V]^2 / Var[V] of the jackknife variance V, were all items independent and of equal
-    variance; 1 for a single cluster.
+def satterthwaite(index: Index, correlation: float = 0.0) -> float:
+    """Degrees of freedom: 2 E[V]^2 / Var[V] of the jackknife variance V; 1 for a single cluster.
+
+    As if all items had one variance, and two of a cluster this correlation. The intervals take them for independent;
+    correlated, a few large clusters decide the variance however many items stand alone.
 
     V is a quadratic form of the cluster sums with the matrix B = diag(d) - d w' - w d' + (w' D w) 1 1', where w are the
-    clusters' shares of the items and d = (1 - w)^-2, and the sums' variances v are as their sizes. Then
+    clusters' shares of the items and d = (1 - w)^-2, and v are the sums' variances. Then
     df = tr(BV)^2 / tr(BVBV), written out so that it takes time linear in the number of clusters.
     """
     import numpy as np
@@ -84,7 +86,7 @@ def satterthwaite(index: Index) -> float:
     sizes = np.bincount(index).astype(np.float64)
     if sizes.size == 1:
         return 1.0
-    w, v = sizes / sizes.sum(), sizes
+    w, v = sizes / sizes.sum(), sizes * (1 + (sizes - 1) * correlation)
     d = 1 / (1 - w) ** 2
     a = d * w
     k = float((w * a).sum())

@@ -12,7 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tunelift.tasks.statistics.clustered import cluster_index, effective_items, satterthwaite, t_quantile
+from tunelift.tasks.statistics.clustered import (
+    ASSUMED_CORRELATION,
+    cluster_index,
+    effective_items,
+    satterthwaite,
+    t_quantile,
+)
 from tunelift.tasks.statistics.proportions import ALPHA, bisect, tango
 from tunelift.tasks.statistics.unseen import t_bound
 
@@ -39,6 +45,8 @@ class Spread:
     """The least of it for an item that was not seen: where nothing is measured."""
     df_per_item: float = math.inf
     """The interval's degrees of freedom, and one, for each item: fewer where clusters are few or unequal."""
+    steady_df_per_item: float = math.inf
+    """The same if items of a cluster are as alike as `ASSUMED_CORRELATION`: how steady the interval's width is."""
     bounded: bool = True
     """Scores lie in [0, 1]."""
     outermost: float = 1.0
@@ -66,7 +74,8 @@ class Spread:
         if index is None:
             return cls(kind, value, df_per_item=math.inf if kind == "binary" else 1.0)
         effect = index.size / effective_items(index)
-        return cls(kind, value, effect, effect, (satterthwaite(index) + 1) / index.size)
+        df = [(satterthwaite(index, correlation) + 1) / index.size for correlation in (0.0, ASSUMED_CORRELATION)]
+        return cls(kind, value, effect, effect, *df)
 
 
 def minimum_detectable_effect(n: int, spread: Spread, tests: int = 1) -> float | None:
@@ -138,7 +147,7 @@ def _finds(effect: float, margin: float, n: int, spread: Spread, tests: int) -> 
     variance = max(discordance - effect * effect, 0.0) if spread.kind == "binary" else spread.value**2
     se = math.sqrt(variance / items)
     # What few clusters measure varies, and the interval with it; more so the more the clusters matter.
-    unsteady = 2 * (1 - 1 / spread.design_effect) / df
+    unsteady = 3 * (1 - 1 / spread.design_effect) / max(n * spread.steady_df_per_item - 1, 1.0)
     unlucky = effect - t_quantile(POWER, math.inf if clustered else df) * se * (1 + unsteady)
     if spread.kind == "binary":
         if variance > 0:  # Where fewer items are won than usual, fewer differ.
