@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tunelift.tasks.statistics.clustered import cluster_index, effective_items, jackknife, t_quantile
+from tunelift.tasks.statistics.clustered import (
+    ASSUMED_CORRELATION,
+    cluster_index,
+    effective_items,
+    jackknife,
+    satterthwaite,
+    t_quantile,
+)
 from tunelift.tasks.statistics.intervals import Kind, bootstrap, checked
 from tunelift.tasks.statistics.power import Spread
 from tunelift.tasks.statistics.proportions import ALPHA, tango
@@ -70,6 +77,8 @@ class _Found:
     design_effect: float = 1.0
     assumed_effect: float = 1.0
     """The design effect where nothing is measured."""
+    steady_df: float = math.inf
+    """df if items of a cluster are as alike as is assumed where nothing is measured."""
 
 
 def compare(
@@ -164,7 +173,9 @@ def _by_cluster(d: Floats, kind: Kind, index: Index, samples: int, seed: int, re
     # Sums of 0/1 scores tie often, and the plain p is then far too large.
     sums = np.bincount(index, weights=d).astype(np.float64)
     p = sign_flip(sums, samples, seed, mid_p=kind == "binary")
-    return _Found(low, high, p, method, se, mean.df, design_effect, d.size / assumed)
+    return _Found(
+        low, high, p, method, se, mean.df, design_effect, d.size / assumed, satterthwaite(index, ASSUMED_CORRELATION)
+    )
 
 
 def _around(d: Floats, reach: float) -> tuple[float, float]:
@@ -197,4 +208,5 @@ def _spread(kind: Kind, d: Floats, discordant: int, found: _Found, bounded: bool
     n = max(d.size, 1)
     value = discordant / n if kind == "binary" else _independent_se(d) * math.sqrt(n)
     outermost = max((abs(d - d.mean()) / (1 + abs(d.mean()))).max(initial=0.0), 0.0) if d.size else 1.0
-    return Spread(kind, value, found.design_effect, found.assumed_effect, (found.df + 1) / n, bounded, float(outermost))
+    df, steady_df = (found.df + 1) / n, (found.steady_df + 1) / n
+    return Spread(kind, value, found.design_effect, found.assumed_effect, df, steady_df, bounded, float(outermost))

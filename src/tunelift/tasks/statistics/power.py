@@ -74,8 +74,10 @@ class Spread:
         if index is None:
             return cls(kind, value, df_per_item=math.inf if kind == "binary" else 1.0)
         effect = index.size / effective_items(index)
-        df = [(satterthwaite(index, correlation) + 1) / index.size for correlation in (0.0, ASSUMED_CORRELATION)]
-        return cls(kind, value, effect, effect, *df)
+        df, steady_df = (
+            (satterthwaite(index, correlation) + 1) / index.size for correlation in (0.0, ASSUMED_CORRELATION)
+        )
+        return cls(kind, value, effect, effect, df, steady_df)
 
 
 def minimum_detectable_effect(n: int, spread: Spread, tests: int = 1) -> float | None:
@@ -147,7 +149,7 @@ def _finds(effect: float, margin: float, n: int, spread: Spread, tests: int) -> 
     variance = max(discordance - effect * effect, 0.0) if spread.kind == "binary" else spread.value**2
     se = math.sqrt(variance / items)
     # What few clusters measure varies, and the interval with it; more so the more the clusters matter.
-    unsteady = 3 * (1 - 1 / spread.design_effect) / max(n * spread.steady_df_per_item - 1, 1.0)
+    unsteady = 2 * (1 - 1 / spread.design_effect) / max(n * spread.steady_df_per_item - 1, 1.0)
     unlucky = effect - t_quantile(POWER, math.inf if clustered else df) * se * (1 + unsteady)
     if spread.kind == "binary":
         if variance > 0:  # Where fewer items are won than usual, fewer differ.
