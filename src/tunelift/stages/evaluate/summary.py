@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelift.artifacts.records import canonical
-from tunelift.engines.answers import WITHHELD
+from tunelift.engines.withheld import WITHHELD
 from tunelift.runtime.template import read_template
 from tunelift.stages.evaluate.samples import Sample, scores_of
 from tunelift.stages.evaluate.unread import unread_prompts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunelift.engines.answers import WITHHELD
+from tunelift.engines.withheld import WITHHELD
 from tunelift.stages.report.evidence import Asked, Json
 from tunelift.tasks.thinking import never_began
 
