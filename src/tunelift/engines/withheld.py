@@ -18,8 +18,8 @@ _FILTERED = re.compile(
 """What an error says if a filter refused the request."""
 _FILTER_IS_DOWN = re.compile(
     r"unavailable|overload|time[ds]?[ -]?out|try again later|rate.?limit|too many|quota"
-    r"|connection (?:error|refused|reset)|content_filter_error|internal (?:server )?error|failed to (?:run|call|reach|load)"
-    r"|(?:filter|moderation|guardrail)\w*(?: \w+){0,3} (?:error|crashed)",
+    r"|connection (?:error|refused|reset)|content_filter_error|internal (?:server )?error"
+    r"|failed to (?:run|call|reach|load)|(?:filter|moderation|guardrail)\w*(?: \w+){0,3} (?:error|crashed)",
     re.IGNORECASE,
 )
 """Then the filter itself is what failed, which passes."""
