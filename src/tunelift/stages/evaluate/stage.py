@@ -105,7 +105,7 @@ def evaluate(
 
 
 def _warn(arm: str, results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Of answers that are none, on which no claim can rest, or that may begin with thinking; of prompts not read whole."""
+    """Of answers that are none, on which no claim can rest, or that may begin with thinking; of unread prompts."""
     for name, found in results.items():
         if found["no_answer"]:
             console.warn(

@@ -27,7 +27,7 @@ def count_withheld(task: Asked, arm: str) -> int:
 
 
 def about(task: Asked, arm: str, *, is_focus: bool = False) -> list[str]:
-    """Sentences on an arm's answers that never began, were cut off or may begin with thinking, and on unread prompts."""
+    """Sentences on an arm's answers that never began, were cut off or may begin with thinking; on unread prompts."""
     return [*_unread(task, arm), *_silent(task, arm, is_focus), *_cut_off(task, arm), *_tagged(task, arm)]
 
 
