@@ -21,7 +21,7 @@ _NO_TEXT = re.compile(
     r"image|audio|video|file|document|reference|citation|search|result|server_tool|refusal", re.IGNORECASE
 )
 """By its type, a part of a message that holds a call; and one that holds nothing that the model wrote."""
-_NO_ERROR = {"none", "null", "no error", "no_error", "ok", "success", "false", "0", "200"}
+_NO_ERROR = {"", "none", "n/a", "null", "no error", "no_error", "ok", "success", "false", "0", "200"}
 _STATUS_OF = {"rate_limit_exceeded": 429, "rate_limit_error": 429, "overloaded_error": 529}
 _STATUS_OF |= {"context_length_exceeded": 400, "invalid_request_error": 400}
 
@@ -83,7 +83,7 @@ def _is_nothing(error: Any) -> bool:
         return all(map(_is_nothing, error.values()))
     if isinstance(error, list):
         return all(map(_is_nothing, error))
-    return not error or str(error).strip().lower() in _NO_ERROR
+    return not error or str(error).strip(" .").lower() in _NO_ERROR
 
 
 def was_filtered(body: str) -> bool:
