@@ -13,10 +13,11 @@ from tests.endpoint import Answer, Stub
 from tests.tasks.scorers.making import one
 from tunelift.config.evaluation import EndpointConfig
 from tunelift.engines import client as module
-from tunelift.engines.answers import WITHHELD, Reply, UnusableError, read_reply, refuse_errors
+from tunelift.engines.answers import Reply, UnusableError, read_reply, refuse_errors
 from tunelift.engines.client import Client, Request
 from tunelift.engines.endpoint import Endpoint
 from tunelift.engines.transport import REFUSED
+from tunelift.engines.withheld import WITHHELD
 
 
 @pytest.fixture
@@ -123,7 +124,10 @@ def test_an_error_with_http_200_is_as_good_as_the_status_that_it_names(stub: Cal
     assert locked.tries["q"] == 1
 
 
-@pytest.mark.parametrize("empty", [None, {}, "", []])
+@pytest.mark.parametrize(
+    "empty",
+    [None, {}, "", [], 0, False, "none", {"code": 0, "message": ""}, {"code": None, "message": None}, {"code": "ok"}],
+)
 def test_an_error_that_is_none_is_no_error(empty: Any) -> None:
     assert read_reply("q", refuse_errors(said({"content": "late"}) | {"error": empty}), 0.1).text == "late"
 
@@ -138,6 +142,16 @@ def test_an_error_that_is_none_is_no_error(empty: Any) -> None:
         ({"content": "half a te"}, "content_filter"),
         ({"content": None}, "content-filter"),
         (None, "content_filter"),
+        ({"content": ""}, "content_filter: SAFETY"),
+        ({"content": ""}, "FinishReason.SAFETY"),
+        ({"content": ""}, "IMAGE_SAFETY"),
+        ({"content": ""}, "FinishReason.PROHIBITED_CONTENT"),
+        ({"content": ""}, "finish_reason_recitation"),
+        ({"content": ""}, "BLOCKLIST"),
+        ({"content": ""}, "SPII"),
+        ({"content": ""}, "sensitive"),
+        ({"content": ""}, "refusal"),
+        ({"content": ""}, "ERROR_TOXIC"),
         ({"content": None}, "SAFETY"),
         ({"content": None}, "guardrail_intervened"),
         ({"content": None, "refusal": "I can't help with that."}, "stop"),
@@ -162,6 +176,74 @@ def test_a_prompt_that_a_filter_refuses_is_withheld_whatever_the_status(stub: Ca
     moderated = {"error": {"code": 403, "message": "Your input was flagged: it requires moderation"}}
     assert WITHHELD.match(ask(stub(lambda body, number: (200, moderated))).error or "")
     assert not WITHHELD.match(ask(stub(lambda body, number: (403, {"error": "no such key"}))).error or "")
+
+
+FILTER = {"message": "Response blocked due to content filtering", "code": "content_filter"}
+NOTES = [{"prompt_index": 0, "content_filter_results": {"hate": {"filtered": True, "severity": "high"}}}]
+FILTERED = [
+    (200, {"error": FILTER}),
+    (500, {"error": FILTER}),
+    (503, {"error": FILTER | {"type": "internal_server_error"}}),
+    (429, {"error": FILTER}),
+    (200, {"error": FILTER | {"code": 500}}),
+    (500, {"error": {"message": "Bad prompt", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}),
+    (500, {"error": {"message": "litellm.ContentPolicyViolationError: flagged", "code": "500"}}),
+    (502, b"Blocked by the guardrail"),
+    (200, {"detail": "blocked by content_filter"}),
+    (200, {"choices": [], "prompt_filter_results": NOTES}),
+    (200, {"choices": None, "promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}),
+    (200, said({"content": ""}, content_filter_results=NOTES[0]["content_filter_results"])),
+    (200, said({"content": None}, "content_filter", error=FILTER)),
+    (200, said({"content": None}, "error", error=FILTER)),
+    (200, said({"content": None}, "stop", native_finish_reason="SAFETY")),
+]
+
+
+@pytest.mark.parametrize(("status", "content"), FILTERED)
+def test_a_filter_is_heard_in_whatever_form_it_speaks_and_asked_once(
+    stub: Callable[[Answer], Stub], status: int, content: Any
+) -> None:
+    server = stub(lambda body, number: (status, content))
+    assert WITHHELD.match(ask(server).error or "")
+    assert server.tries["q"] == 1
+
+
+UNFILTERED = [{"prompt_index": 0, "content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}}]
+
+
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [
+        (500, {"error": {"message": "The content filter service is unavailable", "code": "server_error"}}),
+        (500, {"error": {"message": "engine died"}, "request": "what is content moderation?"}),
+        (200, {"error": {"message": "moderation timed out", "code": 504}}),
+        (200, {"choices": [], "prompt_filter_results": UNFILTERED}),
+        (200, said(None, content_filter_results=UNFILTERED[0]["content_filter_results"])),
+        *(
+            (200, said({"content": "half"}, reason))
+            for reason in ("connection_error", "engine_error", "unload", "FinishReason.ABORT", "content_filter_error")
+        ),
+    ],
+)
+def test_a_filter_or_an_endpoint_that_fails_is_asked_again(
+    stub: Callable[[Answer], Stub], status: int, content: Any
+) -> None:
+    server = stub(lambda body, number: (status, content))
+    error = ask(server).error
+    assert error and not WITHHELD.match(error) and not REFUSED.match(error)
+    assert server.tries["q"] == 3
+
+
+@pytest.mark.parametrize(
+    ("reason", "read_as"),
+    [
+        *((one, "length") for one in ("length", "model_length", "FinishReason.MAX_TOKENS", "max_output_tokens")),
+        *((one, one) for one in ("stop", "tool_calls", "end_turn", "stop_sequence", "eos_token", None)),
+    ],
+)
+def test_every_spelling_of_the_token_limit_is_length(reason: Any, read_as: Any) -> None:
+    reply = read({"content": "late"}, reason)
+    assert (reply.finish_reason, reply.text, reply.error) == (read_as, "late", None)
 
 
 @pytest.mark.parametrize("refusal", [None, "", " "])
@@ -202,6 +284,12 @@ TEXTS: list[tuple[Any, str, str | None]] = [
     ({"content": None, "reasoning_content": "hm, and hm"}, "", "hm, and hm"),
     ({"content": "<think>hm</think>late"}, "<think>hm</think>late", None),
     ({"content": "late", "reasoning_content": ""}, "late", None),
+    ({"content": [{"type": "text", "text": {"value": "late"}}]}, "late", None),
+    ({"content": [{"type": "text", "text": {"value": "late", "annotations": []}}]}, "late", None),
+    ({"content": [{"type": "text", "content": "late"}]}, "late", None),
+    ({"content": {"content": [{"text": "late"}]}}, "late", None),
+    ({"content": [{"type": "text", "text": None}]}, "", None),
+    ({"content": [{"type": "refusal", "refusal": ""}, {"type": "text", "text": "late"}]}, "late", None),
     ({"content": []}, "", None),
     ({}, "", None),
 ]
@@ -211,6 +299,12 @@ TEXTS: list[tuple[Any, str, str | None]] = [
 def test_text_and_thinking_are_read_in_every_shape(message: Any, text: str, thinking: str | None) -> None:
     reply = read(message)
     assert (reply.text, reply.thinking, reply.error) == (text, thinking, None)
+
+
+@pytest.mark.parametrize("content", [5, True, [5], [{"type": "blob", "words": "late"}], {"tool": "open"}])
+def test_content_of_unknown_shape_is_no_empty_answer(content: Any) -> None:
+    with pytest.raises(UnusableError, match=re.escape(json.dumps(content).strip("[]"))):
+        read({"content": content})
 
 
 @pytest.mark.parametrize("usage", [None, {}, [], {"prompt_tokens": None}, {"prompt_tokens": "7"}])
@@ -226,6 +320,10 @@ def call(arguments: Any, name: Any = "remind") -> dict[str, Any]:
     return {"content": None, "tool_calls": [{"type": "function", "function": {"name": name, "arguments": arguments}}]}
 
 
+USED = {"type": "tool_use", "id": "t", "name": "remind", "input": {"text": "x"}}
+"""As Anthropic writes a call."""
+
+
 @pytest.mark.parametrize(
     ("message", "right"),
     [
@@ -234,6 +332,10 @@ def call(arguments: Any, name: Any = "remind") -> dict[str, Any]:
         ({"content": "", "function_call": {"name": "remind", "arguments": '{"text": "x"}'}}, True),
         ({"content": "<think>hm</think>"} | {"tool_calls": call('{"text": "x"}')["tool_calls"]}, True),
         ({"content": None, "tool_calls": [{"name": "remind", "arguments": {"text": "x"}}]}, True),
+        ({"content": [{"type": "text", "text": "Sure."}, USED]}, True),
+        ({"content": [USED | {"input": '{"text": "x"}'}]}, True),
+        ({"content": [USED], "tool_calls": call('{"text": "x"}')["tool_calls"]}, True),
+        ({"content": [USED, USED]}, False),
         (call('{"text": "y", "text": "x"}'), False),
         (call('{"text": "x"} and that is all'), False),
         (call('{"text": "x", "minutes": NaN}'), False),

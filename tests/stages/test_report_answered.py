@@ -193,6 +193,16 @@ def test_a_rival_is_not_beaten_by_what_a_filter_withheld(tmp_path: Path) -> None
     assert "base has no answer to 14 of 40 items of asked (14 withheld" in comparison["verdict"]
 
 
+def test_an_unknown_tag_that_most_answers_begin_with_is_told_beside_the_verdict(tmp_path: Path) -> None:
+    folders = answered(tmp_path / "e", {"base": "w" * 40, "tuned": "r" * 40})
+    path = folders["base"] / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["tasks"]["asked"]["unknown_tag"] = {"tag": "xyz", "items": 30}
+    path.write_text(json.dumps(summary))
+    _, comparison = build(tmp_path, folders)
+    assert "30 of 40 answers of base to asked begin with <xyz>…</xyz>" in comparison["verdict"]
+
+
 # --- many runs, slices, the browser ---------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.runtime.chat import render
 from tunelift.tasks.scorers import score
 from tunelift.tasks.task import load_task, task_from_split
-from tunelift.tasks.thinking import never_began, opening_in, part, without_thinking
+from tunelift.tasks.thinking import never_began, opening_in, part, unknown_tag, without_thinking
 
 CALL = {"tool": "remind", "arguments": {"text": "call Anna"}}
 
@@ -37,6 +37,21 @@ BLOCKS = [
     "Okay, early or late?\n</think>\n\n",  # The prompt began it.
     "hm[/THINK]",
     "<think>They ask about the mark `</think>`.</think>\n",
+    "<think>They ask about the marks “</think>” and ``</think>`` and '</think>' and \"</think>\", hm.</think>\n",
+    "<reasoning>early?</reasoning>",
+    "<reflection>early?</reflection>\n",
+    "<Analysis>early?</Analysis>",
+    "<scratchpad>early?</scratchpad>",
+    "<think >early?</think >",
+    "\ufeff<think>early?</think>",
+    "\u200b\n<think>early?</think>",
+    "<think>early?</think><think>or not?</think>",
+    "<think></think>\n<thinking>early?</thinking>\n",
+    "Here is my thought process:\n\nearly?\n\nHere is my response:\n\n",
+    "Here's my thought process: early? Here's my response: ",
+    '{"tool":"ping"} would be wrong\n</think>\n\n',
+    "[1] is early\n</think>\n",
+    "They ask about the mark `</think>`. And <think>?\n</think>\n".replace("<think>", "`<think>`"),
 ]
 
 
@@ -71,9 +86,42 @@ def test_thinking_that_is_cut_off_leaves_no_answer() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>run `ls`</think>`ls`", "`ls`"),
+        ('<think>The user wants "late"</think>"late"', '"late"'),
+        ("<think>The user wants 'late'</think>'late'", "'late'"),
+        ('<think>They said "late."</think>"late"', '"late"'),
+        ('<think>The answer is empty: ""</think>""', '""'),
+        ("<think>\n```\nls\n```</think>```\nls\n```", "```\nls\n```"),
+        ("x'</think>'late'", "'late'"),
+        ("run `ls`</think>`ls`", "`ls`"),
+    ],
+)
+def test_a_quotation_on_either_side_of_a_mark_does_not_quote_it(text: str, answer: str) -> None:
+    assert part(text).answer == answer
+
+
+def test_a_quoted_mark_does_not_end_thinking_that_was_cut_off() -> None:
+    for quoted in ("`</think>`", '"</think>"', "'</think>'", "“</think>”"):
+        assert part(f"<think>They ask about {quoted}, hm").answer == ""
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "late",
+        "The tag is </think> in HTML",
+        "Write </think>.",
+        "The tag is </think>",
+        "Close it (</think>) and go on",
+        "Write x</think>. Then go on.",
+        'He wrote "hm</think>late" there.',
+        "Use `a</think>b` here.",
+        "Like this:\n```\nhm\n</think>\nlate\n```\nSo.",
+        '{"text": "hm</think>late"',
+        '{"text": "hm\n</think>\nlate"}',
+        "Here is my response: late",
         "I say <think>hm</think> late",
         "In Python: text.split('</think>')[-1]",
         '{"text": "hm</think>late"}',
@@ -91,6 +139,27 @@ def test_one_block_is_taken_off_and_the_first_line_keeps_its_indent() -> None:
     assert part("<think>a</think>\n\n<think>b</think>\nlate").answer == "<think>b</think>\nlate"
     assert part("<think>a</think>\n \n    return 1\n").answer == "    return 1\n"
     assert part("<think>a</think> late").answer == "late"
+
+
+def test_a_mark_within_a_sentence_does_not_hide_the_one_that_ends_thinking() -> None:
+    assert part("I may write </think> soon.\n</think>\n\nlate").answer == "late"
+
+
+@pytest.mark.parametrize(
+    ("answer", "tag"),
+    [
+        ("<xyz>hm</xyz>late", "xyz"),
+        ("\n<Inner.Voice kind='a'>hm</inner.voice>\nlate", "inner.voice"),
+        ("<xyz>hm</xyz>", None),
+        ("<xyz>hm late", None),
+        ("<tool_call>{}</tool_call><tool_call>{}</tool_call>", None),
+        ("<answer>late</answer>.", None),
+        ("<p>late</p><p>so</p>", None),
+        ("<row>late</row><row>so</row>", None),
+    ],
+)
+def test_a_block_in_an_unknown_tag_is_told_from_answers_in_tags(answer: str, tag: str | None) -> None:
+    assert unknown_tag(answer, ["late", "<row>late</row>"]) == tag
 
 
 @given(anything | st.sampled_from(BLOCKS), anything)

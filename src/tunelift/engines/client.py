@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from tunelift.engines.answers import FILTERED, Reply, read_reply
+from tunelift.engines.answers import Reply, read_reply
 from tunelift.engines.dialect import Dialect
 from tunelift.engines.likelihood import Echo, Likelihood, NextToken, NoEchoError, Scoring
 from tunelift.engines.transport import FailedError, RefusedError, Transport
@@ -163,7 +163,7 @@ class Client:
                 transport, "/chat/completions", body, lambda answer, seconds: read_reply(request.id, answer, seconds)
             )
         except FailedError as failure:
-            filtered = isinstance(failure, RefusedError) and FILTERED.search(failure.text)
+            filtered = isinstance(failure, RefusedError) and failure.filtered
             error = f"withheld ({failure})" if filtered else str(failure)
             return Reply(request.id, "", 0, 0, 0.0, None, error=error)
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from tunelift.engines.answers import UnusableError, refuse_errors
+from tunelift.engines.answers import UnusableError, refuse_errors, was_filtered
+from tunelift.engines.withheld import says_filtered
 from tunelift.errors import MachineError, UserError
 
 if TYPE_CHECKING:
@@ -57,11 +58,12 @@ class RefusedError(FailedError):
         status: The HTTP status.
         text: What the endpoint said, whole.
         shown: The same, short enough to be kept.
+        filtered: A filter refuses it, with whatever status.
     """
 
-    def __init__(self, status: int, text: str, shown: str) -> None:
+    def __init__(self, status: int, text: str, shown: str, *, filtered: bool = False) -> None:
         super().__init__(shown)
-        self.status, self.text = status, text
+        self.status, self.text, self.filtered = status, text, filtered
 
 
 class Pace:
@@ -159,7 +161,7 @@ class Transport:
         comes with HTTP 200 is taken for the HTTP status that it names, and for passing trouble if it names none.
 
         Raises:
-            RefusedError: the endpoint refuses it, with a 4xx that does not pass.
+            RefusedError: the endpoint refuses it, with a 4xx that does not pass, or a filter does.
             FailedError: it failed three times, or the endpoint stayed too busy.
             MachineError: nothing listens there.
         """
@@ -182,7 +184,7 @@ class Transport:
                     return done
                 problem, wait = self._trouble(response, content.decode("utf-8", "replace"), refusals)
             except UnusableError as error:
-                problem, wait = self._trouble(response, error.words, refusals, error.status)
+                problem, wait = self._trouble(response, error.words, refusals, error.status, error.filtered)
             except aiohttp.ClientConnectorError as error:
                 problem, absent = self._shown(f"no connection: {error}"), error
             except TimeoutError:
@@ -203,21 +205,30 @@ class Transport:
                 await asyncio.sleep(self._back_off(failures - 1))
 
     def _trouble(
-        self, response: aiohttp.ClientResponse, text: str, refusals: int, inside: int | None = None
+        self,
+        response: aiohttp.ClientResponse,
+        text: str,
+        refusals: int,
+        inside: int | None = None,
+        filtered: bool | None = None,
     ) -> tuple[str, float | None]:
         """What the endpoint's complaint is, and how long everybody had better wait, if it is too busy.
 
         Args:
             inside: The status that an error in the body of an answer names.
+            filtered: Whether a filter refused the request; None where `text` is a body that has to tell.
         """
         status = inside or response.status
         problem = f"HTTP {status}{' (in the body)' if inside else ''}: {self._shown(text)}"
         asked = retry_after(response.headers.get("Retry-After"))
+        filtered = was_filtered(text) if filtered is None else filtered
+        if filtered:
+            raise RefusedError(status, text, problem, filtered=True)
         if _SPENT not in text and (status in _BUSY or (status == 503 and asked is not None)):
             return problem, self._back_off(refusals) if asked is None else asked
         if status < 400 or status >= 500 or status in _PASSING:
             return problem, None
-        raise RefusedError(status, text, problem)
+        raise RefusedError(status, text, problem, filtered=says_filtered(text))
 
     def _back_off(self, number: int) -> float:
         """Seconds to wait after `number` + 1 tries; drawn at random, so that those who failed together part."""

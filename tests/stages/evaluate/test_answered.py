@@ -108,6 +108,48 @@ def test_thinking_that_the_prompt_opened_is_known_by_the_template(
     assert summary(tmp_path / "out")["tasks"]["one"]["no_answer"] == 1
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_thinking_that_an_endpoints_own_template_opened_is_known_by_the_arms_other_answers(
+    engine: StubEngine, tmp_path: Path, killed: bool
+) -> None:
+    """A cut-off reply holds no mark; what it muses may well hold the right words."""
+
+    def respond(body: dict[str, Any]) -> tuple[int, Any]:
+        number = number_of(body)
+        return reply(f"word {number}, or", "length") if number % 2 else reply(f"hm\n</think>\n\nword {number}")
+
+    engine.respond = respond
+    if killed:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tunelift.stages.evaluate.samples.settle", lambda questions, samples: samples)
+            run(engine, tmp_path, tasks=[words()])
+    run(engine, tmp_path, tasks=[words()])
+    found = samples(tmp_path)
+    assert [sample["answer"] for sample in found] == ["word 0", "", "word 2", "", "word 4", ""]
+    assert found[1]["thinking"] == found[1]["output"] == "word 1, or"
+    assert [sample["scores"]["contains"] for sample in found] == [1, 0, 1, 0, 1, 0]
+    part = summary(tmp_path)["tasks"]["one"]
+    assert (part["no_answer"], part["thinking"], part["cut_off"]) == (3, 6, 3)
+
+
+def test_an_arm_that_does_not_think_keeps_its_cut_off_answers(engine: StubEngine, tmp_path: Path) -> None:
+    said = ["word 0, or", "word 1", "<think>hm</think>word 2", "The tag is </think> in HTML", "word 4", "word 5"]
+    engine.respond = lambda body: reply(said[number_of(body)], "stop" if number_of(body) else "length")
+    run(engine, tmp_path, tasks=[words()])
+    assert samples(tmp_path)[0]["answer"] == "word 0, or"
+    assert summary(tmp_path)["tasks"]["one"]["no_answer"] == 0
+
+
+def test_an_unknown_tag_that_most_answers_begin_with_is_told(
+    engine: StubEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.respond = lambda body: reply(f"{'<xyz>hm</xyz>' * (number_of(body) < 4)}word {number_of(body)}")
+    run(engine, tmp_path, tasks=[words()])
+    assert summary(tmp_path)["tasks"]["one"]["unknown_tag"] == {"tag": "xyz", "items": 4}
+    told = " ".join(capsys.readouterr().err.split())
+    assert "4 of 6 answers of tuned to one begin with <xyz>…</xyz>" in told
+
+
 def test_examples_are_shown_without_their_thinking(engine: StubEngine, tmp_path: Path) -> None:
     rows = [
         row("a", "<think>\nlong and long\n</think>\n\nword 7"),

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from tunelift.artifacts.store import write_durably
 from tunelift.config.evaluation import EvaluateConfig
-from tunelift.engines.answers import WITHHELD
 from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
 from tunelift.engines.protocol import IDENTITY, Engine
 from tunelift.engines.transport import REFUSED
+from tunelift.engines.withheld import WITHHELD
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime import chat, console, turns
 from tunelift.runtime.template import read_template

@@ -15,7 +15,11 @@ from tunelift.engines.likelihood import Likelihood
 from tunelift.tasks.likelihood import likeliest, score_likelihood
 from tunelift.tasks.scorers import Scorer, score
 from tunelift.tasks.task import Item, Task
-from tunelift.tasks.thinking import part, scored
+from tunelift.tasks.thinking import begun_by_prompt, part, scored
+
+PROMPTED_SHARE = 0.05
+"""Of an arm's finished answers to a task; where more of them end a block of thinking that they did not begin, the
+prompt begins it in all."""
 
 Sample = dict[str, Any]
 Key = tuple[str, str, str]
@@ -58,6 +62,13 @@ class Question:
             finish_reason=reply.finish_reason,
             error=reply.error,
         )
+
+    def all_thinking(self, sample: Sample) -> Sample:
+        """The same answer where it is known by now that its prompt had begun the thinking, and that it did not end."""
+        text = f"<think>{sample['output']}"
+        scores = score(text, self.item, self.task)
+        answer = scored(text, self.item.accepted)
+        return sample | {"answer": answer, "thinking": part(text).thinking, "scores": scores}
 
     def measured(self, likelihoods: Sequence[Likelihood]) -> Sample:
         """The item's choices, or its text, with their log-probabilities.
@@ -103,6 +114,31 @@ def scores_of(scorer: Scorer, samples: Iterable[Sample], among: Iterable[Sample]
     return [worst if score is None else score for score in scores]
 
 
+def settle(questions: Sequence[Question], samples: Sequence[Sample]) -> list[Sample]:
+    """The samples, those of arms that think where an endpoint's own template begins it read anew.
+
+    Their answers hold no mark before the thinking ends, so that one which the limit cut off looks like an answer. The
+    arm's finished answers to the task tell.
+    """
+    groups: dict[tuple[str, str], list[Sample]] = {}
+    for sample in samples:
+        if sample["kind"] == "generate" and not sample["error"]:
+            groups.setdefault((sample["arm"], sample["task"]), []).append(sample)
+    thinking = set()
+    for key, group in groups.items():
+        finished = [sample["output"] for sample in group if sample["finish_reason"] != "length"]
+        if sum(map(begun_by_prompt, finished)) > PROMPTED_SHARE * len(finished):
+            thinking.add(key)
+    return [
+        question.all_thinking(sample) if question.key[:2] in thinking and _may_be_thinking(sample) else sample
+        for question, sample in zip(questions, samples, strict=True)
+    ]
+
+
+def _may_be_thinking(sample: Sample) -> bool:
+    return not sample["error"] and sample["finish_reason"] == "length" and sample.get("thinking") is None
+
+
 class Journal:
     """The answers so far; those of a killed run are read back.
 
@@ -142,7 +178,7 @@ class Journal:
 
     def finish(self, questions: Sequence[Question]) -> list[Sample]:
         """Write the file in the order of the questions, in place of the order in which answers came; return it."""
-        samples = [self.samples[question.key] for question in questions]
+        samples = settle(questions, [self.samples[question.key] for question in questions])
         self._file.close()
         write_durably(self._path, "".join(map(_line, samples)))
         return samples

@@ -105,12 +105,18 @@ def evaluate(
 
 
 def _warn(arm: str, results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Of answers that are none, and of prompts that were not read whole: no claim can rest on them."""
+    """Of answers that are none, on which no claim can rest, or that may begin with thinking; of unread prompts."""
     for name, found in results.items():
         if found["no_answer"]:
             console.warn(
                 f"{found['no_answer']} of {found['n']} answers of {arm} to {name} never began: they are empty, or "
                 f"ended within their thinking; max_tokens is {found['max_tokens']}"
+            )
+        if tagged := found["unknown_tag"]:
+            tag = tagged["tag"]
+            console.warn(
+                f"{tagged['items']} of {found['n']} answers of {arm} to {name} begin with <{tag}>…</{tag}>, which is "
+                "scored as a part of the answer; if it is thinking, switch it off, or have the endpoint send it apart"
             )
         if unread := found["unread_prompts"]:
             console.warn(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tunelift.artifacts.records import canonical
-from tunelift.engines.answers import WITHHELD
+from tunelift.engines.withheld import WITHHELD
 from tunelift.runtime.template import read_template
 from tunelift.stages.evaluate.samples import Sample, scores_of
 from tunelift.stages.evaluate.unread import unread_prompts
 from tunelift.tasks.scorers import Scorer
 from tunelift.tasks.statistics import mean_interval
 from tunelift.tasks.task import Task
-from tunelift.tasks.thinking import never_began
+from tunelift.tasks.thinking import never_began, unknown_tag
 
 BOOTSTRAP_SAMPLES = 10_000
 
@@ -26,7 +27,8 @@ def summarise(
     """One task's part: `samples` are its own, `asking` is how long asking them took.
 
     `thinking` counts the answers that began with thinking, `no_answer` those that never began, `cut_off` those that ran
-    into `max_tokens`; `unread_prompts` is as of `unread_prompts`, for an arm that an endpoint answers.
+    into `max_tokens`; `unknown_tag` is as of `most_begin_with`, and `unread_prompts` as of `unread_prompts`, for an arm
+    that an endpoint answers.
     """
     answered = [sample for sample in samples if not sample["error"]]
     seconds = sorted(sample["seconds"] for sample in answered)
@@ -45,6 +47,7 @@ def summarise(
         "withheld": sum(1 for sample in samples if WITHHELD.match(sample["error"] or "")),
         "thinking": sum(1 for sample in answered if sample.get("thinking") is not None),
         "no_answer": sum(map(never_began, answered)),
+        "unknown_tag": most_begin_with(answered),
         "unread_prompts": unread_prompts(answered) if by_endpoint else None,
         "max_tokens": task.max_tokens if task.kind == "generate" else None,
         "cut_off": sum(1 for sample in answered if sample["finish_reason"] == "length"),
@@ -55,6 +58,16 @@ def summarise(
         "seconds_p95": quantile(seconds, 0.95),
         "asking": asking,
     }
+
+
+def most_begin_with(samples: Sequence[Sample]) -> dict[str, Any] | None:
+    """The `tag` that more than half of the answers begin with, and the number of these `items`; None for no such tag.
+
+    It may be thinking in a form that is not known.
+    """
+    tags = Counter(unknown_tag(sample.get("answer") or "", sample["expected"]) for sample in samples)
+    found = [(tag, items) for tag, items in tags.items() if tag and 2 * items > len(samples)]
+    return {"tag": found[0][0], "items": found[0][1]} if found else None
 
 
 def _metric(scorer: Scorer, samples: Sequence[Sample], seed: int) -> dict[str, Any]:

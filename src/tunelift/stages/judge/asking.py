@@ -12,10 +12,10 @@ from typing import Any
 
 from tunelift.artifacts.store import write_durably
 from tunelift.config.evaluation import JudgeConfig
-from tunelift.engines.answers import WITHHELD
 from tunelift.engines.client import Client, Reply, Request
 from tunelift.engines.protocol import Engine
 from tunelift.engines.transport import REFUSED
+from tunelift.engines.withheld import WITHHELD
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime import console
 from tunelift.stages.judge.questions import NoVerdictError, Question

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunelift.engines.answers import WITHHELD
+from tunelift.engines.withheld import WITHHELD
 from tunelift.stages.report.evidence import Asked, Json
 from tunelift.tasks.thinking import never_began
 
@@ -27,8 +27,8 @@ def count_withheld(task: Asked, arm: str) -> int:
 
 
 def about(task: Asked, arm: str, *, is_focus: bool = False) -> list[str]:
-    """Sentences on an arm's answers that never began or were cut off, and on prompts that it did not read."""
-    return [*_unread(task, arm), *_silent(task, arm, is_focus), *_cut_off(task, arm)]
+    """Sentences on an arm's answers that never began, were cut off or may begin with thinking; on unread prompts."""
+    return [*_unread(task, arm), *_silent(task, arm, is_focus), *_cut_off(task, arm), *_tagged(task, arm)]
 
 
 def _unread(task: Asked, arm: str) -> list[str]:
@@ -69,3 +69,15 @@ def _cut_off(task: Asked, arm: str) -> list[str]:
     )
     at = f"at {task.max_tokens:,} tokens" if task.max_tokens else "at the token limit"
     return [f"{arm} was cut off {at} in {cut} of {len(task.ids)} answers to {task.name}."] if cut else []
+
+
+def _tagged(task: Asked, arm: str) -> list[str]:
+    found = task.tagged.get(arm)
+    if not found:
+        return []
+    block = f"<{found['tag']}>…</{found['tag']}>"
+    says = (
+        f"{found['items']} of {len(task.ids)} answers of {arm} to {task.name} begin with {block}, which was scored as "
+        "a part of the answer: if it is thinking, switch it off, or have the endpoint send it apart."
+    )
+    return [says]

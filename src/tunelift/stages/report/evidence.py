@@ -72,6 +72,9 @@ class Asked:
     unread: dict[str, Json] = field(default_factory=dict)
     """By arm that an endpoint answers, what tells that it did not read its prompts whole; of the others nothing."""
 
+    tagged: dict[str, Json] = field(default_factory=dict)
+    """By arm, the unknown tag that most of its answers begin with, and how many; of the others nothing."""
+
     @cached_property
     def silent(self) -> dict[str, frozenset[str]]:
         """By arm, the items on which its answer never began, where these are more than `SILENT_SHARE`."""
@@ -245,6 +248,7 @@ def asked(task: str, summaries: Mapping[str, Json], samples: Mapping[str, list[J
         answered_by={arm: answered_by(summaries[arm]) for arm in about},
         max_tokens=first.get("max_tokens"),
         unread={arm: found for arm, one in about.items() if (found := one.get("unread_prompts"))},
+        tagged={arm: found for arm, one in about.items() if (found := one.get("unknown_tag"))},
     )
 
 
