@@ -237,6 +237,8 @@ def call(arguments: Any, name: Any = "remind") -> dict[str, Any]:
         (call('{"text": "y", "text": "x"}'), False),
         (call('{"text": "x"} and that is all'), False),
         (call('{"text": "x", "minutes": NaN}'), False),
+        (call(json.dumps('{"text": "x"}')), False),
+        (call(f" {json.dumps(json.dumps(json.dumps({'text': 'x'})))}"), False),
         (call("text: x"), False),
         (call(None), False),
         (call('{"text": "x"}', name=None), False),
