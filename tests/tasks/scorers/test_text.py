@@ -261,6 +261,8 @@ def test_a_row_of_numbers_is_not_one_number(output: str) -> None:
 )
 def test_a_usual_unit_beside_a_number_says_nothing(output: str) -> None:
     assert one("number", output, 5) == one("number", "5", output) == one("number", f"-{output}", -5) == 1
+    assert only_number("$5", units=False) == only_number("5 %", units=False) == 5
+    assert only_number("5 km", units=False) is only_number("EUR 5", units=False) is None
     assert one("number", f"about {output}", 5) == one("number", f"{output} or so", 5) == 0
 
 
