@@ -339,6 +339,8 @@ USED = {"type": "tool_use", "id": "t", "name": "remind", "input": {"text": "x"}}
         (call('{"text": "y", "text": "x"}'), False),
         (call('{"text": "x"} and that is all'), False),
         (call('{"text": "x", "minutes": NaN}'), False),
+        (call(json.dumps('{"text": "x"}')), False),
+        (call(f" {json.dumps(json.dumps(json.dumps({'text': 'x'})))}"), False),
         (call("text: x"), False),
         (call(None), False),
         (call('{"text": "x"}', name=None), False),

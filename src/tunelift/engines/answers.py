@@ -272,11 +272,15 @@ def _call(call: Any) -> Any:
 
 
 def _parsed(arguments: Any) -> Any:
-    """Arguments come as text; what is no strict JSON (a key twice, NaN, text behind it) stays text, for the scorer."""
+    """Arguments come as text; what is no strict JSON (a key twice, NaN, text behind it) stays text, for the scorer.
+
+    So does a text in JSON: a client reads it once and gets no object, so that the scorer must not read it once more.
+    """
     try:
-        return parse_json(arguments) if isinstance(arguments, str) else arguments
+        parsed = parse_json(arguments) if isinstance(arguments, str) else arguments
     except NotJsonError:
         return arguments
+    return arguments if isinstance(parsed, str) else parsed
 
 
 def _count(tokens: Any) -> int | None:

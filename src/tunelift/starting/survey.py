@@ -287,7 +287,7 @@ def _is_call(value: Any) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    return only_number(text) is not None
+    return only_number(text, units=False) is not None  # A number with another unit is another answer.
 
 
 def languages(texts: Iterable[str]) -> dict[str, float]:

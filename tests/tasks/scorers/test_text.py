@@ -164,6 +164,29 @@ def test_number(options: dict[str, object], output: str, accepted: object, expec
         ("0,500", 0.5),
         ("1234,567", 1234.567),
         ("1_000", 1000),
+        ("The area is 25 cm².", 25),
+        ("25 m³ of water", 25),
+        ("a room of 25 m^2", 25),
+        ("25 m2", 25),
+        ("$25 \\text{ cm}^2$", 25),
+        ("$25~\\mathrm{~m}^{3}$", 25),
+        ("9.8 m/s² or so", 9.8),
+        ("a density of 7 kg/m^3", 7),
+        ("it is minus 5", -5),
+        ("The result is negative $5.", -5),
+        ("minus 5 °C", -5),
+        ("It is \u20115", -5),
+        ("au moins 5 personnes", 5),
+        ("The total — 5", 5),
+        ("use 2 500 ml", 2500),
+        ("The answer is 1 234 567.", 1234567),
+        ("**1 234 567**", 1234567),
+        ("It costs 1 234 567 €.", 1234567),
+        ("1 234 567", 1234567),
+        ("5 miles", 5),
+        ("5 millimetres", 5),
+        ("5 milhas", 5),
+        ("300 K", 300),
     ],
 )
 def test_the_last_number_is_read_as_people_write_it(output: str, value: float) -> None:
@@ -177,11 +200,74 @@ def test_the_last_number_is_read_as_people_write_it(output: str, value: float) -
         *("v1.2", "192.168.1.1", "H2O", "COVID-19", "No.5", "x_1", "x^{2}", "2^10", "10²", "1½", "½", "\\sqrt{2}"),
         *("√2", "2π", "\\frac{x}{4}", "5k", "$1.5M", "3 million", "20,5 Mio. €", "3 ± 0.1", "1,2,3", "10，20"),
         *("0x1F", "12h30", "5...7", "7 of ٣", "1.5 × 10^3", "1/0", "5 + 7", "1,234,56", "= - 5", "GPT-4"),
+        *(
+            "25 x²",
+            "3 m^2 + 2",
+            "5 s^2",
+            "x minus 5",
+            "is - 5",
+            "moins 5",
+            "负5",
+            "it is —5",
+            "$3 bn",
+            "$5 k",
+            "$5 m",
+            "£5m",
+        ),
+        *(
+            "5 M€",
+            "5 k USD",
+            "3 millones",
+            "3 milhões",
+            "3 milioni",
+            "3 miljoen",
+            "3 Tausend",
+            "3 Tsd.",
+            "3 mil",
+            "3 lakh",
+        ),
+        *("3 mila", "3 crore", "3만", "3억", "3천", "3 mln", "3 लाख", "3 مليون", "3 milyon"),
     ],
 )
 def test_what_is_no_sure_number_is_none_and_no_other_one(output: str) -> None:
     assert last_number(f"The answer: {output}") is None
     assert last_number(f"First 8, then: {output}") is None, "nor an earlier one"
+    assert only_number(output) is None
+
+
+@pytest.mark.parametrize("output", ["10 200 300", "10 200 300 mm", "10 200 300 €"])
+def test_a_row_of_numbers_is_not_one_number(output: str) -> None:
+    assert last_number(f"The sizes are {output}.") is None
+    assert last_number(f"The sizes: {output.replace(' €', '')} and that is all") is None
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "5 km",
+        "5km",
+        "5 USD",
+        "EUR 5",
+        "US$5",
+        "5 °C",
+        "5 kg",
+        "5 m²",
+        "5 cm^2",
+        "5 m/s",
+        "5 min.",
+        "5\u00a0l",
+        "5 Liter",
+    ],
+)
+def test_a_usual_unit_beside_a_number_says_nothing(output: str) -> None:
+    assert one("number", output, 5) == one("number", "5", output) == one("number", f"-{output}", -5) == 1
+    assert only_number("$5", units=False) == only_number("5 %", units=False) == 5
+    assert only_number("5 km", units=False) is only_number("EUR 5", units=False) is None
+    assert one("number", f"about {output}", 5) == one("number", f"{output} or so", 5) == 0
+
+
+@pytest.mark.parametrize("output", ["5 apples", "5 x", "5 k", "km 5", "5 km 3 m", "EUR 5 USD 6", "5 MIO"])
+def test_other_words_beside_a_number_are_no_units(output: str) -> None:
     assert only_number(output) is None
 
 
@@ -212,7 +298,26 @@ def test_a_number_with_marks_for_thousands_and_decimals_is_that_number(
     assert one("number", around.format(written), value, find="last", tolerance=1e-6) == 1
 
 
-@pytest.mark.parametrize("part", ["1,", "1 ", "12 345 ", "1-", "1e", "\\frac{1}", "9{,}", "$", "-", "a1"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "1,",
+        "1 ",
+        "12 345 ",
+        "1-",
+        "1e",
+        "\\frac{1}",
+        "9{,}",
+        "$",
+        "-",
+        "a1",
+        "1 m",
+        "1 m^2 ",
+        "1\\text{ ",
+        "is minus ",
+        "EUR ",
+    ],
+)
 def test_hostile_numbers_cost_no_quadratic_time(part: str) -> None:
     start = time.process_time()
     last_number(part * (300_000 // len(part)))

@@ -136,6 +136,75 @@ def test_all_calls_of_a_text_are_the_answer_together(output: str) -> None:
     assert one("tool_call", output, []) == 0, "nor is it silence where calls are not searched for"
 
 
+PING = {"tool": "ping", "arguments": {}}
+KNOWN = {"name": "remind", "arguments": {"text": "x"}}
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        f'```json\n{json.dumps(PING)}\n```\nand\n```python\nremind(text="x")\n```',
+        "[ping()]\nThen:\nremind(text='x')",
+        "ping()\nremind(text='x')",
+        'So:\n```tool_code\nprint(ping())\nprint(remind(text="x"))\n```',
+        'So:\n```py\nping(), remind(text="x")\n```',
+        'So:\n```\nremind(\n    text="x",\n)\nping()\n```',
+        f"{json.dumps(PING)}, and I call `remind(text='x')`, as repay(sum=5) or obj.remind(text='y') would.",
+    ],
+)
+def test_calls_in_python_without_brackets_count_where_the_tool_is_known(output: str) -> None:
+    assert one("tool_call", output, [PING, KNOWN], find="anywhere") == 1
+    assert one("tool_call", output, PING, find="anywhere") == 0, "a call too many"
+    assert one("tool_call", output, []) == one("tool_call", output, [], find="anywhere") == 0
+
+
+def test_calls_on_several_lines_are_read_without_a_search() -> None:
+    assert parse_calls("f(a=1)\ng.h(b=['x', None, True])") == parse_calls("f(a=1); g.h(b=('x', null, true))") == [A, B]
+    assert parse_calls("f(a=1)\nx = 2") is None
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "remind('x')", "and remind(5)", "and remind(te", "Then: [remind(text=x, minutes=5)]", "Or [ping(), remind(",
+        "functions.remind(text='x')", "{'tool': 'remind', 'arguments': {'text': 'x'}}", '{tool: "remind"}',
+    ],
+)  # fmt: skip
+def test_a_further_call_in_other_spellings_spoils_the_answer(rest: str) -> None:
+    assert one("tool_call", f"{json.dumps(PING)}\n{rest}", PING, find="anywhere") == 0
+    assert one("tool_call", f"Well: {rest}", []) == one("tool_call", f"Well: {rest}", [], find="anywhere") == 0
+    unread = f"Then: [remind(text='x'), {rest}(x)]"
+    assert one("tool_call", unread, KNOWN, find="anywhere") == 0, "a part of a list is not its calls"
+
+
+NULL = '{"tool": null}'
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        f"{NULL}\n{json.dumps(PING)}",
+        f"{json.dumps(PING)}; {NULL}",
+        f"So {json.dumps(PING)}, or {NULL}",
+        f"[ping()] or {NULL}",
+        f"[f(a=1)] or {NULL}",
+        f"<tool_call>{json.dumps(PING)}</tool_call><tool_call>{NULL}</tool_call>",
+        f"```json\n[]\n```\n{json.dumps(PING)}",
+    ],
+)
+def test_no_call_beside_a_call_contradicts_it(output: str) -> None:
+    for accepted in (PING, F, {"tool": None}, [], output):
+        for find in ("only", "anywhere"):
+            assert one("tool_call", output, accepted, find=find) == 0, (accepted, find)
+    assert one("schema_valid", output, find="anywhere") == 0
+
+
+def test_an_empty_list_in_prose_says_nothing_of_calls() -> None:
+    for output, null in [("The list is [].", 0), ("[]", 1), ("So:\n```json\n[]\n```", 1)]:
+        assert one("tool_call", output, {"tool": None}, find="anywhere") == null, output
+        assert one("tool_call", output, [], find="anywhere") == 1, output
+
+
 @pytest.mark.parametrize(
     "example",
     ['With {"a": 1, "name": "Anna"}:', 'As in {"sum": [1, {"x": {}}]}:', "By [1] and [see](x):", "{a} {b}:", "[]"],
@@ -232,6 +301,11 @@ def test_strict_makes_case_in_arguments_count() -> None:
         "{x",
         '["',
         "[f(a=1)] ",
+        "ping(",
+        "ping() ",
+        "ping(x)\n",
+        "[ping(x), ",
+        "a.",
     ],
 )
 def test_hostile_repetition_costs_no_quadratic_time(part: str) -> None:
@@ -345,6 +419,11 @@ def test_a_call_that_cannot_be_read_is_still_no_silence(output: str) -> None:
         '{"answer": "no", "reason": "none fits',
         'The record is {"name": "Anna", "age": 3, ...}.',
         "f(x) = x + 1",
+        'You could use print("x"), or call open(path="a").',
+        "Call remind(…) or remind(text=text, minutes=minutes); which of them?",
+        "I have:\n- remind(text)\n- ping()\nWhich do you want?",
+        "def remind(text='x'): ...",
+        "As [ping(host)](https://example.com) says.",
     ],
 )
 def test_prose_that_speaks_of_functions_makes_no_call(output: str) -> None:

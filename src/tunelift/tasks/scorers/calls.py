@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import math
 import re
 import warnings
@@ -10,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tunelift.tasks.scorers.attempts import attempts_call
+from tunelift.tasks.scorers.attempts import VALUE, attempts_call, called
 from tunelift.tasks.scorers.json_values import (
     Find,
     NotJsonError,
@@ -36,6 +37,12 @@ MESSAGE = frozenset({"tool_calls", "role", "content", "refusal"})
 CALLING = re.compile(r"\[\s*[A-Za-z_][\w.]*\(")
 """`[name(`."""
 QUOTED_OR_BRACKET = re.compile(r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"|[\[\](){}]")
+FENCED = re.compile(r"(?:```|~~~)\w*\s*\Z"), re.compile(r"\s*(?:```|~~~)")
+"""Around what stands alone in a code fence."""
+ALONE = re.compile(r"(?:\n|[:;>=]|\bprint\(|\bawait )[ \t`*]*\Z"), re.compile(r"[ \t`*)]*;|[ \t`*).]*(?:\n|\Z)")
+"""Around a call without arguments that is made; what else is written `ping()` speaks of a function."""
+WINDOW = 64
+"""Characters before a value that are looked at."""
 READ = "\0"
 """Stands for what was read, where the text around it is looked at."""
 AROUND = re.compile(rf"<tool_call>\s*(?:{READ}[\s;]*)+</tool_call>|(?:<\|python_tag\|>|\[TOOL_CALLS\])\s*{READ}|{READ}")
@@ -53,17 +60,23 @@ class Call:
     """Arguments were written, if only as an empty object."""
 
 
+UNREADABLE = Call("", {})
+"""Stands beside calls for one that cannot be read, or for {"tool": null}, which contradicts them: equal to no call."""
+
+
 def parse_calls(output: str, find: Find = "only", known: Collection[str] = ()) -> list[Call] | None:
     """The calls that the output makes, in its order; none for {"tool": null} or []; None when it is no call.
 
     Spellings: {"tool" or "name", "arguments" or "parameters"}, one or a list, also several divided by `;` or lines;
-    OpenAI's tool_calls; <tool_call> tags; [f(a=1), g(b="x")] as Python literals, which are parsed and never run.
+    OpenAI's tool_calls; <tool_call> tags; f(a=1), several in a list or on lines, as Python literals, which are parsed
+    and never run.
 
     Args:
         output: What a model wrote.
-        find: With `anywhere`, all calls in the text together, whatever stands between them; None if it also tries to
-            make one that cannot be read.
-        known: Names of tools; an object with `name` and no arguments is a call only of one of these.
+        find: With `anywhere`, all calls in the text together, whatever stands between them; None, or `UNREADABLE` among
+            them, if it also tries to make one that cannot be read.
+        known: Names of tools; an object with `name` and no arguments, and name(a=1) inside other text, is a call only
+            of one of these.
     """
     text = output.strip()
     for mark in MARKS:
@@ -96,41 +109,95 @@ def _inside(text: str, known: Collection[str]) -> list[Call] | None:
     """All calls in a text; None if there is none, or one that cannot be read."""
     calls: list[Call] = []
     rest: list[str] = []
-    end = 0
+    end, refused = 0, False
+    reader = _Reader(called(frozenset(known)))
     try:
-        for found in values_inside(text, _read_calls):
+        for found in values_inside(text, reader.read, reader.begins):
             made = found.value if isinstance(found.value, _Python) else calls_of(found.value, known)
-            if made is not None:
-                calls += made
-                rest += [text[end : found.start].replace(READ, ""), READ]
-                end = found.end
+            if made is None or (found.value == [] and not _fenced(text, found.start, found.end)):
+                continue
+            refused = refused or not made
+            calls += made
+            rest += [text[end : found.start].replace(READ, ""), READ]
+            end = found.end
     except TooManyStartsError:
         return None
+    except _AttemptError:
+        return [UNREADABLE]
     around = AROUND.sub("", "".join([*rest, text[end:].replace(READ, "")]))
-    return calls if rest and not attempts_call(around, [{"name": name} for name in known]) else None
+    if not rest or attempts_call(around, [{"name": name} for name in known]):
+        return None
+    return [*calls, UNREADABLE] if calls and refused else calls
+
+
+def _fenced(text: str, start: int, end: int) -> bool:
+    """Alone in a code fence: there, [] is an answer; in prose it is a list."""
+    return bool(FENCED[0].search(text[max(0, start - WINDOW) : start]) and FENCED[1].match(text, end))
 
 
 class _Python(list[Call]):
     """Calls in Python's spelling, told from a JSON list."""
 
 
-def _read_calls(text: str, start: int) -> tuple[Any, int]:
-    """A JSON value, or a list of calls in Python's spelling."""
-    if not CALLING.match(text, start):
-        return read_value(text, start)
+class _AttemptError(Exception):
+    """A list of calls that cannot be read."""
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads what may be a call inside other text."""
+
+    begins: re.Pattern[str]
+    """`name(` of a known tool."""
+
+    def read(self, text: str, start: int) -> tuple[Any, int]:
+        """A JSON value, or calls in Python's spelling: a list of them, or one of a known tool."""
+        if text[start] not in "[{":
+            return self._bare(text, start)
+        if not CALLING.match(text, start):
+            return read_value(text, start)
+        looked_at, closed = _closed(text, start)
+        calls = _pythonic(text[start:looked_at]) if closed else None
+        if calls is not None:
+            return _Python(calls), looked_at
+        # Else its parts would be read as calls, without the one that spoils it.
+        inside = text[start + 1 : looked_at]
+        tried = self.begins.search(inside) and VALUE.search(inside) if closed else self.begins.match(inside.lstrip())
+        if tried and text[looked_at : looked_at + 1] != "(":  # A link.
+            raise _AttemptError
+        raise ValueError("no calls")
+
+    def _bare(self, text: str, start: int) -> tuple[Any, int]:
+        line = text.find("\n", start, start + MAX_PYTHONIC)
+        if (start == 0 or text[start - 1] == "\n") and line > 0 and (calls := _pythonic(text[start:line].rstrip("; "))):
+            return _Python(calls), line
+        opening = self.begins.match(text, start)
+        assert opening is not None, "it begins there"
+        looked_at, closed = _closed(text, opening.end() - 1)
+        calls = _pythonic(text[start:looked_at]) if closed else None
+        if calls and (calls[0].arguments or _alone(text, start, looked_at)):
+            return _Python(calls), looked_at
+        raise json.JSONDecodeError("no call", text, max(looked_at, line))  # It says how much was looked at.
+
+
+def _closed(text: str, start: int) -> tuple[int, bool]:
+    """Where the bracket that opens there is closed; or how far was looked, if it is not."""
     depth, limit = 0, min(len(text), start + MAX_PYTHONIC)
     for sign in QUOTED_OR_BRACKET.finditer(text, start, limit):
         depth += (sign[0] in "[({") - (sign[0] in "])}") if len(sign[0]) == 1 else 0
         if not depth:
-            calls = _pythonic(text[start : sign.end()])
-            if calls is not None:
-                return _Python(calls), sign.end()
-            break
-    raise ValueError("no calls")
+            return sign.end(), True
+    return limit, False
+
+
+def _alone(text: str, start: int, end: int) -> bool:
+    before = text[max(0, start - WINDOW) : start]
+    return bool(ALONE[0].search(before if start > WINDOW else f"\n{before}") and ALONE[1].match(text, end))
 
 
 def _together(parts: Sequence[list[Call] | None]) -> list[Call] | None:
-    if any(part is None for part in parts):
+    """All of them; None if one is no call, or if some say that there is none."""
+    if any(part is None for part in parts) or (any(parts) and not all(parts)):
         return None
     return [call for part in parts for call in part or ()]
 
@@ -197,20 +264,24 @@ def _call(entry: Any, known: Collection[str]) -> Call | None:
 
 
 def _pythonic(text: str) -> list[Call] | None:
-    """The calls in `f(a=1)` or `[f(a=1), g(b="x")]`; None for anything else."""
+    """The calls in `f(a=1)` or `[f(a=1), g(b="x")]`, also on several lines; None for anything else."""
     if len(text) > MAX_PYTHONIC:
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of an unknown escape in a string, say.
-            tree = ast.parse(text, mode="eval").body
-        nodes = tree.elts if isinstance(tree, (ast.List, ast.Tuple)) else [tree]
-        return [_python_call(node) for node in nodes]
+            statements = ast.parse(text).body
+        calls = []
+        for statement in statements:
+            tree = statement.value if isinstance(statement, ast.Expr) else None
+            nodes = tree.elts if isinstance(tree, (ast.List, ast.Tuple)) else [tree]
+            calls += [_python_call(node) for node in nodes]
+        return calls or None
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
-def _python_call(node: ast.expr) -> Call:
+def _python_call(node: ast.expr | None) -> Call:
     if not isinstance(node, ast.Call) or node.args:
         raise ValueError("not a call with named arguments")
     names = [keyword.arg for keyword in node.keywords]

@@ -103,8 +103,13 @@ def read_value(text: str, start: int) -> tuple[Any, int]:
     return value, int(end)
 
 
-def values_inside(text: str, read: Reader = read_value) -> Iterator[Inside]:
+def values_inside(text: str, read: Reader = read_value, begins: re.Pattern[str] | None = None) -> Iterator[Inside]:
     """The values in a text that stand in no other value, in their order; without those nested too deep.
+
+    Args:
+        text: Where they are looked for.
+        read: Reads one.
+        begins: What else may begin one, besides a bracket.
 
     Time is linear: a bracket that begins no value costs the characters that were looked at, and all of them together
     may cost `MAX_STARTS` times the text.
@@ -113,7 +118,7 @@ def values_inside(text: str, read: Reader = read_value) -> Iterator[Inside]:
         TooManyStartsError: that was used up.
     """
     end, left = 0, MAX_STARTS * (len(text) + 1)
-    for match in _BEGINS.finditer(text):
+    for match in (re.compile(f"{_BEGINS.pattern}|{begins.pattern}") if begins else _BEGINS).finditer(text):
         start = match.start()
         if start < end:
             continue  # Inside a value that was read.

@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from tunelift.tasks.scorers.attempts import attempts_call, names_of
 from tunelift.tasks.scorers.base import Bound, Place, written
-from tunelift.tasks.scorers.calls import ENVELOPE, Call, calls_of, parse_calls
+from tunelift.tasks.scorers.calls import ENVELOPE, UNREADABLE, Call, calls_of, parse_calls
 from tunelift.tasks.scorers.json_values import AnswerOptions, NotJsonError, canonical_json, parse_json
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def tool_call(options: ToolCallOptions, place: Place) -> Bound:
         return canonical_json(_loosened(value) if options.text == "loose" else value, strict=options.strict)
 
     def alike(given: Call, wanted: Call) -> bool:
+        if given == UNREADABLE:
+            return False
         if given.name != wanted.name or options.check == "names":
             return given.name == wanted.name
         if normal(given.beside) != normal(wanted.beside):
