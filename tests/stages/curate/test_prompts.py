@@ -258,3 +258,61 @@ def test_a_fixed_instruction_joins_nothing(run, tmp_path: Path, own: int, place:
     assert stats["leakage"]["prompts"]["moved"] == 0
     assert (stats["leakage"]["prompts"]["boilerplate"] > 0.3) == (place != "system")
     assert stats["leakage"]["prompts"]["close"]["found"] == 0
+
+
+def turns(*said: str, key: int) -> dict[str, Any]:
+    messages = []
+    for place, user in enumerate(said):
+        messages += [{"role": "user", "content": user}, {"role": "assistant", "content": text(9 * key + place, 15)}]
+    return {"messages": messages}
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["one turn", "several turns"])
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        ("Thanks!", "Thanks!"),
+        ("Tell me more.", "OK, interesting. Tell me more."),
+        ("Can you explain that again?", "Can you explain that again?"),
+    ],
+)
+def test_a_few_words_join_no_row_that_says_them_in_passing(  # type: ignore[no-untyped-def]
+    run, tmp_path: Path, first: str, later: str, alone: bool
+) -> None:
+    rows = [turns(text(key, 18), *([later] if key % 12 == 0 else []), text(-key, 12), key=key) for key in range(1, 250)]
+    rows += [turns(first, *([] if alone else [text(1000 + key, 18)]), key=1000 + key) for key in range(4)]
+    source = write_jsonl(tmp_path / "a.jsonl", rows)
+    for seed in range(4):
+        stats = run(source, max_length=9000, seed=seed, split={"test": 0.4, "validation": 0.4})
+        assert stats["groups"]["count"] == 250
+        assert stats["leakage"]["prompts"]["moved"] == 0
+
+
+@pytest.mark.parametrize("templates", [4, 8, 9])
+def test_values_that_are_left_of_a_common_template_join_nothing(run, tmp_path: Path, templates: int) -> None:  # type: ignore[no-untyped-def]
+    rows = []
+    for number in range(360):
+        template, value = number % templates, number // templates
+        asks = f"{text(template, 12)} {value} {text(template + 50, 8)} {1000 + value}"
+        rows.append(pair(asks, text(1000 * template + value + 100, 15)))
+    stats = run(write_jsonl(tmp_path / "a.jsonl", rows), max_length=9000, duplicates={"near": "off"})
+    assert stats["leakage"]["prompts"]["boilerplate"] > 0.8
+    assert (stats["groups"]["count"], stats["leakage"]["prompts"]["moved"]) == (360, 0)
+
+
+def test_a_short_question_is_found_where_it_is_most_of_a_request(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    rows = []
+    for number in range(100):
+        question = f"what is the {text(number, 1)} of {text(number + 500, 1)}?"
+        rows += [pair(question, text(number, 30)), pair(f"Q: {question.upper()}", text(-number - 1, 30))]
+        rows += [pair(f"{text(number + 900, 12)}. {question} {text(number + 1200, 9)}", text(number + 2000, 30))]
+        rows += [turns(f"Hi, {question}", text(number + 4000, 20), key=number + 500)]
+    source, shares = write_jsonl(tmp_path / "a.jsonl", rows), {"test": 0.4, "validation": 0.4}
+    run(source, max_length=9000, duplicates={"near": "off"}, split=shares)
+    splits: dict[str, list[str]] = {}
+    for row in kept_rows(tmp_path / "out").values():
+        words = row["messages"][0]["content"].lower().split()
+        if len(words) < 12:
+            splits.setdefault(" ".join(words[-2:]), []).append(row["split"])
+    assert {len(found) for found in splits.values()} == {3}
+    assert {len(set(found)) for found in splits.values()} == {1}

@@ -112,7 +112,7 @@ class PromptPairs:
         return joined_pairs(self._pairs(rows, rows, grouped, exact=False))
 
     def _pairs(self, held: Rows, rows: Rows, grouped: Rows, exact: bool) -> Iterator[Rows]:
-        items = items_of(self.prompts, held)
+        items = items_of(self.prompts, held, self.ngram)
         if not exact:
             equal = np.stack((items.row[items.equal[:, 0]], items.equal[:, 1]), axis=1)
             yield equal[grouped[equal[:, 0]] != grouped[equal[:, 1]]]
@@ -148,7 +148,7 @@ class PromptPairs:
     def _rows_with(self, held: Rows, rows: Rows) -> dict[int, Seen]:
         """The rows that ask one of the prompts."""
         found: dict[int, Seen] = {}
-        items = items_of(self.prompts, held)
+        items = items_of(self.prompts, held, self.ngram)
         for most in (MOST, None):
             for some in self._index(items, most).search(_without(rows, found), _any):
                 _keep_fullest(found, some.row, items.row[some.item], some)
@@ -158,7 +158,7 @@ class PromptPairs:
         """Of the held-out rows those whose prompt one of the rows asks, with that row."""
         found: dict[int, Seen] = {}
         for most in (MOST, None):
-            items = items_of(self.prompts, _without(held, found))
+            items = items_of(self.prompts, _without(held, found), self.ngram)
             of_items: dict[int, Seen] = {}
             for some in self._index(items, most).search(rows, _any):
                 _keep_fullest(of_items, some.item, some.row, some)
@@ -175,7 +175,7 @@ class PromptPairs:
         held = np.flatnonzero(left & (splits == TEST))
         held = held if len(held) else np.flatnonzero(left & (splits == VALIDATION))
         held = np.sort(held[np.argsort(keys[held], kind="stable")[:CLOSE_PROMPTS]])
-        items, found = items_of(self.prompts, held), np.zeros(len(splits), bool)
+        items, found = items_of(self.prompts, held, self.ngram), np.zeros(len(splits), bool)
         looked = np.flatnonzero(left & (splits == TRAIN))
         # A row is close once, however many are close to it.
         for some in self._index(items, None, self.overlap / 2).search(looked, lambda one, _: ~found[one]):
