@@ -304,7 +304,7 @@ def test_a_short_question_is_found_where_it_is_most_of_a_request(run, tmp_path: 
     rows = []
     for number in range(100):
         question = f"what is the {text(number, 1)} of {text(number + 500, 1)}?"
-        rows += [pair(question, text(number, 30)), pair(f"Q: {question.upper()}", text(-number - 1, 30))]
+        rows += [pair(question, text(number, 30)), pair(f"Q: {question.upper()}", text(number + 6000, 30))]
         rows += [pair(f"{text(number + 900, 12)}. {question} {text(number + 1200, 9)}", text(number + 2000, 30))]
         rows += [turns(f"Hi, {question}", text(number + 4000, 20), key=number + 500)]
     source, shares = write_jsonl(tmp_path / "a.jsonl", rows), {"test": 0.4, "validation": 0.4}
