@@ -309,10 +309,12 @@ def test_a_short_question_is_found_where_it_is_most_of_a_request(run, tmp_path: 
         rows += [turns(f"Hi, {question}", text(number + 4000, 20), key=number + 500)]
     source, shares = write_jsonl(tmp_path / "a.jsonl", rows), {"test": 0.4, "validation": 0.4}
     run(source, max_length=9000, duplicates={"near": "off"}, split=shares)
-    splits: dict[str, list[str]] = {}
+    splits: dict[str, dict[str, str]] = {}
     for row in kept_rows(tmp_path / "out").values():
         words = row["messages"][0]["content"].lower().split()
-        if len(words) < 12:
-            splits.setdefault(" ".join(words[-2:]), []).append(row["split"])
-    assert {len(found) for found in splits.values()} == {3}
-    assert {len(set(found)) for found in splits.values()} == {1}
+        splits.setdefault(words[words.index("of") + 1], {})[f"{len(words)} {words[0]}"] = row["split"]
+    asked = [(found.pop("6 what"), found) for found in splits.values()]
+    held = [(split, found) for split, found in asked if split != "train"]
+    assert len(held) > 50
+    assert all({found["7 q:"], found["7 hi,"]} == {split} for split, found in held)
+    assert not all(set(found.values()) == {split} for split, found in held), "a text that only holds it is another"
