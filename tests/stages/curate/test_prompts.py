@@ -213,32 +213,83 @@ def test_a_group_that_prompts_make_too_large_names_what_to_do(run, tmp_path: Pat
     rows = [pair(" ".join(parts[number : number + 4]), text(-number, 20)) for number in range(36)]
     rows += [pair(text(100 + number, 30), text(-100 - number, 20)) for number in range(64)]
     source = write_jsonl(tmp_path / "a.jsonl", rows)
-    with pytest.raises(UserError, match=r"a\.jsonl:\d+ and .*a\.jsonl:\d+ ask the same, and so on") as caught:
+    with pytest.raises(UserError, match=r"a\.jsonl:\d+ and .*a\.jsonl:\d+ share most of the words of") as caught:
         run(source, max_length=9000, split={"test": 0.4, "validation": 0.4})
-    assert "curate.split.alike_prompts to drop" in caught.value.remedy
+    assert "curate.split.alike_prompts to report" in caught.value.remedy
     assert "curate.split.max_group_ratio=0." in caught.value.remedy
     run(source, max_length=9000, split={"test": 0.4, "validation": 0.4, "alike_prompts": "drop"})
 
 
-def test_prompts_that_are_edited_are_counted_as_near(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("every", "seen"), [(4, True), (5, True), (7, True), (3, False)])
+def test_prompts_that_are_edited_are_counted_as_near(run, tmp_path: Path, every: int, seen: bool) -> None:  # type: ignore[no-untyped-def]
     rows = []
     for number in range(120):
         words = text(number, 60).split()
-        edited = [
-            f"new{number}x{place}" if place % 10 == 7 and place > 20 else word for place, word in enumerate(words)
-        ]
-        changed = [f"new{number}x{place}" if place % 5 == 0 else word for place, word in enumerate(words)]
-        rows += [pair(" ".join(words), text(-number, 20)), pair(" ".join(edited), text(-number - 500, 20))]
-        rows += [pair(" ".join(changed), text(-number - 900, 20))]
+        edited = [f"new{number}x{place}" if place % every == 0 else word for place, word in enumerate(words)]
+        rows += [pair(" ".join(said), text(2 * number + which, 20)) for which, said in enumerate((words, edited))]
     stats = run(write_jsonl(tmp_path / "a.jsonl", rows), max_length=9000)
-    close = stats["leakage"]["prompts"]["close"]
-    assert close["prompts"] == stats["splits"]["test"]["rows"]
-    assert close["share"] == 0, "each is alike enough to be joined, or shares no eight words"
-    stats = run(write_jsonl(tmp_path / "b.jsonl", rows), max_length=9000, contamination_overlap=0.95)
-    close = stats["leakage"]["prompts"]["close"]
-    assert 0 < close["found"] < close["prompts"]
-    assert close["share"] == pytest.approx(close["found"] / close["prompts"], abs=1e-4)
-    assert "have a training prompt that covers over 48% of their words" in "\n".join(funnel(stats))
+    close, held, parted = stats["leakage"]["prompts"]["close"], 0, 0
+    assert stats["groups"]["count"] == 240, "no eight words in a row are left"
+    splits = {row["source"]: row["split"] for row in kept_rows(tmp_path / "out").values()}
+    for place, split in splits.items():
+        file, line = place.rsplit(":", 1)
+        other = splits[f"{file}:{int(line) + (1 if int(line) % 2 else -1)}"]
+        held += split == "test"
+        parted += (split, other) == ("test", "train")
+    assert close == {
+        "prompts": held,
+        "found": parted * seen,
+        "share": round(parted * seen / held, 4),
+        "ngram": 3,
+        "overlap": 0.5,
+    }
+    assert parted > 10
+    told = (
+        f"{close['share']:.1%} of {held} held-out prompts have a training prompt with over 50% of their words, in runs"
+    )
+    for page in ("\n".join(funnel(stats)), (tmp_path / "out" / "README.md").read_text()):
+        assert told in page
+
+
+@pytest.mark.parametrize(
+    ("own", "why", "remedy"),
+    [
+        (30, "share most of the words of their prompts", "alike_prompts to report"),
+        (8, "are near duplicates", "threshold"),
+    ],
+)
+def test_a_split_that_joined_rows_leave_empty_names_them(  # type: ignore[no-untyped-def]
+    run, tmp_path: Path, own: int, why: str, remedy: str
+) -> None:
+    rows = [
+        pair(f"{text(task, 40)}: {text(100 * task + number + 50, own)}", text(100 * task + number + 5000, 5))
+        for task in range(12)
+        for number in range(30)
+    ]
+    source, shares = write_jsonl(tmp_path / "a.jsonl", rows), {"test": 0.01, "validation": 0.01}
+    with pytest.raises(UserError, match=rf"\d+ of them lie in \d+ groups, .*a\.jsonl:\d+ and \S*:\d+ {why}") as caught:
+        run(source, max_length=9000, split=shares)
+    assert remedy in caught.value.remedy
+    assert "put it into the system message" in caught.value.remedy
+    if own == 30:
+        assert run(source, max_length=9000, split={"alike_prompts": "report"})["groups"]["count"] > 300
+    for row in rows:
+        instruction, said = row["messages"][0]["content"].split(": ")
+        row["messages"] = [{"role": "system", "content": instruction}, pair(said)["messages"][0], row["messages"][1]]
+    assert run(write_jsonl(source, rows), max_length=9000)["groups"]["count"] == 360
+
+
+def test_the_sentence_says_how_many_words_are_left_out(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    rows = [
+        pair(f"{text(document, 150)}\n\n{text(100 * document + number + 50, 9)}?", text(100 * document + number, 20))
+        for document in range(8)
+        for number in range(30)
+    ]
+    stats = run(write_jsonl(tmp_path / "a.jsonl", rows), max_length=9000)
+    left_out = "leaving out 94.3% of the words of prompts, which more than a tenth of the rows share"
+    out = tmp_path / "out"
+    for told in (verdict(stats), (out / "README.md").read_text(), (out / "curation.html").read_text()):
+        assert f"no validation or test prompt is asked in another split, {left_out}" in told
 
 
 @pytest.mark.parametrize("own", [8, 15, 30, 60])

@@ -189,7 +189,10 @@ class Index:
         """Prompts with fewer words than an n-gram that are a row's whole request or first message, or most of it."""
         prompts, starts = self.prompts, words.offsets[:-1]
         everything = np.arange(len(block))
-        found = [_met(self._whole, prompts.whole[block], everything), _met(self._whole, prompts.first[block], everything)]
+        found = [
+            _met(self._whole, prompts.whole[block], everything),
+            _met(self._whole, prompts.first[block], everything),
+        ]
         # Of the words taken out nobody knows in which turn they stood: a first message may have all of them.
         system, opening, size = prompts.system[block], prompts.opening[block], np.diff(words.offsets)
         asks, opens = size - system + prompts.taken[block], opening - system + prompts.taken[block]

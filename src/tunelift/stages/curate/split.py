@@ -132,10 +132,7 @@ def refuse_large_group(
         remedy = "Group by a field with more values (curate.split.group_by)"
     elif asking is not None and len(of_prompts := asking[inside[asking[:, 0]]]):
         one, other = of_prompts[0].tolist()
-        how = (
-            f"{describe(one)[0]} and {describe(other)[0]} {JOINED['prompts']}, and so on; "
-            f"{by} begins with {text!r}"
-        )
+        how = f"{describe(one)[0]} and {describe(other)[0]} {JOINED['prompts']}, and so on; {by} begins with {text!r}"
         remedy = JOINED_REMEDY["prompts"]
     else:
         one, other = edges[inside[edges[:, 0]]][0].tolist()

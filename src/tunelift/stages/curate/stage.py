@@ -280,7 +280,7 @@ def _empty_split(split: str, config: CurateConfig, stats: dict[str, Any], ledger
     by = ", or another curate.split.group_by." if config.split.group_by else "."
     more = f"add rows, {shares}, or choose another seed{by}"
     joined = stats["groups"]["joined"]
-    if joined["rows"] > rows["kept"] / 2:
+    if joined["rows"] > config.split.validation * rows["kept"]:  # Parted, these would have filled it.
         one, other = joined["example"]
         told += (
             f" {joined['rows']:,} of them lie in {joined['groups']:,} groups, which cannot be parted, since rows such as "
