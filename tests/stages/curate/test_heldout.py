@@ -76,7 +76,7 @@ def has(held: Row, row: Row, shared: bool, ngram: int) -> bool:
     return len(words) < ngram and any(
         words == there
         or (
-            WHOLE_INSIDE_WORDS <= len(words)
+            len(words) >= WHOLE_INSIDE_WORDS
             and len(words) > OVERLAP * len(there)
             and any(words == there[place : place + len(words)] for place in range(len(there)))
         )

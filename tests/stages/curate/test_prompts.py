@@ -244,9 +244,7 @@ def test_prompts_that_are_edited_are_counted_as_near(run, tmp_path: Path, every:
         "overlap": 0.5,
     }
     assert parted > 10
-    told = (
-        f"{close['share']:.1%} of {held} held-out prompts have a training prompt with over 50% of their words, in runs"
-    )
+    told = f"{close['share']:.1%} of {held} held-out prompts have a training prompt with over 50% of their words"
     for page in ("\n".join(funnel(stats)), (tmp_path / "out" / "README.md").read_text()):
         assert told in page
 

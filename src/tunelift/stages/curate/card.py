@@ -30,8 +30,8 @@ replies together, to a row of another split (leakage). *Prompts*: no row asks wh
 the rule that evaluation items are looked for with, in words without case and punctuation (prompts). A request with
 fewer words than an n-gram counts where it is the whole of another request or first message, or most of it. Words that
 stand in more than a tenth of the rows one after the other, such as a fixed instruction, do not count. A prompt in other
-words is another prompt to this rule; "nearly asked" says how many prompts share many of their words, in runs of three or
-more, with one training prompt, as a paraphrase made by a few edits does."""
+words is another prompt to this rule; "nearly asked" says how many prompts share most of their words, in runs of three
+or more, with one training prompt, as a paraphrase made by a few edits does."""
 MUCH_BOILERPLATE = 0.1
 """Where more of the users' words than this do not count, the sentence says so."""
 

@@ -60,7 +60,7 @@ def items_of(prompts: Prompts, rows: Rows, ngram: int) -> Items:
     """The prompts of held-out rows: what the user says in all turns, and the first turn by itself.
 
     Where its system message is a row's own, such as the document that is asked about, it belongs to the first turn. A
-    first turn with fewer words than an n-gram, such as "Hi!", is no request: without what follows it stands for nothing.
+    first turn with fewer words than an n-gram, such as "Hi!", is no request by itself.
     """
     shared = prompts.shared_setting()[rows]
     size = prompts.offsets[rows + 1] - prompts.offsets[rows]
@@ -188,10 +188,10 @@ class Index:
     def _by_whole(self, block: Rows, words: Tokens, stretches: Stretches, wanted: Wanted) -> Found:
         """Prompts with fewer words than an n-gram that are a row's whole request or first message, or most of it."""
         prompts, starts = self.prompts, words.offsets[:-1]
-        everything = np.arange(len(block))
+        rows = np.arange(len(block))
         found = [
-            _met(self._whole, prompts.whole[block], everything),
-            _met(self._whole, prompts.first[block], everything),
+            _met(self._whole, prompts.whole[block], rows),
+            _met(self._whole, prompts.first[block], rows),
         ]
         # Of the words taken out nobody knows in which turn they stood: a first message may have all of them.
         system, opening, size = prompts.system[block], prompts.opening[block], np.diff(words.offsets)

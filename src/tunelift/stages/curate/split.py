@@ -24,11 +24,11 @@ JUDGED_ROWS = 20
 TEXT_CHARACTERS = 60
 JOINED = {"prompts": "share most of the words of their prompts", "rows": "are near duplicates"}
 JOINED_REMEDY = {
-    "prompts": "If what they share is an instruction, put it into the system message. Or set curate.split.alike_prompts "
-    "to report, which leaves such rows where they are (curate.split.group_by then names a field that must stay "
-    "together), or to drop, which drops the training rows that ask what a held-out row asks",
-    "rows": "If what they share is an instruction, put it into the system message. Or raise curate.duplicates.threshold, "
-    "so that fewer rows count as alike",
+    "prompts": "If what they share is an instruction, put it into the system message. Or set "
+    "curate.split.alike_prompts to report, which leaves such rows where they are (curate.split.group_by then names a "
+    "field that must stay together), or to drop, which drops the training rows that ask what a held-out row asks",
+    "rows": "If what they share is an instruction, put it into the system message. Or raise "
+    "curate.duplicates.threshold, so that fewer rows count as alike",
 }
 """What to do about rows that are joined for their prompts, or as a whole."""
 

@@ -283,8 +283,8 @@ def _empty_split(split: str, config: CurateConfig, stats: dict[str, Any], ledger
     if joined["rows"] > config.split.validation * rows["kept"]:  # Parted, these would have filled it.
         one, other = joined["example"]
         told += (
-            f" {joined['rows']:,} of them lie in {joined['groups']:,} groups, which cannot be parted, since rows such as "
-            f"{one} and {other} {JOINED[joined['by']]}."
+            f" {joined['rows']:,} of them lie in {joined['groups']:,} groups, which cannot be parted, since rows such "
+            f"as {one} and {other} {JOINED[joined['by']]}."
         )
         return UserError(told, remedy=f"{JOINED_REMEDY[joined['by']]}. Or {more}")
     if sum(rows["dropped"].values()) <= rows["kept"]:
