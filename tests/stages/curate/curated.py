@@ -200,7 +200,16 @@ def _stats(made: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
             "largest": 1 + dropped["near_duplicate"],
         },
         "conflicts": {"prompts": len(made["conflicts"]), "rows": 2},
-        "groups": {"count": 40, "largest": 0.025},
+        "groups": {
+            "count": 40,
+            "largest": 0.025,
+            "joined": {
+                "by": "prompts",
+                "rows": 6,
+                "groups": 3,
+                "example": ["data/raw/messages.jsonl:9", "data/raw/messages.jsonl:12"],
+            },
+        },
         "leakage": {
             "threshold": 0.6,
             "compared": 812,
@@ -215,7 +224,7 @@ def _stats(made: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
                 "moved": 2,
                 "dropped": 0,
                 "boilerplate": 0.1204,
-                "close": {"prompts": len(made["test"]), "found": 2, "share": 0.25},
+                "close": {"prompts": len(made["test"]), "found": 2, "share": 0.25, "ngram": 3, "overlap": 0.5},
             },
         },
         "mix": {

@@ -32,14 +32,20 @@ def front(config: CurateConfig, stats: dict[str, Any]) -> dict[str, Any]:
 def test_the_sentence_says_what_is_kept_and_what_leaks(stats: dict[str, Any]) -> None:
     assert verdict(stats) == (
         f"160 of {stats['rows']['read']} rows are kept; no pair of rows above 0.6 similarity lies in two splits; "
-        "no validation or test prompt is asked in another split; "
-        "16% of the items of tool_calls_heldout stood in the rows that could be read and none is left"
+        "no validation or test prompt is asked in another split, leaving out 12% of the words of prompts, which more "
+        "than a tenth of the rows share; 16% of the items of tool_calls_heldout stood in the rows that could be read "
+        "and none is left"
     )
     leaking = stats | {"leakage": stats["leakage"] | {"pairs": 2}, "contaminated_items": {}}
     assert "rows are kept; 2 pairs of rows above 0.6 similarity lie in two splits; no val" in verdict(leaking)
     asked = stats["leakage"]["prompts"] | {"held_out": 16, "in_other_split": {"validation": 1, "test": 4}}
     reported = leaking | {"leakage": stats["leakage"] | {"prompts": asked}}
-    assert verdict(reported).endswith("; 5 of 16 validation and test prompts are asked in another split")
+    assert verdict(reported).endswith(
+        "; 5 of 16 validation and test prompts are asked in another split, leaving out 12% of the words of prompts, "
+        "which more than a tenth of the rows share"
+    )
+    few = stats | {"leakage": stats["leakage"] | {"prompts": stats["leakage"]["prompts"] | {"boilerplate": 0.1}}}
+    assert "no validation or test prompt is asked in another split; 16%" in verdict(few)
     clean = stats | {"contaminated_items": {"golden": {"items": 60, "found": 0}}}
     assert verdict(clean).endswith("; no evaluation item stood in the rows that could be read")
     all_read = clean | {"rows": stats["rows"] | {"quarantined": {}}}
@@ -64,8 +70,11 @@ def test_the_funnel_adds_up_and_tells_every_finding(stats: dict[str, Any]) -> No
         "conflicts: 1 prompts with several answers, 2 rows",
         "contamination: 16.0% of the items of tool_calls_heldout",
         "leakage: 0 pairs of rows above 0.6 similarity lie in two splits (812 pairs compared, 3 rows moved)",
-        "prompts: 0 of 16 held-out ones are asked in another split (over 50% of their words; 2 rows moved, 0 dropped)",
-        "nearly asked: 25.0% of 8 held-out prompts have a training prompt that covers over 25% of their words",
+        (
+            "prompts: 0 of 16 held-out ones are asked in another split (over 50% of their words; 2 rows moved, 0 "
+            "dropped), leaving out 12% of the words of prompts, which more than a tenth of the rows share"
+        ),
+        "nearly asked: 25.0% of 8 held-out prompts have a training prompt with over 50% of their words, in runs of 3",
     ):
         assert finding in text, finding
     nothing = {key: {} for key in ("edited", "flagged", "pii", "contamination")}

@@ -55,46 +55,57 @@ def joined(row: Row, roles: tuple[str, ...] = ("system", "user")) -> str:
     return "\n".join(text for role, text in row if role in roles)
 
 
-def has(held: Row, row: Row, shared: bool) -> bool:
-    """By the rule for evaluation items: all that the user says, or how the conversation begins."""
+def words_of(text: str) -> list[int]:
+    return prompts.word_hashes([text]).hashes.tolist()
+
+
+def has(held: Row, row: Row, shared: bool, ngram: int) -> bool:
+    """By the rule for evaluation items: all that the user says, or how the conversation begins, if that is not short.
+
+    A short request must be the row's whole request or first message, or from five words on more than half of it.
+    """
     opening = next(text for role, text in held if role == "user")
-    asked = [joined(held, ("user",)), opening if shared else joined([*held[: held.index(("user", opening)) + 1]])]
-    whole = [joined(row, ("user",)), next(text for role, text in row if role == "user")]
-    for one in asked:
-        words = prompts.word_hashes([one]).hashes.tolist()
-        few = len(words) < min(NGRAM, WHOLE_INSIDE_WORDS)
-        said = [text for _, text in row] if few else [joined(row)]
-        if few and one not in (joined(held, ("user",)), opening):
-            said = []  # A few words with a system message before them are no line of a text.
-        if Questions({"": [one]}, NGRAM, OVERLAP).matches(said):
-            return True
-        if words in (prompts.word_hashes([other]).hashes.tolist() for other in whole):
-            return True
-    return False
+    begins = opening if shared else joined(held[: held.index(("user", opening)) + 1])
+    asked, whole = joined(held, ("user",)), [joined(row, ("user",)), next(text for role, text in row if role == "user")]
+    if any(
+        len(words_of(one)) >= ngram and Questions({"": [one]}, ngram, OVERLAP).matches([joined(row)])
+        for one in (asked, begins)
+    ):
+        return True
+    words = words_of(asked)
+    return len(words) < ngram and any(
+        words == there
+        or (
+            len(words) >= WHOLE_INSIDE_WORDS
+            and len(words) > OVERLAP * len(there)
+            and any(words == there[place : place + len(words)] for place in range(len(there)))
+        )
+        for there in map(words_of, whole)
+    )
 
 
-def found_by_all(rows: list[Row], splits: np.ndarray) -> set[int]:
+def found_by_all(rows: list[Row], splits: np.ndarray, ngram: int = NGRAM) -> set[int]:
     return {
         held
         for held in np.flatnonzero(splits != TRAIN).tolist()
-        if any(has(rows[held], rows[row], False) for row in np.flatnonzero(splits != splits[held]).tolist())
+        if any(has(rows[held], rows[row], False, ngram) for row in np.flatnonzero(splits != splits[held]).tolist())
     }
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
-@given(st.lists(ROW, min_size=1, max_size=16), st.randoms(use_true_random=False))
-def test_the_search_is_exact(tmp_path: Path, rows: list[Row], rng: random.Random) -> None:
+@given(st.lists(ROW, min_size=1, max_size=16), st.randoms(use_true_random=False), st.sampled_from([NGRAM, 8]))
+def test_the_search_is_exact(tmp_path: Path, rows: list[Row], rng: random.Random, ngram: int) -> None:
     splits = np.array([rng.choice((TRAIN, TRAIN, VALIDATION, TEST)) for _ in rows], np.uint8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prompts, "COMMON_LEAST_ROWS", 99)
-        seeks = looking(rows, tmp_path)
+        seeks = looking(rows, tmp_path, ngram)
         left = np.ones(len(rows), bool)
-        assert set(seeks.standing(splits, left).tolist()) == found_by_all(rows, splits)
+        assert set(seeks.standing(splits, left).tolist()) == found_by_all(rows, splits, ngram)
         dropped = seeks.seen(splits)
         assert not any(splits[row] == TEST for row in dropped)
         left[list(dropped)] = False
         kept = [row for row, stays in zip(rows, left.tolist(), strict=True) if stays]
-        assert found_by_all(kept, splits[left]) == set()
+        assert found_by_all(kept, splits[left], ngram) == set()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

@@ -27,9 +27,13 @@ earlier turns differently from the last; the tokens are those of all of them), `
 anything) and `flags` (what was found and reported, if anything). Rows stand in the order in which they were read."""
 PROVED = """Two things are proved, each by its own figure above. *Whole rows*: no row is alike, in its prompts and
 replies together, to a row of another split (leakage). *Prompts*: no row asks what a validation or test row asks, by
-the rule that evaluation items are looked for with, in words without case and punctuation (prompts). A prompt in other
-words is another prompt to this rule; "nearly asked" says how many come within half of what it asks for. Words that
-stand in more than a tenth of the rows one after the other, such as a fixed instruction, do not count."""
+the rule that evaluation items are looked for with, in words without case and punctuation (prompts). A request with
+fewer words than an n-gram counts where it is the whole of another request or first message, or most of it. Words that
+stand in more than a tenth of the rows one after the other, such as a fixed instruction, do not count. A prompt in other
+words is another prompt to this rule; "nearly asked" says how many prompts share most of their words, in runs of three
+or more, with one training prompt, as a paraphrase made by a few edits does."""
+MUCH_BOILERPLATE = 0.1
+"""Where more of the users' words than this do not count, the sentence says so."""
 
 
 def verdict(stats: Json) -> str:
@@ -65,9 +69,32 @@ def _about_prompts(prompts: Json | None) -> Iterator[str]:
         return
     asked = sum(prompts["in_other_split"].values())
     if asked:
-        yield f"{asked:,} of {prompts['held_out']:,} validation and test prompts are asked in another split"
+        found = f"{asked:,} of {prompts['held_out']:,} validation and test prompts are asked in another split"
     else:
-        yield "no validation or test prompt is asked in another split"
+        found = "no validation or test prompt is asked in another split"
+    yield found + left_out(prompts)
+
+
+def left_out(prompts: Json) -> str:
+    """How many of the words in prompts do not count, if many, as the end of a sentence.
+
+    Args:
+        prompts: `leakage.prompts` of stats.json.
+    """
+    if prompts["boilerplate"] <= MUCH_BOILERPLATE:
+        return ""
+    return (
+        f", leaving out {percent(prompts['boilerplate'])} of the words of prompts, which more than a tenth of the rows "
+        "share"
+    )
+
+
+def close_by(prompts: Json) -> str:
+    """What counts as nearly asked, in words."""
+    close = prompts["close"]
+    if "ngram" not in close:  # Measured by an earlier version.
+        return f"that covers over {prompts['overlap'] / 2:.0%} of their words"
+    return f"with over {close['overlap']:.0%} of their words, in runs of {close['ngram']} or more"
 
 
 def funnel(stats: Json) -> list[str]:
@@ -132,11 +159,11 @@ def _findings(stats: Json) -> Iterator[str]:
         yield (
             f"  prompts: {asked:,} of {prompts['held_out']:,} held-out ones are asked in another split (over "
             f"{prompts['overlap']:.0%} of their words; {prompts['moved']:,} rows moved, "
-            f"{prompts['dropped']:,} dropped)"
+            f"{prompts['dropped']:,} dropped){left_out(prompts)}"
         )
         yield (
             f"  nearly asked: {close['share']:.1%} of {close['prompts']:,} held-out prompts have a training prompt "
-            f"that covers over {prompts['overlap'] / 2:.0%} of their words"
+            f"{close_by(prompts)}"
         )
 
 

@@ -112,7 +112,11 @@ def decide(passed: Passed, places: Sequence[str], config: CurateConfig, seed: in
     counts = {
         "duplicates": _duplicate_counts(faults, pairs, near),
         "conflicts": {"prompts": len(contradictions), "rows": sum(map(len, contradictions))},
-        "groups": {"count": len(sizes), "largest": round(int(sizes.max(initial=0)) / max(len(kept), 1), 4)},
+        "groups": {
+            "count": len(sizes),
+            "largest": round(int(sizes.max(initial=0)) / max(len(kept), 1), 4),
+            "joined": settled.joined(lambda row: places[drawn[row]]),
+        },
         "leakage": {
             "threshold": config.duplicates.threshold,
             "compared": settled.compared,

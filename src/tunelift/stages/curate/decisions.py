@@ -145,7 +145,10 @@ def _split(config: CurateConfig, seed: int) -> Iterator[str]:
     rule = (
         f"word {config.contamination_ngram}-grams of it cover more than {config.contamination_overlap:.0%} of the words"
     )
-    yield f"A row that asks what a validation or test row asks ({rule}) {ALIKE_PROMPTS[split.alike_prompts]}."
+    yield (
+        f"A row that asks what a validation or test row asks ({rule}; fewer words must be all or most of what it asks) "
+        f"{ALIKE_PROMPTS[split.alike_prompts]}."
+    )
     if split.stratify_by:
         yield f"Each split holds the values of the field `{split.stratify_by}` in like shares."
     yield f"No group may hold more than {split.max_group_ratio:.0%} of the rows."

@@ -1,22 +1,24 @@
 """Which rows ask what a held-out row asks: the rule of contamination.py between the splits of one data set.
 
 The words of a held-out prompt, less boilerplate, are looked for in what the other rows ask: n-grams common to both
-cover more than a given share of them, or fewer words than one n-gram are there as they stand. The held-out prompts are
-an index, by n-gram, in memory; the other rows pass in blocks. Of each prompt's n-grams only the rarest are in the
-index, so many that the others cover too little to match (prefix filtering, as in leakage.py). Each pair found is
-counted.
+cover more than a given share of them. The held-out prompts are an index, by n-gram, in memory; the other rows pass in
+blocks. Of each prompt's n-grams only the rarest are in the index, so many that the others cover too little to match
+(prefix filtering, as in leakage.py). Each pair found is counted.
+
+Fewer words than one n-gram, such as "Thanks!" or what is left of a template's row, are met in other rows by chance.
+They must be the other row's whole request or first message, boilerplate included. From `WHOLE_INSIDE_WORDS` words on
+they may also be the larger part of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunelift.stages.curate.contamination import WHOLE_INSIDE_WORDS, Questions
+from tunelift.stages.curate.contamination import WHOLE_INSIDE_WORDS
 from tunelift.stages.curate.prompts import Prompts, Stretches
 from tunelift.stages.curate.similarity import ROUNDING, Hashes, Rows, Tokens, mixed
 
@@ -26,6 +28,8 @@ FEWER = (4, 32, 256, 2048, 16384)
 """N-grams of more prompts than this are left out of a prompt's part of the index where it can do without them."""
 TABLE_BITS = 24
 """Of the table that tells which n-grams the index may have: 16 MiB."""
+ALL = 1 - 1e-6
+"""More than this share of the words is all of them."""
 
 Wanted = Callable[[Rows, Rows], NDArray[np.bool_]]
 """Whether pairs of a held-out row and another are worth a look."""
@@ -52,10 +56,11 @@ class Found(NamedTuple):
     """Of the prompt's words, those that are found."""
 
 
-def items_of(prompts: Prompts, rows: Rows) -> Items:
+def items_of(prompts: Prompts, rows: Rows, ngram: int) -> Items:
     """The prompts of held-out rows: what the user says in all turns, and the first turn by itself.
 
-    Where its system message is a row's own, such as the document that is asked about, it belongs to the first turn.
+    Where its system message is a row's own, such as the document that is asked about, it belongs to the first turn. A
+    first turn with fewer words than an n-gram, such as "Hi!", is no request by itself.
     """
     shared = prompts.shared_setting()[rows]
     size = prompts.offsets[rows + 1] - prompts.offsets[rows]
@@ -63,11 +68,14 @@ def items_of(prompts: Prompts, rows: Rows) -> Items:
     row = np.concatenate((rows, rows))
     start = np.concatenate((system, np.where(shared, system, 0)))
     end = np.concatenate((size, opening))
-    some = end > start
+    first_turn = np.repeat((False, True), len(rows))
+    some = (end > start) & (~first_turn | (end - start >= ngram))
     row, start, end = row[some], start[some], end[some]
     words = prompts.read(row, start, end)
     key = Stretches(*words).of(words.offsets[:-1], words.offsets[1:]) if len(row) else np.empty(0, np.uint64)
-    # Of equal ones that stands for all of which nothing was taken out: its text may be looked for.
+    # A few words that boilerplate leaves are not the request: with other words around them it is another one.
+    key = np.where(end - start < ngram, prompts.whole[row], key)
+    # Of equal ones that stands for all of which nothing was taken out: it may be looked for inside a request.
     order = np.lexsort((row, prompts.taken[row] > 0, key))
     first = np.concatenate(([True], key[order][1:] != key[order][:-1]))[: len(order)]
     chosen = order[first]
@@ -86,7 +94,8 @@ class Index:
     """
 
     def __init__(self, prompts: Prompts, items: Items, ngram: int, share: float, most: int | None = None) -> None:
-        self.prompts, self.items, self.ngram, self.share, self.most = prompts, items, ngram, share, most
+        # With 1, all words must be found: no share is more than that.
+        self.prompts, self.items, self.ngram, self.share, self.most = prompts, items, ngram, min(share, ALL), most
         self._words = prompts.read(items.row, items.start, items.end)
         self._sizes = np.diff(self._words.offsets)
         stretches = Stretches(*self._words)
@@ -102,12 +111,13 @@ class Index:
         self._table = np.zeros(2**TABLE_BITS, bool)
         self._table[_slot(self._keys)] = True
         short = np.flatnonzero(self._sizes < ngram)
-        whole = (
-            stretches.of(self._words.offsets[short], self._words.offsets[short + 1]) if len(short) else self._keys[:0]
-        )
+        whole = prompts.whole[items.row[short]]
         order = np.argsort(whole)
         self._whole, self._short = whole[order], short[order]
-        self._lengths = [int(length) for length in np.unique(self._sizes[short])]
+        # Of these items nothing was taken out, so that the hash of the whole is that of the words which are looked for.
+        inside = (self._sizes[self._short] >= WHOLE_INSIDE_WORDS) & (prompts.taken[items.row[self._short]] == 0)
+        self._inside = inside
+        self._lengths = [int(length) for length in np.unique(self._sizes[self._short[inside]])]
 
     def search(self, rows: Rows, wanted: Wanted) -> Iterator[Found]:
         """The rows that have one of the prompts, in blocks; a pair may come twice.
@@ -176,55 +186,38 @@ class Index:
         return chosen
 
     def _by_whole(self, block: Rows, words: Tokens, stretches: Stretches, wanted: Wanted) -> Found:
-        """Prompts with fewer words than an n-gram: as `Questions` looks for them, or as all that a row asks."""
-        at, item = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-
-        def note(rows: Rows, keys: Hashes) -> None:
-            number = np.minimum(np.searchsorted(self._whole, keys), len(self._whole) - 1)
-            met = self._whole[number] == keys
-            at.append(rows[met])
-            item.append(self._short[number[met]])
-
-        starts, ends = words.offsets[:-1], words.offsets[1:]
-        system, opening = self.prompts.system[block], self.prompts.opening[block]
-        for start, end in ((starts + system, ends), (starts + system, starts + opening)):
-            some = np.flatnonzero(end > start)
-            note(some, stretches.of(start[some], end[some]))
+        """Prompts with fewer words than an n-gram that are a row's whole request or first message, or most of it."""
+        prompts, starts = self.prompts, words.offsets[:-1]
+        rows = np.arange(len(block))
+        found = [
+            _met(self._whole, prompts.whole[block], rows),
+            _met(self._whole, prompts.first[block], rows),
+        ]
+        # Of the words taken out nobody knows in which turn they stood: a first message may have all of them.
+        system, opening, size = prompts.system[block], prompts.opening[block], np.diff(words.offsets)
+        asks, opens = size - system + prompts.taken[block], opening - system + prompts.taken[block]
         for length in self._lengths:
-            begins = _places(words, length)
-            rows = np.repeat(np.arange(len(block)), np.maximum(np.diff(words.offsets) - length + 1, 0))
-            if length >= WHOLE_INSIDE_WORDS:
-                note(rows, stretches.of(begins, begins + length))
-                continue
-            perhaps, keys = self._alone
-            if len(keys):
-                found = stretches.of(begins, begins + length)
-                near = np.unique(rows[keys[np.minimum(np.searchsorted(keys, found), len(keys) - 1)] == found])
-                for place, said in zip(near.tolist(), self.prompts.texts.prompts(block[near]), strict=True):
-                    matches = self._questions.matches([text for _, text in said])
-                    at.append(np.full(len(matches), place))
-                    item.append(perhaps[[match.item for match in matches]].astype(np.int64))
-        rows, found_items = np.concatenate(at), np.concatenate(item)
-        look = wanted(self.items.row[found_items], block[rows])
-        return Found(found_items[look], block[rows[look]], np.ones(int(look.sum())))
+            rows = np.flatnonzero(length > self.share * opens + ROUNDING)
+            rows = rows[size[rows] - system[rows] >= length]
+            counts = size[rows] - system[rows] - length + 1
+            row = np.repeat(rows, counts)
+            place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + system[row]
+            most = length > self.share * np.where(place + length <= opening[row], opens[row], asks[row]) + ROUNDING
+            row, place = row[most], place[most] + starts[row[most]]
+            if len(row):
+                number, row = _met(self._whole, stretches.of(place, place + length), row)
+                found.append((number[self._inside[number]], row[self._inside[number]]))
+        number, row = (np.concatenate(part) for part in zip(*found, strict=True))
+        item = self._short[number]
+        look = wanted(self.items.row[item], block[row])
+        return Found(item[look], block[row[look]], np.ones(int(look.sum())))
 
-    @cached_property
-    def _alone(self) -> tuple[Rows, Hashes]:
-        """The items of so few words that they must be the request itself, and their hashes, rising."""
-        row = self.items.row[self._short]
-        as_written = (self.prompts.taken[row] == 0) & (self.items.start[self._short] == self.prompts.system[row])
-        few = (self._sizes[self._short] < WHOLE_INSIDE_WORDS) & as_written
-        return self._short[few], self._whole[few]
 
-    @cached_property
-    def _questions(self) -> Questions:
-        items, _ = self._alone
-        texts = []
-        for item, said in zip(items.tolist(), self.prompts.texts.prompts(self.items.row[items]), strict=True):
-            users = [text for role, text in said if role == "user"]
-            whole = self.items.end[item] == np.diff(self.prompts.offsets)[self.items.row[item]]
-            texts.append("\n".join(users) if whole else users[0])
-        return Questions({"": texts}, self.ngram, self.share)
+def _met(rising: Hashes, keys: Hashes, rows: Rows) -> tuple[Rows, Rows]:
+    """Where keys stand among the rising ones, and the rows of those keys."""
+    number = np.minimum(np.searchsorted(rising, keys), len(rising) - 1)
+    met = rising[number] == keys
+    return number[met], rows[met]
 
 
 def _places(words: Tokens, length: int) -> Rows:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,23 @@ class Settled(NamedTuple):
     """The pairs that join groups since one row asks what the other does."""
     moved_for_prompts: int
     """Rows whose split changed because of these."""
+
+    def joined(self, place: Callable[[int], str]) -> dict[str, Any]:
+        """What joins most rows: `by` is "prompts", of which one asks what the other does, or "rows", which are alike.
+
+        Args:
+            place: Answers a row with `file:line`.
+
+        Returns:
+            Also the `rows` of such groups, the number of `groups`, and two such rows as an `example`.
+        """
+        found = []
+        for by, pairs in (("prompts", self.asking), ("rows", self.edges)):
+            inside = np.isin(self.grouped, self.grouped[pairs[:, 0]])
+            example = [place(row) for row in pairs[:1].ravel().tolist()]
+            groups_joined = len(np.unique(self.grouped[inside]))
+            found.append({"by": by, "rows": int(inside.sum()), "groups": groups_joined, "example": example})
+        return max(found, key=lambda one: one["rows"])
 
 
 class Asking(Protocol):

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from tunelift.runtime.page import visible, write_page
 from tunelift.stages.curate import drawing, texts
-from tunelift.stages.curate.card import searched, verdict
+from tunelift.stages.curate.card import close_by, left_out, searched, verdict
 from tunelift.stages.curate.decisions import PII_NAMES
 from tunelift.stages.curate.reasons import meaning, remedy
 from tunelift.stages.curate.samples import Samples, read_samples
@@ -44,10 +44,12 @@ def write_curation_page(
         content: Hash over the split files.
     """
     stats = orjson.loads((out / "stats.json").read_bytes())
-    samples = read_samples(out)
+    samples, prompts = read_samples(out), stats["leakage"].get("prompts")
     context = {
         "name": name,
         "sentence": verdict(stats),
+        "close_by": close_by(prompts) if prompts else "",
+        "left_out": left_out(prompts) if prompts else "",
         "stats": stats,
         "funnel": funnel_steps(stats),
         "lengths": _lengths(stats),

@@ -19,7 +19,10 @@ from tunelift.stages.curate.split import SPLITS, TEST, TRAIN, VALIDATION, groups
 MOST = 4
 """Of the prompts with an n-gram so many are compared before the proof: linear, however many have it."""
 CLOSE_PROMPTS = 1_000
-"""Held-out prompts of which the closest training prompt is looked for."""
+"""Held-out prompts of which a close training prompt is looked for."""
+CLOSE_NGRAM, CLOSE_SHARE = 3, 0.5
+"""A training prompt is close when it has more than this share of a prompt's words, in runs of three or more. With every
+fourth word changed it has 75% of them."""
 
 Mask = NDArray[np.bool_]
 
@@ -75,7 +78,13 @@ def about_prompts(settled: Settled, looking: PromptPairs, keys: Hashes, config: 
         "moved": settled.moved_for_prompts,
         "dropped": len(dropped),
         "boilerplate": round(looking.prompts.boilerplate, 4),
-        "close": {"prompts": measured, "found": close, "share": round(close / max(1, measured), 4)},
+        "close": {
+            "prompts": measured,
+            "found": close,
+            "share": round(close / max(1, measured), 4),
+            "ngram": CLOSE_NGRAM,
+            "overlap": CLOSE_SHARE,
+        },
     }
     return Outcome(dropped, grouped, counts)
 
@@ -112,7 +121,7 @@ class PromptPairs:
         return joined_pairs(self._pairs(rows, rows, grouped, exact=False))
 
     def _pairs(self, held: Rows, rows: Rows, grouped: Rows, exact: bool) -> Iterator[Rows]:
-        items = items_of(self.prompts, held)
+        items = items_of(self.prompts, held, self.ngram)
         if not exact:
             equal = np.stack((items.row[items.equal[:, 0]], items.equal[:, 1]), axis=1)
             yield equal[grouped[equal[:, 0]] != grouped[equal[:, 1]]]
@@ -124,8 +133,8 @@ class PromptPairs:
             _, first = np.unique(grouped[row] * len(grouped) + grouped[found.row], return_index=True)
             yield np.stack((row[first], found.row[first]), axis=1)
 
-    def _index(self, items: Items, most: int | None, share: float | None = None) -> Index:
-        return Index(self.prompts, items, self.ngram, self.overlap if share is None else share, most)
+    def _index(self, items: Items, most: int | None) -> Index:
+        return Index(self.prompts, items, self.ngram, self.overlap, most)
 
     def seen(self, splits: NDArray[np.uint8]) -> dict[int, Seen]:
         """The rows to drop so that no held-out prompt is asked in another split: none of test, then none of validation
@@ -148,7 +157,7 @@ class PromptPairs:
     def _rows_with(self, held: Rows, rows: Rows) -> dict[int, Seen]:
         """The rows that ask one of the prompts."""
         found: dict[int, Seen] = {}
-        items = items_of(self.prompts, held)
+        items = items_of(self.prompts, held, self.ngram)
         for most in (MOST, None):
             for some in self._index(items, most).search(_without(rows, found), _any):
                 _keep_fullest(found, some.row, items.row[some.item], some)
@@ -158,7 +167,7 @@ class PromptPairs:
         """Of the held-out rows those whose prompt one of the rows asks, with that row."""
         found: dict[int, Seen] = {}
         for most in (MOST, None):
-            items = items_of(self.prompts, _without(held, found))
+            items = items_of(self.prompts, _without(held, found), self.ngram)
             of_items: dict[int, Seen] = {}
             for some in self._index(items, most).search(rows, _any):
                 _keep_fullest(of_items, some.item, some.row, some)
@@ -167,18 +176,19 @@ class PromptPairs:
         return found
 
     def close(self, splits: NDArray[np.uint8], left: Mask, keys: Hashes) -> tuple[int, int]:
-        """Of how many held-out prompts a training prompt covers more than half of what makes a match, and of how many
-        that was measured.
+        """Of how many held-out prompts a training prompt has many of the words, in runs of a few, so that a paraphrase
+        by edit is seen; and of how many that was measured.
 
         Those of test, or of validation where there is none; of many the 1,000 with the smallest keys.
         """
         held = np.flatnonzero(left & (splits == TEST))
         held = held if len(held) else np.flatnonzero(left & (splits == VALIDATION))
         held = np.sort(held[np.argsort(keys[held], kind="stable")[:CLOSE_PROMPTS]])
-        items, found = items_of(self.prompts, held), np.zeros(len(splits), bool)
+        items, found = items_of(self.prompts, held, CLOSE_NGRAM), np.zeros(len(splits), bool)
         looked = np.flatnonzero(left & (splits == TRAIN))
         # A row is close once, however many are close to it.
-        for some in self._index(items, None, self.overlap / 2).search(looked, lambda one, _: ~found[one]):
+        index = Index(self.prompts, items, CLOSE_NGRAM, CLOSE_SHARE)
+        for some in index.search(looked, lambda one, _: ~found[one]):
             found[items.row[some.item]] = True
             found[items.equal[np.isin(items.equal[:, 0], some.item), 1]] = True
         return int(np.count_nonzero(found)), len(held)

@@ -74,6 +74,8 @@ class Asked(NamedTuple):
     """The system message, with all its words; 0 without one."""
     first: Hashes
     """The first user message, with all its words; 0 if it has none."""
+    whole: Hashes
+    """All that the user says, likewise."""
 
 
 def asked(conversations: Sequence[Said], common: Hashes) -> Asked:
@@ -90,24 +92,25 @@ def asked(conversations: Sequence[Said], common: Hashes) -> Asked:
     after_first = np.minimum(body + 1, begins[1:])
     left = np.concatenate((np.zeros(1, np.int64), np.cumsum(~taken, dtype=np.int64)))[spoken.offsets]
     start, end = left[begins[:-1]], left[begins[1:]]
-    all_words = spoken.offsets[begins[1:]] - spoken.offsets[body]
+    places = spoken.offsets[begins]
+    stretches, user = Stretches(spoken.hashes, places), spoken.offsets[body]
     return Asked(
         spoken.hashes[~taken],
         end - start,
         left[body] - start,
         left[after_first] - start,
-        all_words - (end - left[body]),
-        _whole(spoken, begins[:-1], body),
-        _whole(spoken, body, after_first),
+        places[1:] - user - (end - left[body]),
+        _whole(stretches, places[:-1], user),
+        _whole(stretches, user, spoken.offsets[after_first]),
+        _whole(stretches, user, places[1:]),
     )
 
 
-def _whole(spoken: Tokens, first: Rows, last: Rows) -> Hashes:
-    """The hash of the words of texts from the first to before the last; 0 where there are none."""
-    found = np.zeros(len(first), np.uint64)
-    starts, ends = spoken.offsets[first], spoken.offsets[last]
+def _whole(stretches: Stretches, starts: Rows, ends: Rows) -> Hashes:
+    """The hashes of the words from each start to before each end; 0 where there are none."""
+    found = np.zeros(len(starts), np.uint64)
     some = ends > starts
-    found[some] = Stretches(spoken.hashes, spoken.offsets).of(starts[some], ends[some])
+    found[some] = stretches.of(starts[some], ends[some])
     return found
 
 
@@ -149,7 +152,7 @@ def common_grams(conversations: Sequence[Said]) -> Hashes:
 
 
 class Prompts:
-    """What all rows ask: the words in a file that nobody else sees, the rest in memory (some 60 bytes a row)."""
+    """What all rows ask: the words in a file that nobody else sees, the rest in memory (some 70 bytes a row)."""
 
     def __init__(self, texts: StoredTexts, keys: Hashes, processes: Processes, folder: Path) -> None:
         """Read the rows.
@@ -173,7 +176,7 @@ class Prompts:
             if file.tell():
                 self._words = np.memmap(file, np.uint64, mode="r")
         columns = [np.concatenate(column) for column in zip(*(parts or [asked((), common)]), strict=True)]
-        _, sizes, self.system, self.opening, self.taken, self._setting, self.first = columns
+        _, sizes, self.system, self.opening, self.taken, self._setting, self.first, self.whole = columns
         self.offsets: Rows = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)))
 
     def __len__(self) -> int:

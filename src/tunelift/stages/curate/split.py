@@ -22,6 +22,15 @@ TRAIN, VALIDATION, TEST = range(3)
 JUDGED_ROWS = 20
 """Below this many rows, no group is called too large."""
 TEXT_CHARACTERS = 60
+JOINED = {"prompts": "share most of the words of their prompts", "rows": "are near duplicates"}
+JOINED_REMEDY = {
+    "prompts": "If what they share is an instruction, put it into the system message. Or set "
+    "curate.split.alike_prompts to report, which leaves such rows where they are (curate.split.group_by then names a "
+    "field that must stay together), or to drop, which drops the training rows that ask what a held-out row asks",
+    "rows": "If what they share is an instruction, put it into the system message. Or raise "
+    "curate.duplicates.threshold, so that fewer rows count as alike",
+}
+"""What to do about rows that are joined for their prompts, or as a whole."""
 
 
 def short_hash(text: str) -> str:
@@ -123,15 +132,12 @@ def refuse_large_group(
         remedy = "Group by a field with more values (curate.split.group_by)"
     elif asking is not None and len(of_prompts := asking[inside[asking[:, 0]]]):
         one, other = of_prompts[0].tolist()
-        how = f"{describe(one)[0]} and {describe(other)[0]} ask the same, and so on; {by} begins with {text!r}"
-        remedy = (
-            "Set curate.split.alike_prompts to drop, which drops the training rows that ask what a held-out row asks, "
-            "or to report, which leaves them; raise curate.contamination_overlap, so that fewer prompts count as alike"
-        )
+        how = f"{describe(one)[0]} and {describe(other)[0]} {JOINED['prompts']}, and so on; {by} begins with {text!r}"
+        remedy = JOINED_REMEDY["prompts"]
     else:
         one, other = edges[inside[edges[:, 0]]][0].tolist()
-        how = f"{describe(one)[0]} and {describe(other)[0]} are near duplicates, and so on; {by} begins with {text!r}"
-        remedy = "Raise curate.duplicates.threshold, so that fewer rows count as alike"
+        how = f"{describe(one)[0]} and {describe(other)[0]} {JOINED['rows']}, and so on; {by} begins with {text!r}"
+        remedy = JOINED_REMEDY["rows"]
     allowing = math.ceil(size / rows * 100) / 100
     raise UserError(
         f"One group holds {size:,} of {rows:,} rows ({size / rows:.0%}), more than curate.split.max_group_ratio="

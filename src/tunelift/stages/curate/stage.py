@@ -31,7 +31,7 @@ from tunelift.stages.curate.processes import Processes
 from tunelift.stages.curate.read import read_source, source_fingerprint
 from tunelift.stages.curate.reasons import REMEDIES, remedy
 from tunelift.stages.curate.rows import Line, Quarantined, RawRow
-from tunelift.stages.curate.split import SPLITS
+from tunelift.stages.curate.split import JOINED, JOINED_REMEDY, SPLITS
 from tunelift.stages.curate.write import Ledger, by_count, check_counts, with_cluster
 
 NAMED_SOURCES = 3
@@ -279,6 +279,14 @@ def _empty_split(split: str, config: CurateConfig, stats: dict[str, Any], ledger
     shares = f"raise {validation}" if split == "validation" else f"lower {validation} and curate.split.test"
     by = ", or another curate.split.group_by." if config.split.group_by else "."
     more = f"add rows, {shares}, or choose another seed{by}"
+    joined = stats["groups"]["joined"]
+    if joined["rows"] > config.split.validation * rows["kept"]:  # Parted, these would have filled it.
+        one, other = joined["example"]
+        told += (
+            f" {joined['rows']:,} of them lie in {joined['groups']:,} groups, which cannot be parted, since rows such "
+            f"as {one} and {other} {JOINED[joined['by']]}."
+        )
+        return UserError(told, remedy=f"{JOINED_REMEDY[joined['by']]}. Or {more}")
     if sum(rows["dropped"].values()) <= rows["kept"]:
         return UserError(told, remedy=more.capitalize())
     # Too few rows are left for a split each: what took the others matters more than how they are divided.
