@@ -19,6 +19,7 @@ from tunelift.starting import start
 from tunelift.starting.instructing import labels
 from tunelift.starting.shapes import JsonShape
 from tunelift.starting.survey import survey
+from tunelift.tasks.task import task_from_split
 
 ODD = (
     "late",
@@ -39,6 +40,13 @@ ODD = (
 )
 
 FORM = "Answer with a JSON object of this form and nothing else: "
+LISTS = "Answer with a JSON list of this form and nothing else: "
+FIND_ANYWHERE = [{"scorer": "field_f1", "find": "anywhere"}, {"scorer": "exact_match", "find": "anywhere"}]
+EITHER = "Answer with a JSON object or a JSON list of this form and nothing else: "
+CALLS = LISTS + '[{"name": "timer", "arguments": {"minutes": number}}].'
+FENCED = (
+    "Answer with a JSON object in a code fence (```json before it, ``` after it) of this form and nothing else: "
+)
 LEAVE_OUT = " Leave out keys that do not apply."
 
 
@@ -146,6 +154,16 @@ def test_system_messages_that_differ_or_name_the_labels_are_kept() -> None:
             FORM + '{"who": {"name": text}, "day": number}.' + LEAVE_OUT,
         ),
         (lambda n: {f"key {n}": n}, FORM + "{…}"),
+        (lambda n: [f"w{n}", "lamp"][: n % 3], LISTS + "[text]. The list may have several entries or be empty."),
+        (lambda n: [("lamp", "river")[n % 2]], LISTS + '["lamp" | "river"]'),
+        (lambda n: [{"who": f"Anna {n}", "day": n}], LISTS + '[{"who": text, "day": number}]'),
+        (lambda n: [[n], {"day": n}][n % 2], EITHER + '{"day": number} | [number]'),
+        (lambda n: [{"name": "timer", "arguments": {"minutes": n}}][: n % 4], CALLS + " The list may be empty."),
+        (lambda n: f'```json\n{{\n  "day": {n}\n}}\n```', FENCED + '{"day": number}'),
+        (
+            lambda n: f'<tool_call>\n{{"name": "timer", "arguments": {{"minutes": {n}}}}}\n</tool_call>',
+            FORM + '{"name": "timer", "arguments": {"minutes": number}}',
+        ),
         (
             lambda n: {"tool": ("timer", None)[n % 2], "arguments": {"minutes": n} if n % 2 == 0 else {}},
             FORM + '{"tool": "timer" | null, "arguments": {"minutes": number}}.' + LEAVE_OUT,
@@ -156,6 +174,30 @@ def test_untuned_arms_are_told_what_kind_of_answer_is_wanted(reply: Callable[[in
     config = begun([reply(n) for n in range(120)])
     assert instruction(config) == text
     assert not any(arm.search for arm in config.evaluate.arms)
+
+
+@pytest.mark.parametrize(
+    ("reply", "scorers", "outputs"),
+    [
+        (["lamp", "river"], ["field_f1", "valid_json", "exact_match"], {'["lamp", "river"]': 1, '["lamp"]': 2 / 3}),
+        ('```json\n{"day": 1, "a": []}\n```', FIND_ANYWHERE, {'{"a": [], "day": 1}': 1, '```\n{"a": []}\n```': 2 / 3}),
+        ("```\n[1, 2]\n```", FIND_ANYWHERE, {"[1,2]": 1, "```json\n[1, 2]\n```": 1, "It is [1, 2]": 1, "1, 2": 0}),
+    ],
+)
+def test_a_json_reply_is_judged_by_what_it_holds(reply: Any, scorers: list[Any], outputs: dict[str, float]) -> None:
+    (task,) = begun([reply] * 60).evaluate.tasks
+    assert isinstance(task, SplitTaskConfig) and list(task.scorers) == scorers and task.primary == "field_f1"
+    written = reply if isinstance(reply, str) else json.dumps(reply)
+    said = [{"role": "user", "content": "?"}, {"role": "assistant", "content": written}]
+    made = task_from_split([{"id": "1", "messages": said}], task)
+    judge = made.scorer(made.primary).function
+    for output, score in {written: 1, **outputs}.items():
+        assert judge(output, made.items[0], made) == pytest.approx(score), output
+
+
+def test_code_in_a_fence_is_free_text() -> None:
+    config = begun([f"```python\nprint('it rains on {n} days in this town')\n```" for n in range(60)])
+    assert config.evaluate.tasks[0].primary == "chrf" and instruction(config) is None  # type: ignore[union-attr]
 
 
 def test_a_form_names_a_few_values_and_no_map() -> None:
@@ -231,8 +273,6 @@ def test_replies_in_two_scripts_are_measured_in_characters() -> None:
 
 
 def test_an_instruction_with_its_labels_reaches_untuned_arms_only() -> None:
-    from tunelift.tasks.task import task_from_split
-
     config = begun(cycled(("late", "broken")), ["You sort mail."])
     (task,) = config.evaluate.tasks
     assert isinstance(task, SplitTaskConfig)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunelift.starting import recipe
+from tunelift.starting.shapes import MOST_VALUES
 from tunelift.starting.survey import Survey
 
 PLAIN = re.compile(r"[^,;\"“”„«»、，]*[^,;\"“”„«»、，.!?。…\s]")
@@ -15,6 +16,8 @@ MOST_LABEL_SHOTS = 16
 """Examples in a prompt that is searched for: as many as there are labels, up to so many."""
 LEAST_SEARCHED = 10
 """Rows of validation with which a prompt is searched: the search takes 8, and curation may drop some."""
+VALUES = (MOST_VALUES, 10, 0)
+"""How many different texts of a field a JSON form names at most: fewer where it would be too long."""
 LONGEST_FORM = 1500
 """Characters of a JSON form; a longer one is no instruction."""
 
@@ -50,7 +53,8 @@ def instruction(seen: Survey) -> Instruction:
 
 def _wordings(seen: Survey) -> list[str]:
     """The instruction, the clearest wording first; none where the replies are free text or native calls."""
-    match recipe.scorers(seen).value[0]:
+    nearly_all = recipe.NEARLY_ALL * seen.usable
+    match recipe.name_of(recipe.scorers(seen).value[0]):
         case "exact_match" if recipe.has_labels(seen):
             return _of_labels(labels(seen))
         case "exact_match":
@@ -59,7 +63,7 @@ def _wordings(seen: Survey) -> list[str]:
             return ["Answer with a number and nothing else."]
         case "field_f1":
             return _of_form(seen)
-        case "tool_call" if seen.kinds["calls_in_text"] >= recipe.NEARLY_ALL * seen.usable > seen.tools:
+        case "tool_call" if seen.kinds["calls_in_text"] + recipe.no_calls(seen) >= nearly_all > seen.tools:
             return _of_form(seen)
         case _:
             return []
@@ -84,11 +88,20 @@ def _of_labels(found: Sequence[str]) -> list[str]:
 
 
 def _of_form(seen: Survey) -> list[str]:
-    form = seen.shape.written()
-    if len(form) > LONGEST_FORM or not seen.shape.fields:
-        return ["Answer with a JSON object and nothing else."]
-    left_out = " Leave out keys that do not apply." if seen.shape.optional else ""
-    return [f"Answer with a JSON object of this form and nothing else: {form}{'.' * bool(left_out)}{left_out}"]
+    shape = seen.shape
+    what = " or ".join(f"a JSON {kind}" for kind in ("object", "list") if shape.kinds[kind])
+    fence = next(iter(seen.fences), "") if seen.fences.total() >= recipe.NEARLY_ALL * seen.usable else ""
+    if fence:
+        what += f" in a code fence ({fence} before it, ``` after it)"
+    form = next((form for most in VALUES if len(form := shape.written(most)) <= LONGEST_FORM), "")
+    if not form or not (shape.fields or shape.entries):
+        return [f"Answer with {what} and nothing else."]
+    remarks = ["Leave out keys that do not apply."] if shape.optional else []
+    if not shape.kinds["object"]:
+        several, none = max(shape.sizes) > 1, 0 in shape.sizes
+        may = " or ".join(["have several entries"] * several + ["be empty"] * none)
+        remarks += [f"The list may {may}."] if may else []
+    return [" ".join([f"Answer with {what} of this form and nothing else: {form}{'.' * bool(remarks)}", *remarks])]
 
 
 def _names_all(text: str, seen: Survey) -> bool:
@@ -96,7 +109,8 @@ def _names_all(text: str, seen: Survey) -> bool:
     if recipe.has_labels(seen):
         wanted: Sequence[str] = list(seen.replies)
     else:
-        wanted = list(seen.shape.fields)
+        shape = seen.shape.entries if seen.shape.entries and not seen.shape.fields else seen.shape
+        wanted = list(shape.fields)
     return bool(wanted) and all(
         all(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", system, re.I) for one in wanted)
         for system in (seen.systems or {text: 1})

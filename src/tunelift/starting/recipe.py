@@ -79,10 +79,15 @@ def scorers(seen: Survey) -> Chosen:
     """The scorers that fit nearly all replies; the first is what the verdict goes by."""
     share = {kind: count / max(1, seen.usable) for kind, count in seen.kinds.items()}
     calls = share.get("tool_call", 0) + share.get("calls_in_text", 0)
-    if calls >= NEARLY_ALL:
-        return Chosen(["tool_call"], "the replies are tool calls")
+    if calls + no_calls(seen) / max(1, seen.usable) >= NEARLY_ALL:
+        fenced = {"scorer": "tool_call", "find": "anywhere"}
+        return Chosen([fenced if seen.fences else "tool_call"], "the replies are tool calls")
     if share.get("json", 0) + share.get("calls_in_text", 0) >= NEARLY_ALL:
-        return Chosen(["field_f1", "valid_json", "exact_match"], "the replies are JSON objects")
+        kinds = " and ".join(f"{kind}s" for kind in ("object", "list") if seen.shape.kinds[kind])
+        if seen.fences:  # `valid_json` knows no fence.
+            fenced = [{"scorer": name, "find": "anywhere"} for name in ("field_f1", "exact_match")]
+            return Chosen(fenced, f"the replies are JSON {kinds} in code fences")
+        return Chosen(["field_f1", "valid_json", "exact_match"], f"the replies are JSON {kinds}")
     if calls > 1 - NEARLY_ALL:
         why = f"{calls:.0%} of the replies are tool calls, and the others want none; chrf: how alike those texts are"
         return Chosen(["tool_call", "chrf"], why)
@@ -98,6 +103,16 @@ def scorers(seen: Survey) -> Chosen:
     least, most = max(1, int(quantile(sizes, 0.01))), int(quantile(sizes, 0.99))
     length = {"scorer": "length", "unit": unit, "at_least": least, "at_most": most}
     return Chosen(["chrf", length], "the replies are free text; length: as 98% of them")
+
+
+def no_calls(seen: Survey) -> int:
+    """Rows that call no tool by an empty list, where others make calls."""
+    return seen.replies["[]"] if seen.kinds["tool_call"] + seen.kinds["calls_in_text"] else 0
+
+
+def name_of(scorer: Any) -> str:
+    """The scorer's name, by its entry in a config."""
+    return str(scorer if isinstance(scorer, str) else scorer["scorer"])
 
 
 def has_labels(seen: Survey) -> bool:

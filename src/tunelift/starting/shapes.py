@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-MOST_VALUES = 10
+MOST_VALUES = 50
 """Different texts of a field that are named; each must stand for several rows."""
 MOST_FIELDS = 20
 """Keys of an object that are named; one with more is a map, whose keys are values."""
@@ -30,6 +30,8 @@ class JsonShape:
     """Of the objects; some more than are named."""
     entries: JsonShape | None = None
     """Of the lists."""
+    sizes: set[int] = field(default_factory=set)
+    """How many entries the lists have."""
 
     def add(self, value: Any) -> None:
         """Take one more value in."""
@@ -43,6 +45,7 @@ class JsonShape:
                     self.fields.setdefault(key, JsonShape()).add(inner)
         elif isinstance(value, list):
             self.entries = self.entries or JsonShape()
+            self.sizes.add(len(value))
             for inner in value:
                 self.entries.add(inner)
 
@@ -54,20 +57,24 @@ class JsonShape:
         named = self.fields.values() if len(self.fields) <= MOST_FIELDS else ()
         return any(one.count < ALWAYS * objects for one in named) or any(one.optional for one in inner)
 
-    def written(self) -> str:
-        """In one line: `{"town": "Bonn" | "Oslo", "basket": number, "notes": [text]}`."""
-        return " | ".join(self._alternatives()) or "anything"
+    def written(self, most: int = MOST_VALUES) -> str:
+        """In one line: `{"town": "Bonn" | "Oslo", "basket": number, "notes": [text]}`.
 
-    def _alternatives(self) -> list[str]:
+        Args:
+            most: Texts of a field that are named.
+        """
+        return " | ".join(self._alternatives(most)) or "anything"
+
+    def _alternatives(self, most: int) -> list[str]:
         found = []
         if self.kinds["object"]:
             few = 0 < len(self.fields) <= MOST_FIELDS
-            inside = ", ".join(f"{_text(key)}: {inner.written()}" for key, inner in self.fields.items())
+            inside = ", ".join(f"{_text(key)}: {inner.written(most)}" for key, inner in self.fields.items())
             found.append(f"{{{inside}}}" if few else "{…}")
         if self.kinds["list"]:
-            found.append(f"[{self.entries.written() if self.entries and self.entries.count else '…'}]")
+            found.append(f"[{self.entries.written(most) if self.entries and self.entries.count else '…'}]")
         if self.kinds["text"]:
-            few = len(self.texts) <= MOST_VALUES and len(self.texts) * 3 <= self.kinds["text"]
+            few = len(self.texts) <= most and len(self.texts) * 3 <= self.kinds["text"]
             named = few and all(len(text) <= LONGEST_VALUE for text in self.texts)
             found += [_text(text) for text in sorted(self.texts)] if named else ["text"]
         return found + [name for name in ("number", "true or false", "null") if self.kinds[name]]

@@ -22,6 +22,7 @@ from tunelift.starting.recipe import (
     base_model,
     context_of,
     lengths,
+    name_of,
     needs_template,
     scorers,
 )
@@ -177,7 +178,7 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
 def _alike(seen: Survey) -> list[str]:
     """Replies that the scorers tell apart only with `strict`."""
     chosen = scorers(seen).value
-    if not {"exact_match", "field_f1", "tool_call"} & {one for one in chosen if isinstance(one, str)}:
+    if not {"exact_match", "field_f1", "tool_call"} & {name_of(one) for one in chosen}:
         return []
     pairs = list(seen.spelled.alike.values())
     more = f" and {len(pairs) - PLACES:,} more pairs" if len(pairs) > PLACES else ""

@@ -35,6 +35,7 @@ from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
 from tunelift.tasks.scorers.numbers import only_number
 from tunelift.tasks.scorers.tool_calls import parse_calls
 from tunelift.tasks.spellings import Spellings
+from tunelift.tasks.task import inside_fence
 from tunelift.tasks.thinking import part, without_thinking
 
 LOOKED_AT = 100_000
@@ -79,7 +80,9 @@ class Survey:
     systems: Counter[str] = field(default_factory=Counter)
     """By system message, the rows that have it; the first 20, and "" for rows without one."""
     shape: JsonShape = field(default_factory=JsonShape)
-    """Of the last replies that are JSON objects, calls in text too."""
+    """Of the last replies that are JSON objects or lists, calls in text too."""
+    fences: Counter[str] = field(default_factory=Counter)
+    """Of the last replies that are JSON or calls in a code fence: how it begins, such as "```json"."""
     estimates: list[float] = field(default_factory=list)
     """Tokens of the whole conversation, by `estimate`."""
     messages: list[int] = field(default_factory=list)
@@ -213,9 +216,14 @@ def _note(seen: Survey, example: Example, passed: Passed) -> str:
     seen.estimates.append(estimate(whole))
     seen.messages.append(len(messages))
     seen.reply_estimates.append(estimate(texts[-1]))
-    kind, value = ("tool_call", None) if calls else _kind(reply)
+    fence, inside = ("", "") if calls else inside_fence(reply)
+    kind, value = ("tool_call", None) if calls else _kind(inside or reply)
+    if fence and kind in {"json", "calls_in_text"}:
+        seen.fences[fence] += 1
+    elif fence:
+        kind, value = "text", None
     seen.kinds[kind] += 1
-    if isinstance(value, dict):
+    if isinstance(value, (dict, list)):
         seen.shape.add(value)
     seen.replies[normalised(written)] += 1
     seen.spelled.note(example.place, [calls or (value if isinstance(value, (dict, list)) else reply)])
@@ -268,14 +276,15 @@ def _kind(reply: str) -> tuple[str, Any]:
     """The kind of a reply, and the JSON that it is."""
     text = reply.strip()
     if text.startswith("<tool_call>"):
-        return ("calls_in_text" if parse_calls(text) else "text"), None
+        found = [{"name": call.name, "arguments": call.arguments} for call in parse_calls(text) or ()]
+        return ("calls_in_text" if found else "text"), found[0] if len(found) == 1 else found or None
     try:
         value = parse_json(text)
     except NotJsonError:
         return ("number" if _is_number(text) else "text"), None
     if isinstance(value, list) and value and all(_is_call(entry) for entry in value):
         return "calls_in_text", value
-    if isinstance(value, dict):
+    if isinstance(value, (dict, list)):
         return ("calls_in_text" if _is_call(value) else "json"), value
     return ("number" if _is_number(text) else "text"), value
 

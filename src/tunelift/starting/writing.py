@@ -91,7 +91,7 @@ def config_text(
         "  tasks:",
         "    - from_split: test",
         f"      scorers: [{', '.join(_flow(one) for one in scorers.value)}]",
-        f"      primary: {_primary(scorers.value)}",
+        f"      primary: {recipe.name_of(scorers.value[0])}",
         *_instruction(told),
         *(["      # For the thinking before the answer, too."] if thought.thinks else []),
         f"      max_tokens: {sizes.answer}",
@@ -189,11 +189,6 @@ def _split(seen: Survey, splits: recipe.Chosen) -> list[str]:
     values = {**splits.value, **({"max_group_ratio": ratio.value} if ratio else {})}
     reasons = [splits.why, ratio.why if ratio else ""]
     return [*(f"  # {why}." for why in reasons if why), f"  split: {_flow(values)}"]
-
-
-def _primary(scorers: Sequence[Any]) -> str:
-    first = scorers[0]
-    return str(first if isinstance(first, str) else first["scorer"])
 
 
 def _flow(value: Any) -> str:
