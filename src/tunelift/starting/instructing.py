@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunelift.starting import recipe
-from tunelift.starting.shapes import MOST_VALUES
-from tunelift.starting.survey import Survey
+from tunelift.starting.shapes import MOST_VALUES, kind_of, typical
+from tunelift.starting.survey import Survey, estimate
 
-PLAIN = re.compile(r"[^,;\"“”„«»、，]*[^,;\"“”„«»、，.!?。…\s]")
+PLAIN = re.compile(r"[^,;\"“”„«»、，\n]*[^,;\"“”„«»、，.!?。…\s]")
 """A label that stands between commas without a doubt where it ends."""
+LABEL_TOKENS = 2000
+"""Of all labels together, by estimate; more, or more than a quarter of the model's context, are not listed."""
 MOST_LABEL_SHOTS = 16
 """Examples in a prompt that is searched for: as many as there are labels, up to so many."""
 LEAST_SEARCHED = 10
@@ -33,12 +35,17 @@ class Instruction:
     """Other wordings, for a search."""
 
 
-def instruction(seen: Survey) -> Instruction:
+def instruction(seen: Survey, context: int, replies: Sequence[str]) -> Instruction:
     """What the replies show that every answer must be; with the rows' own system message before it, if all share one.
 
     Rows whose system messages differ keep them: an instruction would take their place.
+
+    Args:
+        seen: The data.
+        context: The model's, in tokens.
+        replies: Short ones of rows that are trained on, one of which may be shown.
     """
-    wordings = _wordings(seen)
+    wordings = _wordings(seen, context, replies)
     if not wordings:
         return Instruction(None)
     own = next(iter(seen.systems), "")
@@ -51,16 +58,18 @@ def instruction(seen: Survey) -> Instruction:
     return Instruction(texts[0], "Untuned arms are told what training teaches the tuned one", tuple(texts[1:]))
 
 
-def _wordings(seen: Survey) -> list[str]:
+def _wordings(seen: Survey, context: int, replies: Sequence[str]) -> list[str]:
     """The instruction, the clearest wording first; none where the replies are free text or native calls."""
     nearly_all = recipe.NEARLY_ALL * seen.usable
     match recipe.name_of(recipe.scorers(seen).value[0]):
-        case "exact_match" if recipe.has_labels(seen):
-            return _of_labels(labels(seen))
+        case "exact_match" if recipe.has_labels(seen) and _tokens(labels(seen)) <= min(LABEL_TOKENS, context // 4):
+            return _of_labels(labels(seen), recipe.spelling_counts(seen))
         case "exact_match":
-            return ["Answer with a few words and nothing else."]
+            return _of_short(replies)
         case "number":
-            return ["Answer with a number and nothing else."]
+            example = typical(replies)
+            such = f" such as {example}" if example and not example.isdecimal() else ""
+            return [f"Answer with a number{such} and nothing else."]
         case "field_f1":
             return _of_form(seen)
         case "tool_call" if seen.kinds["calls_in_text"] + recipe.no_calls(seen) >= nearly_all > seen.tools:
@@ -70,21 +79,40 @@ def _wordings(seen: Survey) -> list[str]:
 
 
 def labels(seen: Survey) -> list[str]:
-    """The labels: numbers by size, others the commonest first."""
+    """The labels as they are written: numbers by size, others the commonest first."""
     found = sorted(seen.replies, key=lambda label: (-seen.replies[label], label))
     try:
-        return sorted(found, key=float)
+        found = sorted(found, key=float)
     except ValueError:
-        return found
+        pass  # They are texts.
+    return [seen.written.get(label, label) for label in found]
 
 
-def _of_labels(found: Sequence[str]) -> list[str]:
-    lines = "\n".join(found)
-    listed = f"Answer with one of these labels, word for word, and nothing else:\n{lines}"
-    sorted_in = f"Which of these labels fits? Write the label as it stands here, without any other word.\n{lines}"
+def _tokens(found: Sequence[str]) -> float:
+    return estimate("\n".join(found))
+
+
+def _of_labels(found: Sequence[str], spelling_counts: bool) -> list[str]:
+    quote = next((mark for mark in "\"'`|" if not any(mark in label for label in found)), '"')
+    quoted = quote if any("\n" in label for label in found) else ""
+    lines = "\n".join(f"{quoted}{label}{quoted}" for label in found)
+    without = f", without the {quoted} around it" if quoted else ""
+    marks = " Upper and lower case and all marks count." if spelling_counts else ""
+    listed = f"Answer with one of these labels, word for word{without}, and nothing else{'.' * bool(marks)}{marks}"
+    asked = f"Which of these labels fits? Write the label as it stands here{without}, without any other word.{marks}"
     if all(PLAIN.fullmatch(label) for label in found):
-        return [f"Answer with one of: {', '.join(found)}.", sorted_in]
-    return [listed, sorted_in]
+        return [f"Answer with one of: {', '.join(found)}.{marks}", f"{asked}\n{lines}"]
+    return [f"{listed}:\n{lines}" if not marks else f"{listed} The labels:\n{lines}", f"{asked}\n{lines}"]
+
+
+def _of_short(replies: Sequence[str]) -> list[str]:
+    """What can be said for sure of short replies, with one of them; none that says more than the replies show."""
+    example, kind = typical(replies), kind_of(replies)
+    if example is None:
+        return []
+    if kind:
+        return [f"Answer with {kind} such as {example} and nothing else."]
+    return [f"Answer in the form of this example, which answers another request, and with nothing else: {example}"]
 
 
 def _of_form(seen: Survey) -> list[str]:
@@ -107,12 +135,13 @@ def _of_form(seen: Survey) -> list[str]:
 def _names_all(text: str, seen: Survey) -> bool:
     """Whether the rows' own system messages name every label or key already."""
     if recipe.has_labels(seen):
-        wanted: Sequence[str] = list(seen.replies)
+        wanted: Sequence[str] = labels(seen)
     else:
         shape = seen.shape.entries if seen.shape.entries and not seen.shape.fields else seen.shape
         wanted = list(shape.fields)
+    case = re.NOFLAG if recipe.spelling_counts(seen) else re.IGNORECASE
     return bool(wanted) and all(
-        all(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", system, re.I) for one in wanted)
+        all(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", system, case) for one in wanted)
         for system in (seen.systems or {text: 1})
     )
 

@@ -1,9 +1,11 @@
-"""What JSON replies are made of: keys, kinds of values, and the values themselves where they are few."""
+"""What replies are made of: JSON's keys, kinds of values, and values where they are few; the kind of short texts."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +17,34 @@ LONGEST_VALUE = 40
 """Characters of a text that may be one of few."""
 ALWAYS = 0.95
 """A key in a smaller share of the objects may be left out."""
+
+_DAY = r"\d{4}-\d\d?-\d\d?|\d\d?([./-])\d\d?\1(?:\d{4}|\d\d)|\d{4}/\d\d?/\d\d?|\d{4}年\d\d?月\d\d?日"
+_MONTH = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]*\.?"
+_WORDED = rf"{_MONTH} \d\d?(?:st|nd|rd|th)?(?:,? \d{{4}})?|\d\d?(?:st|nd|rd|th)?\.? {_MONTH}(?:,? \d{{4}})?"
+_TIME = r"\d\d?:\d\d(?::\d\d(?:\.\d+)?)?(?: ?[ap]\.?m\.?)?"
+KINDS = {
+    "a date": re.compile(rf"{_DAY}|{_WORDED}", re.IGNORECASE),
+    "a time": re.compile(_TIME, re.IGNORECASE),
+    "a date and a time": re.compile(rf"(?:{_DAY})[T ]{_TIME}(?:Z| ?[+-]\d\d:?\d\d)?", re.IGNORECASE),
+    "a number and its unit": re.compile(r"[-+]?\d[\d.,]* ?[^\W\d_]{1,12}[²³]?(?:/[^\W\d_]{1,4})?"),
+}
+"""Kinds of short texts that can be told for sure."""
+
+
+def kind_of(texts: Sequence[str]) -> str | None:
+    """The kind in `KINDS` that nearly all of the texts have."""
+    for name, pattern in KINDS.items():
+        if texts and sum(bool(pattern.fullmatch(text)) for text in texts) >= ALWAYS * len(texts):
+            return name
+    return None
+
+
+def typical(texts: Sequence[str]) -> str | None:
+    """One of the texts: of those that are built like most, the first of middle length; None where there is none."""
+    built = [re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", text)) for text in texts]
+    ((most, _),) = Counter(built).most_common(1) or [("", 0)]
+    like = [text for text, one in zip(texts, built, strict=True) if one == most]
+    return sorted(like, key=len)[len(like) // 2] if like else None
 
 
 @dataclass

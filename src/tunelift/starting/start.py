@@ -21,10 +21,12 @@ from tunelift.starting.recipe import (
     Lengths,
     base_model,
     context_of,
+    has_labels,
     lengths,
     name_of,
     needs_template,
     scorers,
+    spelling_counts,
 )
 from tunelift.starting.survey import LOOKED_AT, PLACES, Survey, quantile, survey
 from tunelift.starting.thinking import folder_of, thinking
@@ -161,7 +163,7 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
         *([f"unused     {_unused(seen.unused)}"] if seen.unused else []),
         f"prompts    {_words(seen.prompt_words)}",
         f"replies    {_words(seen.reply_words, seen.unspaced)}; {len(seen.replies):,} different"
-        + (f", the commonest {commonest}" if len(seen.replies) <= FEW_LABELS else ""),
+        + (f", the commonest {commonest}" if len(seen.replies) <= FEW_LABELS or has_labels(seen) else ""),
         *_alike(seen),
         *([f"tools      in {seen.tools:,} rows"] if seen.tools else []),
         *([f"turns      more than one reply in {seen.turns:,} rows"] if seen.turns else []),
@@ -183,7 +185,8 @@ def _alike(seen: Survey) -> list[str]:
     pairs = list(seen.spelled.alike.values())
     more = f" and {len(pairs) - PLACES:,} more pairs" if len(pairs) > PLACES else ""
     shown = "; ".join(f"{_short(one.first)} and {_short(one.second)} ({one.where[1]})" for one in pairs[:PLACES])
-    lines = [f"alike      {shown}{more}: equal unless a scorer has `strict: true`"] if pairs else []
+    set_ = ", as the config's has" if spelling_counts(seen) else ""
+    lines = [f"alike      {shown}{more}: equal unless a scorer has `strict: true`{set_}"] if pairs else []
     if seen.spelled.coded:
         place, text = seen.spelled.coded[0]
         lines.append(f"case       counts in texts such as {_short(text)} ({place}) only if a scorer has `strict: true`")

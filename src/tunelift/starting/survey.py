@@ -48,6 +48,8 @@ ENOUGH_WORDS = 4
 """A language is not told from fewer."""
 PII = Pii(PiiConfig())
 PIECES = re.compile(r"\d|[^\W\d_]+|(?:[^\w\s]|_)+")
+SHORT = 200
+"""Characters of a reply that is remembered as it is written."""
 SHOWN = 40
 """Characters of a message."""
 MOST_SYSTEMS = 20
@@ -92,7 +94,11 @@ class Survey:
     kinds: Counter[str] = field(default_factory=Counter)
     """Of the last replies: tool_call, calls_in_text, json, number, text."""
     replies: Counter[str] = field(default_factory=Counter)
-    """Each distinct last reply."""
+    """Each distinct last reply, with single blanks."""
+    written: dict[str, str] = field(default_factory=dict)
+    """By reply, how a short one is written, where it has lines or several blanks; the first such."""
+    answers: list[tuple[int, str]] = field(default_factory=list)
+    """Of the sample: the key of each row's group, and its last reply where that is short and calls no tool."""
     prompts: Counter[int] = field(default_factory=Counter)
     """By the key of a group of rows that a split keeps together, its rows: first user messages are equal, or rows are
     alike, or ask the same."""
@@ -150,6 +156,7 @@ def survey(source: SourceConfig) -> Survey:
         with Processes(hardware.detect().cores) as processes:
             keys = families(passed, CurateConfig(sources=(source,)), processes).tolist()
     seen.prompts = Counter(keys)
+    seen.answers = [(key, answer) for key, (_, answer) in zip(keys, seen.answers, strict=False)]
     for key, opening in zip(keys, openings, strict=True):
         if seen.shared.setdefault(key, opening) != opening:
             seen.alike.add(key)
@@ -225,12 +232,16 @@ def _note(seen: Survey, example: Example, passed: Passed) -> str:
     seen.kinds[kind] += 1
     if isinstance(value, (dict, list)):
         seen.shape.add(value)
-    seen.replies[normalised(written)] += 1
+    plain, raw = normalised(written), written.strip()
+    seen.replies[plain] += 1
+    if plain != raw and len(raw) <= SHORT and len(seen.written) < SAMPLE:
+        seen.written.setdefault(plain, raw)
     seen.spelled.note(example.place, [calls or (value if isinstance(value, (dict, list)) else reply)])
     seen.tools += bool(example.tools) or any(one["role"] == "tool" or one.get("tool_calls") for one in messages)
     seen.turns += sum(message["role"] == "assistant" for message in messages) > 1
     if len(seen.sample) < SAMPLE:
         seen.sample.append(whole)
+        seen.answers.append((0, raw if len(raw) <= SHORT and not calls else ""))
         replies = [one["content"] for one in _said(messages) if not one.get("tool_calls")]
         seen.refusals += any(refusal(reply) is not None for reply in replies)
     return _remember(example, passed)

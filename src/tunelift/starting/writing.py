@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tunelift.config.curation import CurateConfig
 from tunelift.runtime import hardware
 from tunelift.starting import recipe
 from tunelift.starting.instructing import Instruction, instruction, searched
-from tunelift.starting.survey import Survey
+from tunelift.starting.survey import Survey, estimate
 from tunelift.starting.thinking import Thinking
 
 DROPPED = ("exact_duplicate", "ends_without_reply", "roles_out_of_order", "empty_reply", "empty_turn")
@@ -43,14 +44,15 @@ def config_text(
         thought: What the template is told of thinking.
     """
     scorers, splits = recipe.scorers(seen), recipe.splits(seen)
-    told = instruction(seen)
+    share = splits.value["test"]
+    seed = recipe.seed(seen, splits.value)
+    told = instruction(seen, sizes.context, recipe.training_replies(seen, splits.value, seed.value))
+    sizes = replace(sizes, told=math.ceil(estimate(told.text or "")))
     tried = searched(seen, sizes, splits.value["validation"])
     shots = max(tried) if tried else recipe.few_shot(sizes)
     max_model_len = recipe.max_model_len(sizes, shots)
     revision = recipe.REVISIONS.get(model.value)
     train = recipe.training(machine.device)
-    share = splits.value["test"]
-    seed = recipe.seed(seen, splits.value)
     lines = [
         f"# Written by `tunelift init {' '.join(seen.source.path.split())}`.",
         "# What would run, and why: tunelift plan on this file.",
