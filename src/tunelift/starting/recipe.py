@@ -245,7 +245,7 @@ def lengths(
     around = next(iter(_measured([thought.around], folder)), estimate(thought.around))
     written = _rounded(1.25 * quantile(learnt, 0.99) + around, 16)
     room = context // 2 if context else max(engine // 2, max_length)
-    answer = min(MAX_ANSWER, max(written, LEAST_THINKING if thought.thinks else 0), room)
+    answer = min(MAX_ANSWER, max(written, LEAST_THINKING if thought.thinks or thought.unseen else 0), room)
     how = "by the model's tokenizer" if measured else "estimated from words and bytes"
     return Lengths(
         max_length=max_length,

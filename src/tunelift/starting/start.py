@@ -88,7 +88,8 @@ def start(
             _refuse_existing(template)
             write_durably(template, TEMPLATE.read_text(encoding="utf-8"))
         write_durably(out, text)
-    return "\n".join(_report(seen, sizes)), out
+    unseen = _unseen_template(chosen.value) if thought.unseen else []
+    return "\n".join([*_report(seen, sizes), *unseen]), out
 
 
 def _refuse_few(seen: Survey, data: str) -> None:
@@ -174,6 +175,16 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
         f"duplicates {seen.duplicates:,} rows equal to an earlier one",
         f"refusals   {seen.refusals:,} of {len(seen.sample):,} rows looked at; curate drops them",
         *_problems(seen),
+    ]
+
+
+def _unseen_template(model: str) -> list[str]:
+    """What to do where the model's template could not be looked at."""
+    return [
+        f"template   of {model} is not here, so nobody could look whether the model thinks before it answers:",
+        "           max_tokens leaves room for it, and template_arguments switch nothing off.",
+        f'           Download it (hf download {model} --include "tokenizer*" --include "chat_template*"),',
+        "           remove the config, and run init again.",
     ]
 
 

@@ -95,7 +95,7 @@ def config_text(
         f"      scorers: [{', '.join(_flow(one) for one in scorers.value)}]",
         f"      primary: {recipe.name_of(scorers.value[0])}",
         *_instruction(told),
-        *(["      # For the thinking before the answer, too."] if thought.thinks else []),
+        *_room(thought),
         f"      max_tokens: {sizes.answer}",
         *_prompted(shots, tried, told),
         *(
@@ -110,6 +110,14 @@ def config_text(
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _room(thought: Thinking) -> list[str]:
+    if thought.thinks:
+        return ["      # For the thinking before the answer, too."]
+    if thought.unseen:
+        return ["      # The model may think before it answers: its chat template is not here, so nobody could look."]
+    return []
 
 
 def _thinking(thought: Thinking) -> list[str]:
