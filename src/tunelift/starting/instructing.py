@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tunelift.starting import recipe
@@ -81,10 +82,8 @@ def _wordings(seen: Survey, context: int, replies: Sequence[str]) -> list[str]:
 def labels(seen: Survey) -> list[str]:
     """The labels as they are written: numbers by size, others the commonest first."""
     found = sorted(seen.replies, key=lambda label: (-seen.replies[label], label))
-    try:
+    with suppress(ValueError):  # They are texts.
         found = sorted(found, key=float)
-    except ValueError:
-        pass  # They are texts.
     return [seen.written.get(label, label) for label in found]
 
 

@@ -22,7 +22,7 @@ from tunelift.runtime.shape import ModelShape
 from tunelift.runtime.template import read_template
 from tunelift.stages.curate.split import split_of_key
 from tunelift.starting.shapes import kind_of
-from tunelift.starting.survey import Survey, estimate, quantile
+from tunelift.starting.survey import SHOWN, Survey, estimate, quantile
 from tunelift.starting.thinking import Thinking
 from tunelift.tasks.scorers import canonical_text
 
@@ -84,8 +84,8 @@ def scorers(seen: Survey) -> Chosen:
     share = {kind: count / max(1, seen.usable) for kind, count in seen.kinds.items()}
     calls = share.get("tool_call", 0) + share.get("calls_in_text", 0)
     if calls + no_calls(seen) / max(1, seen.usable) >= NEARLY_ALL:
-        fenced = {"scorer": "tool_call", "find": "anywhere"}
-        return Chosen([fenced if seen.fences else "tool_call"], "the replies are tool calls")
+        judge = {"scorer": "tool_call", "find": "anywhere"} if seen.fences else "tool_call"
+        return Chosen([judge], "the replies are tool calls")
     if share.get("json", 0) + share.get("calls_in_text", 0) >= NEARLY_ALL:
         kinds = " and ".join(f"{kind}s" for kind in ("object", "list") if seen.shape.kinds[kind])
         if seen.fences:  # `valid_json` knows no fence.
@@ -148,10 +148,11 @@ def _short(seen: Survey, characters: int) -> bool:
 
 
 def splits(seen: Survey) -> Chosen:
-    """Shares of validation and test: a tenth each, or more where that would be too few rows."""
+    """Shares of validation and test: a tenth each, or more where that would be too few groups."""
     groups = seen.groups
     share = min(LARGEST_SHARE, max(0.1, ceil(100 * LEAST_ITEMS / max(1, groups)) / 100))
-    why = "" if share == 0.1 else f"Of {groups} different prompts a tenth would be too few"
+    what = "rows" if groups == seen.usable else "groups of rows (rows that are alike or ask the same stay together)"
+    why = "" if share == 0.1 else f"A tenth of {groups} {what} would be too few"
     return Chosen({"validation": share, "test": share}, why)
 
 
@@ -167,8 +168,11 @@ def group_ratio(seen: Survey) -> Chosen | None:
     share = rows / seen.usable
     if share * ROOM <= SplitConfig.model_fields["max_group_ratio"].default:
         return None
-    how = "are alike, one beginning with" if key in seen.alike else "begin with"
-    why = f"{rows:,} of {seen.usable:,} rows {how} {seen.shared.get(key)!r} and stay in one split"
+    opening = repr(seen.shared[key][:SHOWN])
+    how = f"begin with {opening} and"
+    if key in seen.alike:
+        how = f"begin alike or ask the same (one of them begins with {opening}), so they"
+    why = f"{rows:,} of {seen.usable:,} rows {how} stay in one split"
     return Chosen(min(1.0, ceil(100 * share * ROOM) / 100), why)
 
 

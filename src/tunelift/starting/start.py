@@ -12,6 +12,7 @@ from tunelift.artifacts.store import write_durably, writing
 from tunelift.config.schema import Config
 from tunelift.errors import UserError
 from tunelift.runtime import hardware
+from tunelift.starting.grouping import joined
 from tunelift.starting.guessing import source_of
 from tunelift.starting.recipe import (
     FEW_LABELS,
@@ -101,12 +102,22 @@ def _refuse_few(seen: Survey, data: str) -> None:
             or f"Mend what is named above, or add rows: at least {LEAST_ROWS}, better some hundred.",
         )
     if seen.groups < LEAST_GROUPS:
+        if why := joined(seen):
+            raise UserError(
+                f"The {seen.usable:,} rows form {_counted(seen.groups, 'group')}, too few to divide: {why}",
+                where=data,
+                remedy="Add rows that ask something else, or write a config with what is named above.",
+            )
         raise UserError(
             f"The {seen.usable:,} rows begin with {seen.groups} different user messages, too few to divide: rows that "
             "begin with the same one, are alike or ask the same stay in one split.",
             where=data,
             remedy="Add rows that ask something else, or write a config that names a field as curate.split.group_by.",
         )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _labels(seen: Survey) -> str:
@@ -175,15 +186,18 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
         f"duplicates {seen.duplicates:,} rows equal to an earlier one",
         f"refusals   {seen.refusals:,} of {len(seen.sample):,} rows looked at; curate drops them",
         *_problems(seen),
+        *([f"warning    {why}"] if (why := joined(seen)) else []),
     ]
 
 
 def _unseen_template(model: str) -> list[str]:
     """What to do where the model's template could not be looked at."""
+    hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model)
+    how = f'Download it (hf download {model} --include "tokenizer*" --include "chat_template*"),'
     return [
         f"template   of {model} is not here, so nobody could look whether the model thinks before it answers:",
         "           max_tokens leaves room for it, and template_arguments switch nothing off.",
-        f'           Download it (hf download {model} --include "tokenizer*" --include "chat_template*"),',
+        f"           {how if hub else 'Put the model there,'}",
         "           remove the config, and run init again.",
     ]
 

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -103,9 +103,13 @@ class Survey:
     """By the key of a group of rows that a split keeps together, its rows: first user messages are equal, or rows are
     alike, or ask the same."""
     shared: dict[int, str] = field(default_factory=dict)
-    """By key, how a first message begins, where several rows are in the group."""
+    """By key, the beginning of a first message, where several rows are in the group."""
     alike: set[int] = field(default_factory=set)
     """Keys of groups in which first messages differ."""
+    beginnings: dict[int, str] = field(default_factory=dict)
+    """By key of such a group, what all of its first messages begin with."""
+    different: int = 0
+    """First user messages."""
     refusals: int = 0
     """Rows of the sample in which a reply looks like a refusal."""
     sample: list[str] = field(default_factory=list)
@@ -157,9 +161,12 @@ def survey(source: SourceConfig) -> Survey:
             keys = families(passed, CurateConfig(sources=(source,)), processes).tolist()
     seen.prompts = Counter(keys)
     seen.answers = [(key, answer) for key, (_, answer) in zip(keys, seen.answers, strict=False)]
+    seen.different = len(set(openings))
     for key, opening in zip(keys, openings, strict=True):
         if seen.shared.setdefault(key, opening) != opening:
             seen.alike.add(key)
+            both = zip(seen.beginnings.get(key, seen.shared[key]), opening, strict=False)
+            seen.beginnings[key] = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], both))
     seen.shared = {key: opening for key, opening in seen.shared.items() if seen.prompts[key] > 1}
     seen.languages = languages(seen.sample)
     return seen
@@ -263,7 +270,7 @@ def _remember(example: Example, passed: Passed) -> str:
     exact = int.from_bytes(conversation_key(left)[:8], "big")
     facts = Facts((), exact, 0, 0, hash64(normalised(as_json(setting).decode())), group_key(opening), "")
     passed.append(as_json(left.conversation) + b"\n", b"", 0, facts)
-    return opening[:SHOWN]
+    return opening if len(opening) <= SHORT else f"{opening[:SHORT]}{hash64(opening)}"
 
 
 def _text(message: dict[str, Any]) -> str:
