@@ -526,8 +526,8 @@ def test_what_makes_few_groups_of_many_prompts_is_said(here: Path) -> None:
     assert any(f"20 rows share the beginning '{own_words(one, 10)}" in told for one in range(12))
     assert "curate.split.alike_prompts: report" in told and "curate.split.group_by" in told
     assert "# A tenth of 12 groups of rows (rows that are alike or ask the same stay together)" in written.read_text()
-    with pytest.raises(UserError, match="The 60 rows form 3 groups, too few to divide: 60 different first messages"):
-        start(write(here / "b.jsonl", [row(n // 20, n) for n in range(60)]))
+    with pytest.raises(UserError, match="The 18 rows form 3 groups, too few to divide: 18 different first messages"):
+        start(write(here / "b.jsonl", [row(n // 6, n) for n in range(18)]))
     told, written = start(write(here / "c.jsonl", [row(n, n) for n in range(60)]))
     assert "warning" not in told and "# A tenth of 60 rows would be too few." in written.read_text()
 
