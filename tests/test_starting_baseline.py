@@ -195,6 +195,13 @@ def test_a_json_reply_is_judged_by_what_it_holds(reply: Any, scorers: list[Any],
         assert judge(output, made.items[0], made) == pytest.approx(score), output
 
 
+def test_a_system_message_with_the_keys_and_without_the_form_gets_the_form() -> None:
+    replies = [[{"who": f"Anna {n}", "day": n}] for n in range(60)]
+    told = instruction(begun(replies, ["Name the who and the day."]))
+    assert told == f'Name the who and the day.\n\n{LISTS}[{{"who": text, "day": number}}]'
+    assert instruction(begun(replies, ["Answer with a JSON list of who and day."])) is None
+
+
 def test_code_in_a_fence_is_free_text() -> None:
     config = begun([f"```python\nprint('it rains on {n} days in this town')\n```" for n in range(60)])
     assert config.evaluate.tasks[0].primary == "chrf" and instruction(config) is None  # type: ignore[union-attr]

@@ -137,7 +137,7 @@ def _names_all(text: str, seen: Survey) -> bool:
         wanted: Sequence[str] = labels(seen)
     else:
         shape = seen.shape.entries if seen.shape.entries and not seen.shape.fields else seen.shape
-        wanted = list(shape.fields)
+        wanted = [*shape.fields, "JSON"] if shape.fields else []
     case = re.NOFLAG if recipe.spelling_counts(seen) else re.IGNORECASE
     return bool(wanted) and all(
         all(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", system, case) for one in wanted)
