@@ -516,6 +516,35 @@ def test_rows_that_are_alike_are_divided_as_curation_divides_them(here: Path, tm
     assert all(stats["splits"][split]["rows"] >= 20 for split in ("train", "validation", "test"))
 
 
+def test_what_makes_few_groups_of_many_prompts_is_said(here: Path) -> None:
+    def row(one: int, number: int) -> dict:
+        asked = f"{own_words(one, 40)} {own_words(number + 300, 5)}"
+        return {"prompt": asked, "completion": own_words(number + 900, 12)}
+
+    told, written = start(write(here / "a.jsonl", [row(n // 20, n) for n in range(240)]))
+    assert "warning    240 different first messages make only 12 groups" in told
+    assert any(f"20 rows share the beginning '{own_words(one, 10)}" in told for one in range(12))
+    assert "curate.split.alike_prompts: report" in told and "curate.split.group_by" in told
+    assert "# A tenth of 12 groups of rows (rows that are alike or ask the same stay together)" in written.read_text()
+    with pytest.raises(UserError, match="The 18 rows form 3 groups, too few to divide: 18 different first messages"):
+        start(write(here / "b.jsonl", [row(n // 6, n) for n in range(18)]))
+    told, written = start(write(here / "c.jsonl", [row(n, n) for n in range(60)]))
+    assert "warning" not in told and "# A tenth of 60 rows would be too few." in written.read_text()
+
+
+def test_a_large_group_of_different_first_messages_is_told_as_such(here: Path) -> None:
+    def row(n: int) -> dict:
+        asked = own_words(n if n < 50 else n - 50, 14)
+        said = ["Thanks!" if n < 50 else own_words(n + 400, 6), own_words(n + 500, 9), asked, own_words(n + 700, 9)]
+        return {"conversations": [{"from": ("human", "gpt")[k % 2], "value": text} for k, text in enumerate(said)]}
+
+    told, written = start(write(here / "a.jsonl", [row(n) for n in range(60)] + [row(n) for n in range(200, 300)]))
+    assert "rows begin alike or ask the same (one of them begins with 'Thanks!'), so they stay in one split." in (
+        written.read_text()
+    )
+    assert "warning    One group of rows holds 60 of 160" in told
+
+
 @pytest.mark.parametrize("rows", [8, 9, 20, 50, 99])
 def test_few_rows_fill_all_splits(rows: int, here: Path) -> None:
     for start_at in range(5):

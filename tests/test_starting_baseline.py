@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from tunelift.config.load import load_config
 from tunelift.config.schema import Config
 from tunelift.runtime import hardware
 from tunelift.runtime.hardware import Hardware
+from tunelift.stages.curate.split import split_of
 from tunelift.stages.evaluate.search import MIN_ITEMS
 from tunelift.starting import start
 from tunelift.starting.instructing import labels
 from tunelift.starting.shapes import JsonShape
 from tunelift.starting.survey import survey
+from tunelift.tasks.task import task_from_split
 
 ODD = (
     "late",
@@ -39,6 +42,12 @@ ODD = (
 )
 
 FORM = "Answer with a JSON object of this form and nothing else: "
+EXAMPLE = "Answer in the form of this example, which answers another request, and with nothing else: "
+LISTS = "Answer with a JSON list of this form and nothing else: "
+FIND_ANYWHERE = [{"scorer": "field_f1", "find": "anywhere"}, {"scorer": "exact_match", "find": "anywhere"}]
+EITHER = "Answer with a JSON object or a JSON list of this form and nothing else: "
+CALLS = LISTS + '[{"name": "timer", "arguments": {"minutes": number}}].'
+FENCED = "Answer with a JSON object in a code fence (```json before it, ``` after it) of this form and nothing else: "
 LEAVE_OUT = " Leave out keys that do not apply."
 
 
@@ -134,7 +143,6 @@ def test_system_messages_that_differ_or_name_the_labels_are_kept() -> None:
 @pytest.mark.parametrize(
     ("reply", "text"),
     [
-        (lambda n: f"Room {n}", "Answer with a few words and nothing else."),
         (lambda n: str(n * 7), "Answer with a number and nothing else."),
         (lambda n: f"The answer to what you asked is that there are {n} of them.", None),
         (
@@ -146,6 +154,16 @@ def test_system_messages_that_differ_or_name_the_labels_are_kept() -> None:
             FORM + '{"who": {"name": text}, "day": number}.' + LEAVE_OUT,
         ),
         (lambda n: {f"key {n}": n}, FORM + "{…}"),
+        (lambda n: [f"w{n}", "lamp"][: n % 3], LISTS + "[text]. The list may have several entries or be empty."),
+        (lambda n: [("lamp", "river")[n % 2]], LISTS + '["lamp" | "river"]'),
+        (lambda n: [{"who": f"Anna {n}", "day": n}], LISTS + '[{"who": text, "day": number}]'),
+        (lambda n: [[n], {"day": n}][n % 2], EITHER + '{"day": number} | [number]'),
+        (lambda n: [{"name": "timer", "arguments": {"minutes": n}}][: n % 4], CALLS + " The list may be empty."),
+        (lambda n: f'```json\n{{\n  "day": {n}\n}}\n```', FENCED + '{"day": number}'),
+        (
+            lambda n: f'<tool_call>\n{{"name": "timer", "arguments": {{"minutes": {n}}}}}\n</tool_call>',
+            FORM + '{"name": "timer", "arguments": {"minutes": number}}',
+        ),
         (
             lambda n: {"tool": ("timer", None)[n % 2], "arguments": {"minutes": n} if n % 2 == 0 else {}},
             FORM + '{"tool": "timer" | null, "arguments": {"minutes": number}}.' + LEAVE_OUT,
@@ -158,6 +176,37 @@ def test_untuned_arms_are_told_what_kind_of_answer_is_wanted(reply: Callable[[in
     assert not any(arm.search for arm in config.evaluate.arms)
 
 
+@pytest.mark.parametrize(
+    ("reply", "scorers", "outputs"),
+    [
+        (["lamp", "river"], ["field_f1", "valid_json", "exact_match"], {'["lamp", "river"]': 1, '["lamp"]': 2 / 3}),
+        ('```json\n{"day": 1, "a": []}\n```', FIND_ANYWHERE, {'{"a": [], "day": 1}': 1, '```\n{"a": []}\n```': 2 / 3}),
+        ("```\n[1, 2]\n```", FIND_ANYWHERE, {"[1,2]": 1, "```json\n[1, 2]\n```": 1, "It is [1, 2]": 1, "1, 2": 0}),
+    ],
+)
+def test_a_json_reply_is_judged_by_what_it_holds(reply: Any, scorers: list[Any], outputs: dict[str, float]) -> None:
+    (task,) = begun([reply] * 60).evaluate.tasks
+    assert isinstance(task, SplitTaskConfig) and list(task.scorers) == scorers and task.primary == "field_f1"
+    written = reply if isinstance(reply, str) else json.dumps(reply)
+    said = [{"role": "user", "content": "?"}, {"role": "assistant", "content": written}]
+    made = task_from_split([{"id": "1", "messages": said}], task)
+    judge = made.scorer(made.primary).function
+    for output, score in {written: 1, **outputs}.items():
+        assert judge(output, made.items[0], made) == pytest.approx(score), output
+
+
+def test_a_system_message_with_the_keys_and_without_the_form_gets_the_form() -> None:
+    replies = [[{"who": f"Anna {n}", "day": n}] for n in range(60)]
+    told = instruction(begun(replies, ["Name the who and the day."]))
+    assert told == f'Name the who and the day.\n\n{LISTS}[{{"who": text, "day": number}}]'
+    assert instruction(begun(replies, ["Answer with a JSON list of who and day."])) is None
+
+
+def test_code_in_a_fence_is_free_text() -> None:
+    config = begun([f"```python\nprint('it rains on {n} days in this town')\n```" for n in range(60)])
+    assert config.evaluate.tasks[0].primary == "chrf" and instruction(config) is None  # type: ignore[union-attr]
+
+
 def test_a_form_names_a_few_values_and_no_map() -> None:
     shape = JsonShape()
     for n in range(60):
@@ -165,6 +214,90 @@ def test_a_form_names_a_few_values_and_no_map() -> None:
     assert shape.written() == '{"map": {…}, "mood": "bad" | "good", "name": text, "long": text, "none": null}'
     assert not shape.optional
     assert len(shape.fields["map"].fields) < 30, "what is remembered is bounded"
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (lambda n: f"Room {n}", EXAMPLE + r"Room \d+"),
+        (lambda n: f"{n % 24}:{10 + n % 47}", r"Answer with a time such as \d+:\d\d and nothing else\."),
+        (
+            lambda n: f"2026-03-{n % 28 + 1:02}T10:{n % 60:02}:00Z",
+            r"Answer with a date and a time such as 2026-03-.*Z and nothing else\.",
+        ),
+        (lambda n: f"{n % 28 + 1}.3.{1900 + n}", r"Answer with a date such as \d+\.3\.\d{4} and nothing else\."),
+        (
+            lambda n: f"March {n % 28 + 1}, {1900 + n}",
+            r"Answer with a date such as March \d+, \d{4} and nothing else\.",
+        ),
+        (lambda n: f"{n * 7} km", r"Answer with a number and its unit such as \d+ km and nothing else\."),
+        (lambda n: f"{n},5 €", r"Answer with a number such as \d+,5 € and nothing else\."),
+        (lambda n: f"Anna {n} Berg" if n % 3 else f"{n}:30", EXAMPLE + r"Anna \d+ Berg"),
+    ],
+)
+def test_of_short_answers_that_much_is_told_as_is_sure(reply: Callable[[int], str], text: str) -> None:
+    config = begun([reply(n) for n in range(120)])
+    told = instruction(config)
+    assert told is not None and re.fullmatch(text, told), told
+    shown = next(n for n in range(120) if re.search(rf"(?<![\w]){re.escape(reply(n))}(?!\w)", told))
+    assert split_of(f"Ticket {shown}: it came on day {shown * 7}", config.curate.split, config.seed) == "train"
+
+
+@pytest.mark.parametrize("number", [51, 77, 150])
+def test_a_hundred_labels_are_labels(number: int) -> None:
+    names = tuple(f"{'abcdefgh'[n % 8]}_{'klmnopqr'[n // 8 % 8]}_{'xyz'[n // 64]}" for n in range(number))
+    config = begun([*cycled(names, number * 6), *names[: number // 2]])
+    text = instruction(config)
+    assert text is not None and sorted(text.removeprefix("Answer with one of: ")[:-1].split(", ")) == sorted(names)
+    (search,) = [arm.search for arm in config.evaluate.arms if arm.search]
+    assert search.few_shot == (0, 8, 16)
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        cycled(tuple(f"{n}" for n in range(100)), 600),
+        cycled(tuple(f"{n // 4}:{n % 4 * 15 + 10}" for n in range(90)), 600),
+        [*["yes"] * 300, *[f"Anna {'abcdefghij'[n % 10]}{'abcdefghij'[n // 10]}" for n in range(100)]],
+    ],
+)
+def test_many_repeated_answers_are_not_labels(replies: list[Any]) -> None:
+    config = begun(replies)
+    assert "one of" not in (instruction(config) or "one of")
+    assert not any(arm.search for arm in config.evaluate.arms)
+
+
+def test_labels_that_fill_the_models_context_are_not_listed() -> None:
+    Path("model").mkdir()
+    names = [f"label_{'abcdefgh'[n % 8]}_{'klmnopqr'[n // 8]}" for n in range(60)]
+    rows = [{"prompt": f"Say {n}", "completion": names[n % 60]} for n in range(360)]
+    Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for context, listed in ((512, False), (4096, True)):
+        Path("model/config.json").write_text(json.dumps({"max_position_embeddings": context}))
+        _, path = start("a.jsonl", model="model", out=Path(f"{context}.yaml"))
+        text = instruction(load_config(path))
+        assert text is not None and all(name in text for name in names) == listed
+        assert text.startswith("Answer with one of: " if listed else EXAMPLE)
+
+
+def test_labels_of_several_lines_are_told_as_they_are() -> None:
+    labels = ("broken\nthanks", "late", 'so "odd"', "two  blanks")
+    text = instruction(begun(cycled(labels)))
+    first = "Answer with one of these labels, word for word, without the ' around it, and nothing else:\n"
+    assert text == first + "\n".join(f"'{label}'" for label in sorted(labels))
+
+
+@pytest.mark.parametrize("labels", [("a", "A", "b"), ("yes", "yes!", "no"), ("„on“", '"on"', "off")])
+def test_labels_that_differ_in_case_or_marks_only_are_judged_strictly(labels: tuple[str, ...]) -> None:
+    config = begun(cycled(labels))
+    (task,) = config.evaluate.tasks
+    assert isinstance(task, SplitTaskConfig) and task.scorers == ({"scorer": "exact_match", "strict": True},)
+    assert task.instruction is not None and all(label in task.instruction for label in labels)
+    assert "Upper and lower case and all marks count." in task.instruction
+    said = [{"role": "user", "content": "?"}, {"role": "assistant", "content": labels[0]}]
+    made = task_from_split([{"id": "1", "messages": said}], task)
+    assert [made.scorer(made.primary).function(label, made.items[0], made) for label in labels] == [1, 0, 0]
+    assert instruction(begun(cycled(("a", "A", "b")), ["Say a or b."])) is not None
 
 
 def test_too_few_rows_for_a_search_get_the_usual_examples() -> None:
@@ -220,7 +353,7 @@ def test_labels_and_short_answers_in_a_script_without_blanks_are_found(language:
         text is not None and text.startswith("Answer with one of: ") and all(one in text for one in SCRIPTS[language])
     )
     short = begun([f"{SCRIPTS[language][0]}{n}" for n in range(60)])
-    assert instruction(short) == "Answer with a few words and nothing else."
+    assert re.fullmatch(rf"{re.escape(EXAMPLE)}{SCRIPTS[language][0]}\d+", instruction(short) or "")
 
 
 def test_replies_in_two_scripts_are_measured_in_characters() -> None:
@@ -231,8 +364,6 @@ def test_replies_in_two_scripts_are_measured_in_characters() -> None:
 
 
 def test_an_instruction_with_its_labels_reaches_untuned_arms_only() -> None:
-    from tunelift.tasks.task import task_from_split
-
     config = begun(cycled(("late", "broken")), ["You sort mail."])
     (task,) = config.evaluate.tasks
     assert isinstance(task, SplitTaskConfig)

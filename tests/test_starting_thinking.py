@@ -18,6 +18,7 @@ from tunelift.runtime.chat import load_tokenizer, supervise
 from tunelift.runtime.hardware import Hardware
 from tunelift.runtime.template import pinned_template
 from tunelift.starting import start
+from tunelift.starting.recipe import LARGE_MODELS
 
 FAMILIES = {
     "qwen_3": {"enable_thinking": False},
@@ -170,11 +171,33 @@ def test_a_model_that_is_not_here_is_known_by_its_name_or_left_alone(monkeypatch
         ("Qwen/Qwen3-30B-A3B", {"enable_thinking": False}, 16),
         ("Qwen/Qwen3-4B-Instruct-2507", {}, 16),
         ("Qwen/Qwen3-4B-Thinking-2507", {}, 2048),
-        ("somebody/else", {}, 16),
+        ("unsloth/Qwen3-8B", {"enable_thinking": False}, 16),
+        ("unsloth/Qwen3-8B-unsloth-bnb-4bit", {"enable_thinking": False}, 16),
+        ("Qwen/Qwen3.5-9B", {"enable_thinking": False}, 16),
+        ("unsloth/SmolLM3-3B-bnb-4bit", {"enable_thinking": False}, 16),
+        ("unsloth/Qwen3-4B-Instruct-2507-bnb-4bit", {}, 16),
+        ("unsloth/Llama-3.2-3B-Instruct", {}, 16),
+        ("Qwen/Qwen2.5-7B-Instruct", {}, 16),
+        *((recipe, {}, 16) for recipe in LARGE_MODELS),
+        ("zai-org/GLM-4.5-Air", {}, 2048),
+        ("tencent/Hunyuan-7B-Instruct", {}, 2048),
+        ("somebody/Qwen3-8B-doctor", {}, 2048),
+        ("somebody/else", {}, 2048),
     ):
         config = begun(rows, model)
         assert (config.model.template_arguments, max_tokens(config)) == (arguments, fewest), model
     assert begun([row(1, reasoning_content="Hm."), *rows], "Qwen/Qwen3-8B").model.template_arguments == {}
+
+
+def test_a_template_that_is_not_here_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
+    Path("a.jsonl").write_text("".join(json.dumps(row(number)) + "\n" for number in range(30)))
+    told, path = start("a.jsonl", out=Path("a.yaml"), model="zai-org/GLM-4.5-Air")
+    assert "template   of zai-org/GLM-4.5-Air is not here" in told
+    assert "hf download zai-org/GLM-4.5-Air --include" in told and "run init again" in told
+    assert "may think before it answers" in path.read_text()
+    for known in ("unsloth/Qwen3-8B", "meta-llama/Llama-3.2-1B-Instruct"):
+        assert "template  " not in start("a.jsonl", out=Path(f"{known[:4]}.yaml"), model=known)[0]
 
 
 def test_a_template_in_the_hubs_cache_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

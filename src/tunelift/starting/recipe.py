@@ -21,8 +21,10 @@ from tunelift.runtime.serving import serving_fits
 from tunelift.runtime.shape import ModelShape
 from tunelift.runtime.template import read_template
 from tunelift.stages.curate.split import split_of_key
-from tunelift.starting.survey import Survey, estimate, quantile
+from tunelift.starting.shapes import kind_of
+from tunelift.starting.survey import SHOWN, Survey, estimate, quantile
 from tunelift.starting.thinking import Thinking
+from tunelift.tasks.scorers import canonical_text
 
 SEED = 17
 SMALL_MODEL = "runs/models/smollm2-135m-instruct"
@@ -36,8 +38,10 @@ LARGE_MODELS = (
 )
 """Largest first."""
 REVISIONS = {"meta-llama/Llama-3.1-8B-Instruct": "0e9e39f249a16976918f6564b8830bc894c89659"}
-FEW_LABELS, LABEL_WORDS = 50, 5
-"""Labels are few, short, and each stands for several rows."""
+FEW_LABELS, MOST_LABELS, LABEL_WORDS = 50, 500, 5
+"""Labels are few, short, and each stands for several rows. More than a few are no numbers, and rarely stand alone."""
+LABELS_ONCE = 0.25
+"""Share of more than a few labels that may stand in one row only."""
 LABEL_CHARACTERS, SHORT_CHARACTERS = 24, 12
 """Longest label and longest short answer in a script without blanks, where five words have some twelve characters."""
 NEARLY_ALL = 0.95
@@ -79,15 +83,23 @@ def scorers(seen: Survey) -> Chosen:
     """The scorers that fit nearly all replies; the first is what the verdict goes by."""
     share = {kind: count / max(1, seen.usable) for kind, count in seen.kinds.items()}
     calls = share.get("tool_call", 0) + share.get("calls_in_text", 0)
-    if calls >= NEARLY_ALL:
-        return Chosen(["tool_call"], "the replies are tool calls")
+    if calls + no_calls(seen) / max(1, seen.usable) >= NEARLY_ALL:
+        judge = {"scorer": "tool_call", "find": "anywhere"} if seen.fences else "tool_call"
+        return Chosen([judge], "the replies are tool calls")
     if share.get("json", 0) + share.get("calls_in_text", 0) >= NEARLY_ALL:
-        return Chosen(["field_f1", "valid_json", "exact_match"], "the replies are JSON objects")
+        kinds = " and ".join(f"{kind}s" for kind in ("object", "list") if seen.shape.kinds[kind])
+        if seen.fences:  # `valid_json` knows no fence.
+            fenced = [{"scorer": name, "find": "anywhere"} for name in ("field_f1", "exact_match")]
+            return Chosen(fenced, f"the replies are JSON {kinds} in code fences")
+        return Chosen(["field_f1", "valid_json", "exact_match"], f"the replies are JSON {kinds}")
     if calls > 1 - NEARLY_ALL:
         why = f"{calls:.0%} of the replies are tool calls, and the others want none; chrf: how alike those texts are"
         return Chosen(["tool_call", "chrf"], why)
     if has_labels(seen):
-        return Chosen(["exact_match"], f"the replies are {len(seen.replies)} different labels")
+        why = f"the replies are {len(seen.replies)} different labels"
+        if spelling_counts(seen):
+            return Chosen([{"scorer": "exact_match", "strict": True}], f"{why}, some alike but for case or marks")
+        return Chosen(["exact_match"], why)
     if share.get("number", 0) == 1:  # By `number`, a reply without one is never right.
         return Chosen(["number", "exact_match"], "the replies are numbers")
     if _short(seen, SHORT_CHARACTERS):
@@ -100,12 +112,32 @@ def scorers(seen: Survey) -> Chosen:
     return Chosen(["chrf", length], "the replies are free text; length: as 98% of them")
 
 
+def no_calls(seen: Survey) -> int:
+    """Rows that call no tool by an empty list, where others make calls."""
+    return seen.replies["[]"] if seen.kinds["tool_call"] + seen.kinds["calls_in_text"] else 0
+
+
+def name_of(scorer: Any) -> str:
+    """The scorer's name, by its entry in a config."""
+    return str(scorer if isinstance(scorer, str) else scorer["scorer"])
+
+
 def has_labels(seen: Survey) -> bool:
     """Whether the replies are a small set of labels."""
     calls = seen.kinds["tool_call"] + seen.kinds["calls_in_text"]
     plain = max(calls, seen.kinds["json"] + seen.kinds["calls_in_text"]) < NEARLY_ALL * seen.usable
-    few = len(seen.replies) <= FEW_LABELS and len(seen.replies) * 3 <= seen.usable
+    different = len(seen.replies)
+    few = different <= MOST_LABELS and different * 3 <= seen.usable
+    if different > FEW_LABELS:
+        once = sum(count == 1 for count in seen.replies.values())
+        few = few and once <= LABELS_ONCE * different and seen.kinds["number"] < NEARLY_ALL * seen.usable
+        few = few and kind_of([answer for _, answer in seen.answers]) is None
     return plain and calls <= (1 - NEARLY_ALL) * seen.usable and few and _short(seen, LABEL_CHARACTERS)
+
+
+def spelling_counts(seen: Survey) -> bool:
+    """Whether there are labels that differ only in what `exact_match` does not see unless it is strict."""
+    return has_labels(seen) and len({canonical_text(label) for label in seen.replies}) < len(seen.replies)
 
 
 def _short(seen: Survey, characters: int) -> bool:
@@ -116,11 +148,18 @@ def _short(seen: Survey, characters: int) -> bool:
 
 
 def splits(seen: Survey) -> Chosen:
-    """Shares of validation and test: a tenth each, or more where that would be too few rows."""
+    """Shares of validation and test: a tenth each, or more where that would be too few groups."""
     groups = seen.groups
     share = min(LARGEST_SHARE, max(0.1, ceil(100 * LEAST_ITEMS / max(1, groups)) / 100))
-    why = "" if share == 0.1 else f"Of {groups} different prompts a tenth would be too few"
+    what = "rows" if groups == seen.usable else "groups of rows (rows that are alike or ask the same stay together)"
+    why = "" if share == 0.1 else f"A tenth of {groups} {what} would be too few"
     return Chosen({"validation": share, "test": share}, why)
+
+
+def training_replies(seen: Survey, shares: dict[str, float], seed: int) -> list[str]:
+    """Short replies of the sample's rows that the split will put into train."""
+    config = SplitConfig.model_validate(shares)
+    return [answer for key, answer in seen.answers if answer and split_of_key(key, config, seed) == "train"]
 
 
 def group_ratio(seen: Survey) -> Chosen | None:
@@ -129,8 +168,11 @@ def group_ratio(seen: Survey) -> Chosen | None:
     share = rows / seen.usable
     if share * ROOM <= SplitConfig.model_fields["max_group_ratio"].default:
         return None
-    how = "are alike, one beginning with" if key in seen.alike else "begin with"
-    why = f"{rows:,} of {seen.usable:,} rows {how} {seen.shared.get(key)!r} and stay in one split"
+    opening = repr(seen.shared[key][:SHOWN])
+    how = f"begin with {opening} and"
+    if key in seen.alike:
+        how = f"begin alike or ask the same (one of them begins with {opening}), so they"
+    why = f"{rows:,} of {seen.usable:,} rows {how} stay in one split"
     return Chosen(min(1.0, ceil(100 * share * ROOM) / 100), why)
 
 
@@ -175,6 +217,8 @@ class Lengths:
     context: int
     """The model's; where it is not known, what `max_length` and the engine take it for."""
     why: str
+    told: int = 0
+    """What untuned arms are told."""
 
 
 def lengths(
@@ -205,7 +249,7 @@ def lengths(
     around = next(iter(_measured([thought.around], folder)), estimate(thought.around))
     written = _rounded(1.25 * quantile(learnt, 0.99) + around, 16)
     room = context // 2 if context else max(engine // 2, max_length)
-    answer = min(MAX_ANSWER, max(written, LEAST_THINKING if thought.thinks else 0), room)
+    answer = min(MAX_ANSWER, max(written, LEAST_THINKING if thought.thinks or thought.unseen else 0), room)
     how = "by the model's tokenizer" if measured else "estimated from words and bytes"
     return Lengths(
         max_length=max_length,
@@ -266,7 +310,7 @@ def _rounded(value: float, step: int) -> int:
 
 def few_shot(sizes: Lengths, most: int = MOST_SHOTS) -> int:
     """Examples that the prompted arm has room for; 0 if the model's context holds none beside a row."""
-    fitting = min(most, (sizes.engine - sizes.answer) // max(1, sizes.usual) - 1)
+    fitting = min(most, (sizes.engine - sizes.answer - sizes.told) // max(1, sizes.usual) - 1)
     return fitting if fitting >= 1 else int(_needed(sizes, 1) <= sizes.context)
 
 
@@ -277,7 +321,7 @@ def max_model_len(sizes: Lengths, shots: int) -> int | None:
 
 
 def _needed(sizes: Lengths, shots: int) -> int:
-    return _rounded(shots * sizes.usual + sizes.max_length + sizes.answer, 64)
+    return _rounded(shots * sizes.usual + sizes.told + sizes.max_length + sizes.answer, 64)
 
 
 def batch(seen: Survey, share: float, device: str) -> int:

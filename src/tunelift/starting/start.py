@@ -12,6 +12,7 @@ from tunelift.artifacts.store import write_durably, writing
 from tunelift.config.schema import Config
 from tunelift.errors import UserError
 from tunelift.runtime import hardware
+from tunelift.starting.grouping import joined
 from tunelift.starting.guessing import source_of
 from tunelift.starting.recipe import (
     FEW_LABELS,
@@ -21,9 +22,12 @@ from tunelift.starting.recipe import (
     Lengths,
     base_model,
     context_of,
+    has_labels,
     lengths,
+    name_of,
     needs_template,
     scorers,
+    spelling_counts,
 )
 from tunelift.starting.survey import LOOKED_AT, PLACES, Survey, quantile, survey
 from tunelift.starting.thinking import folder_of, thinking
@@ -85,7 +89,8 @@ def start(
             _refuse_existing(template)
             write_durably(template, TEMPLATE.read_text(encoding="utf-8"))
         write_durably(out, text)
-    return "\n".join(_report(seen, sizes)), out
+    unseen = _unseen_template(chosen.value) if thought.unseen else []
+    return "\n".join([*_report(seen, sizes), *unseen]), out
 
 
 def _refuse_few(seen: Survey, data: str) -> None:
@@ -97,12 +102,22 @@ def _refuse_few(seen: Survey, data: str) -> None:
             or f"Mend what is named above, or add rows: at least {LEAST_ROWS}, better some hundred.",
         )
     if seen.groups < LEAST_GROUPS:
+        if why := joined(seen):
+            raise UserError(
+                f"The {seen.usable:,} rows form {_counted(seen.groups, 'group')}, too few to divide: {why}",
+                where=data,
+                remedy="Add rows that ask something else, or write a config with what is named above.",
+            )
         raise UserError(
             f"The {seen.usable:,} rows begin with {seen.groups} different user messages, too few to divide: rows that "
             "begin with the same one, are alike or ask the same stay in one split.",
             where=data,
             remedy="Add rows that ask something else, or write a config that names a field as curate.split.group_by.",
         )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _labels(seen: Survey) -> str:
@@ -160,7 +175,7 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
         *([f"unused     {_unused(seen.unused)}"] if seen.unused else []),
         f"prompts    {_words(seen.prompt_words)}",
         f"replies    {_words(seen.reply_words, seen.unspaced)}; {len(seen.replies):,} different"
-        + (f", the commonest {commonest}" if len(seen.replies) <= FEW_LABELS else ""),
+        + (f", the commonest {commonest}" if len(seen.replies) <= FEW_LABELS or has_labels(seen) else ""),
         *_alike(seen),
         *([f"tools      in {seen.tools:,} rows"] if seen.tools else []),
         *([f"turns      more than one reply in {seen.turns:,} rows"] if seen.turns else []),
@@ -171,18 +186,32 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
         f"duplicates {seen.duplicates:,} rows equal to an earlier one",
         f"refusals   {seen.refusals:,} of {len(seen.sample):,} rows looked at; curate drops them",
         *_problems(seen),
+        *([f"warning    {why}"] if (why := joined(seen)) else []),
+    ]
+
+
+def _unseen_template(model: str) -> list[str]:
+    """What to do where the model's template could not be looked at."""
+    hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model)
+    how = f'Download it (hf download {model} --include "tokenizer*" --include "chat_template*"),'
+    return [
+        f"template   of {model} is not here, so nobody could look whether the model thinks before it answers:",
+        "           max_tokens leaves room for it, and template_arguments switch nothing off.",
+        f"           {how if hub else 'Put the model there,'}",
+        "           remove the config, and run init again.",
     ]
 
 
 def _alike(seen: Survey) -> list[str]:
     """Replies that the scorers tell apart only with `strict`."""
     chosen = scorers(seen).value
-    if not {"exact_match", "field_f1", "tool_call"} & {one for one in chosen if isinstance(one, str)}:
+    if not {"exact_match", "field_f1", "tool_call"} & {name_of(one) for one in chosen}:
         return []
     pairs = list(seen.spelled.alike.values())
     more = f" and {len(pairs) - PLACES:,} more pairs" if len(pairs) > PLACES else ""
     shown = "; ".join(f"{_short(one.first)} and {_short(one.second)} ({one.where[1]})" for one in pairs[:PLACES])
-    lines = [f"alike      {shown}{more}: equal unless a scorer has `strict: true`"] if pairs else []
+    set_ = ", as the config's has" if spelling_counts(seen) else ""
+    lines = [f"alike      {shown}{more}: equal unless a scorer has `strict: true`{set_}"] if pairs else []
     if seen.spelled.coded:
         place, text = seen.spelled.coded[0]
         lines.append(f"case       counts in texts such as {_short(text)} ({place}) only if a scorer has `strict: true`")

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,6 +35,7 @@ from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
 from tunelift.tasks.scorers.numbers import only_number
 from tunelift.tasks.scorers.tool_calls import parse_calls
 from tunelift.tasks.spellings import Spellings
+from tunelift.tasks.task import inside_fence
 from tunelift.tasks.thinking import part, without_thinking
 
 LOOKED_AT = 100_000
@@ -47,6 +48,8 @@ ENOUGH_WORDS = 4
 """A language is not told from fewer."""
 PII = Pii(PiiConfig())
 PIECES = re.compile(r"\d|[^\W\d_]+|(?:[^\w\s]|_)+")
+SHORT = 200
+"""Characters of a reply that is remembered as it is written."""
 SHOWN = 40
 """Characters of a message."""
 MOST_SYSTEMS = 20
@@ -79,7 +82,9 @@ class Survey:
     systems: Counter[str] = field(default_factory=Counter)
     """By system message, the rows that have it; the first 20, and "" for rows without one."""
     shape: JsonShape = field(default_factory=JsonShape)
-    """Of the last replies that are JSON objects, calls in text too."""
+    """Of the last replies that are JSON objects or lists, calls in text too."""
+    fences: Counter[str] = field(default_factory=Counter)
+    """Of the last replies that are JSON or calls in a code fence: how it begins, such as "```json"."""
     estimates: list[float] = field(default_factory=list)
     """Tokens of the whole conversation, by `estimate`."""
     messages: list[int] = field(default_factory=list)
@@ -89,14 +94,22 @@ class Survey:
     kinds: Counter[str] = field(default_factory=Counter)
     """Of the last replies: tool_call, calls_in_text, json, number, text."""
     replies: Counter[str] = field(default_factory=Counter)
-    """Each distinct last reply."""
+    """Each distinct last reply, with single blanks."""
+    written: dict[str, str] = field(default_factory=dict)
+    """By reply, how a short one is written, where it has lines or several blanks; the first such."""
+    answers: list[tuple[int, str]] = field(default_factory=list)
+    """Of the sample: the key of each row's group, and its last reply where that is short and calls no tool."""
     prompts: Counter[int] = field(default_factory=Counter)
     """By the key of a group of rows that a split keeps together, its rows: first user messages are equal, or rows are
     alike, or ask the same."""
     shared: dict[int, str] = field(default_factory=dict)
-    """By key, how a first message begins, where several rows are in the group."""
+    """By key, the beginning of a first message, where several rows are in the group."""
     alike: set[int] = field(default_factory=set)
     """Keys of groups in which first messages differ."""
+    beginnings: dict[int, str] = field(default_factory=dict)
+    """By key of such a group, what all of its first messages begin with."""
+    different: int = 0
+    """First user messages."""
     refusals: int = 0
     """Rows of the sample in which a reply looks like a refusal."""
     sample: list[str] = field(default_factory=list)
@@ -147,9 +160,13 @@ def survey(source: SourceConfig) -> Survey:
         with Processes(hardware.detect().cores) as processes:
             keys = families(passed, CurateConfig(sources=(source,)), processes).tolist()
     seen.prompts = Counter(keys)
+    seen.answers = [(key, answer) for key, (_, answer) in zip(keys, seen.answers, strict=False)]
+    seen.different = len(set(openings))
     for key, opening in zip(keys, openings, strict=True):
         if seen.shared.setdefault(key, opening) != opening:
             seen.alike.add(key)
+            both = zip(seen.beginnings.get(key, seen.shared[key]), opening, strict=False)
+            seen.beginnings[key] = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], both))
     seen.shared = {key: opening for key, opening in seen.shared.items() if seen.prompts[key] > 1}
     seen.languages = languages(seen.sample)
     return seen
@@ -213,16 +230,25 @@ def _note(seen: Survey, example: Example, passed: Passed) -> str:
     seen.estimates.append(estimate(whole))
     seen.messages.append(len(messages))
     seen.reply_estimates.append(estimate(texts[-1]))
-    kind, value = ("tool_call", None) if calls else _kind(reply)
+    fence, inside = ("", "") if calls else inside_fence(reply)
+    kind, value = ("tool_call", None) if calls else _kind(inside or reply)
+    if fence and kind in {"json", "calls_in_text"}:
+        seen.fences[fence] += 1
+    elif fence:
+        kind, value = "text", None
     seen.kinds[kind] += 1
-    if isinstance(value, dict):
+    if isinstance(value, (dict, list)):
         seen.shape.add(value)
-    seen.replies[normalised(written)] += 1
+    plain, raw = normalised(written), written.strip()
+    seen.replies[plain] += 1
+    if plain != raw and len(raw) <= SHORT and len(seen.written) < SAMPLE:
+        seen.written.setdefault(plain, raw)
     seen.spelled.note(example.place, [calls or (value if isinstance(value, (dict, list)) else reply)])
     seen.tools += bool(example.tools) or any(one["role"] == "tool" or one.get("tool_calls") for one in messages)
     seen.turns += sum(message["role"] == "assistant" for message in messages) > 1
     if len(seen.sample) < SAMPLE:
         seen.sample.append(whole)
+        seen.answers.append((0, raw if len(raw) <= SHORT and not calls else ""))
         replies = [one["content"] for one in _said(messages) if not one.get("tool_calls")]
         seen.refusals += any(refusal(reply) is not None for reply in replies)
     return _remember(example, passed)
@@ -244,7 +270,7 @@ def _remember(example: Example, passed: Passed) -> str:
     exact = int.from_bytes(conversation_key(left)[:8], "big")
     facts = Facts((), exact, 0, 0, hash64(normalised(as_json(setting).decode())), group_key(opening), "")
     passed.append(as_json(left.conversation) + b"\n", b"", 0, facts)
-    return opening[:SHOWN]
+    return opening if len(opening) <= SHORT else f"{opening[:SHORT]}{hash64(opening)}"
 
 
 def _text(message: dict[str, Any]) -> str:
@@ -268,14 +294,15 @@ def _kind(reply: str) -> tuple[str, Any]:
     """The kind of a reply, and the JSON that it is."""
     text = reply.strip()
     if text.startswith("<tool_call>"):
-        return ("calls_in_text" if parse_calls(text) else "text"), None
+        found = [{"name": call.name, "arguments": call.arguments} for call in parse_calls(text) or ()]
+        return ("calls_in_text" if found else "text"), found[0] if len(found) == 1 else found or None
     try:
         value = parse_json(text)
     except NotJsonError:
         return ("number" if _is_number(text) else "text"), None
     if isinstance(value, list) and value and all(_is_call(entry) for entry in value):
         return "calls_in_text", value
-    if isinstance(value, dict):
+    if isinstance(value, (dict, list)):
         return ("calls_in_text" if _is_call(value) else "json"), value
     return ("number" if _is_number(text) else "text"), value
 

@@ -18,10 +18,24 @@ SWITCH = re.compile(r"(?:enable_|use_)?(?:think|thinking|reasoning)(?:_enabled)?
 """Variables of chat templates that switch thinking on and off."""
 EFFORT = re.compile(r"reasoning_effort|reasoning_strength|thinking_budget")
 """Variables that say how much the model thinks; the least is not nothing."""
-KNOWN = re.compile(
-    r"Qwen/Qwen3-[\d.]+B(?:-A[\d.]+B)?(?:-Base)?(?:-FP8|-AWQ|-GPTQ-Int[48])?|HuggingFaceTB/SmolLM3-3B(?:-Base)?", re.I
+FORMATS = (
+    r"(?:-(?:(?:NV)?FP[48]|AWQ|GPTQ|Int[48]|(?:quantized\.)?w\d+a\d+|(?:unsloth-)?bnb-4bit|[48]-?bit|b?f16|MLX|GGUF"
+    r"|dynamic|\d+K))*"
 )
-"""Models of the hub whose templates let them think unless `enable_thinking` is false."""
+"""What names of copies end in."""
+KNOWN = re.compile(
+    rf"(?:.*/)?(?:Qwen3(?:\.\d)?-[\d.]+B(?:-A[\d.]+B)?(?:-Base)?|SmolLM3-3B(?:-Base)?){FORMATS}", re.IGNORECASE
+)
+"""Models of the hub whose templates let them think unless `enable_thinking` is false, whoever has a copy of them."""
+PLAIN = re.compile(
+    r"(?:.*/)?(?:(?:Meta-)?Llama-[23](?:\.[123])?-[\d.]+B(?:-Instruct|-chat)?(?:-hf)?"
+    r"|Qwen3(?:-Coder)?-[\d.]+B(?:-A[\d.]+B)?-Instruct(?:-2507)?|Qwen2(?:\.5)?(?:-Coder|-Math)?-[\d.]+B(?:-Instruct)?"
+    r"|SmolLM2?-[\d.]+[MB](?:-Instruct)?|gemma-[23]-[\d.]+m?b?(?:-it|-pt)?"
+    r"|Mi[sx]tral-(?:8x)?[\d.]+B(?:-Instruct)?-v[\d.]+"
+    rf"|Phi-(?:3|3\.5|4)(?:-mini|-medium|-small)?(?:-\d+k)?(?:-instruct)?){FORMATS}",
+    re.IGNORECASE,
+)
+"""Those that do not think."""
 THINKERS = re.compile(r"thinking|reasoning|deepseek-r1|qwq|gpt-oss|magistral", re.I)
 """In the ids of models that always think."""
 ASKED, ANSWERED, THOUGHT = "A question of one line?", "The-answer", "The-thoughts"
@@ -38,6 +52,8 @@ class Thinking:
     """What the template writes around an answer and lets the model write: an empty thinking block, the end of turn."""
     thinks: bool = False
     """The answers of some arm begin with thinking."""
+    unseen: bool = False
+    """The template is not here, and the model's name says nothing: it may think."""
 
 
 def folder_of(model: str, revision: str | None) -> Path | None:
@@ -70,7 +86,7 @@ def thinking(rows_think: bool, model: str, folder: Path | None, chat_template: P
         # Nothing can be pinned in a model with several.
         return Thinking(thinks=rows_think or _thinks(own.get("default", ""), {}))
     if own is None:
-        return _unseen(rows_think, model)
+        return _unseen(rows_think, model, here=Path(model).is_dir())
     try:
         names = sorted(name for name in variables(own) if SWITCH.fullmatch(name))
     except UserError:  # It is told when the config is run.
@@ -84,12 +100,14 @@ def thinking(rows_think: bool, model: str, folder: Path | None, chat_template: P
     return Thinking(arguments, why, _around(own, arguments, rows_think), rows_think or _thinks(own, arguments))
 
 
-def _unseen(rows_think: bool, model: str) -> Thinking:
-    """Of a model whose template is not here."""
+def _unseen(rows_think: bool, model: str, here: bool) -> Thinking:
+    """Of a model whose template is not here, or that has none."""
     if not rows_think and KNOWN.fullmatch(model):
         why = "The rows hold no thinking: without this the template of such models lets them think before they answer"
         return Thinking({"enable_thinking": False}, why)
-    return Thinking(thinks=rows_think or bool(THINKERS.search(model)))
+    thinks = bool(THINKERS.search(model))
+    known = here or any(names.fullmatch(model) for names in (KNOWN, PLAIN))
+    return Thinking(thinks=rows_think or thinks, unseen=not (known or thinks))
 
 
 def _switched(template: str, name: str, rows_think: bool) -> dict[str, bool]:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tunelift.config.curation import CurateConfig
 from tunelift.runtime import hardware
 from tunelift.starting import recipe
 from tunelift.starting.instructing import Instruction, instruction, searched
-from tunelift.starting.survey import Survey
+from tunelift.starting.survey import Survey, estimate
 from tunelift.starting.thinking import Thinking
 
 DROPPED = ("exact_duplicate", "ends_without_reply", "roles_out_of_order", "empty_reply", "empty_turn")
@@ -43,14 +44,15 @@ def config_text(
         thought: What the template is told of thinking.
     """
     scorers, splits = recipe.scorers(seen), recipe.splits(seen)
-    told = instruction(seen)
+    share = splits.value["test"]
+    seed = recipe.seed(seen, splits.value)
+    told = instruction(seen, sizes.context, recipe.training_replies(seen, splits.value, seed.value))
+    sizes = replace(sizes, told=math.ceil(estimate(told.text or "")))
     tried = searched(seen, sizes, splits.value["validation"])
     shots = max(tried) if tried else recipe.few_shot(sizes)
     max_model_len = recipe.max_model_len(sizes, shots)
     revision = recipe.REVISIONS.get(model.value)
     train = recipe.training(machine.device)
-    share = splits.value["test"]
-    seed = recipe.seed(seen, splits.value)
     lines = [
         f"# Written by `tunelift init {' '.join(seen.source.path.split())}`.",
         "# What would run, and why: tunelift plan on this file.",
@@ -91,9 +93,9 @@ def config_text(
         "  tasks:",
         "    - from_split: test",
         f"      scorers: [{', '.join(_flow(one) for one in scorers.value)}]",
-        f"      primary: {_primary(scorers.value)}",
+        f"      primary: {recipe.name_of(scorers.value[0])}",
         *_instruction(told),
-        *(["      # For the thinking before the answer, too."] if thought.thinks else []),
+        *_room(thought),
         f"      max_tokens: {sizes.answer}",
         *_prompted(shots, tried, told),
         *(
@@ -108,6 +110,14 @@ def config_text(
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _room(thought: Thinking) -> list[str]:
+    if thought.thinks:
+        return ["      # For the thinking before the answer, too."]
+    if thought.unseen:
+        return ["      # The model may think before it answers: its chat template is not here, so nobody could look."]
+    return []
 
 
 def _thinking(thought: Thinking) -> list[str]:
@@ -189,11 +199,6 @@ def _split(seen: Survey, splits: recipe.Chosen) -> list[str]:
     values = {**splits.value, **({"max_group_ratio": ratio.value} if ratio else {})}
     reasons = [splits.why, ratio.why if ratio else ""]
     return [*(f"  # {why}." for why in reasons if why), f"  split: {_flow(values)}"]
-
-
-def _primary(scorers: Sequence[Any]) -> str:
-    first = scorers[0]
-    return str(first if isinstance(first, str) else first["scorer"])
 
 
 def _flow(value: Any) -> str:

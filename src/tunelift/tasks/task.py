@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,6 +28,8 @@ __all__ = ["DECODING", "Item", "Message", "Task", "distinct", "load_task", "task
 
 DECODING: dict[str, Any] = {"temperature": 0.0, "top_p": 1.0}
 """How every arm is asked to answer: greedily. What an endpoint does not take of it, the evaluation's summary says."""
+
+FENCED = re.compile(r"\s*(```[\w+-]*)[^\S\n]*\n(.*)```\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,8 @@ def task_from_split(
 
     A reply that calls tools has its calls as the right answer, one as an object and several as a list; one that is a
     JSON object or list has that value, any other its text. Where `tool_call` judges, JSON that is no call stays text
-    as well, by which it wants no call. Thinking that a reply begins with is no part of its answer.
+    as well, by which it wants no call. JSON in a code fence counts as JSON where the scorers look for it anywhere.
+    Thinking that a reply begins with is no part of its answer.
     Files that scorers name are relative to the working directory.
 
     Args:
@@ -267,6 +271,9 @@ def task_from_split(
     primary = like.primary if like else config.primary
     if primary is None and any(scorer.name == "exact_match" for scorer in scorers):
         primary = "exact_match"
+    first = next((scorer for scorer in scorers if scorer.name == primary), scorers[0])
+    if first.identity["options"].get("find") == "anywhere":
+        values = [_structured(inside_fence(reply)[1] or reply) for reply in replies]
     if "tool_call" in judging:
         known = [names_of(row.get("tools") or (like.tools if like else None) or ()) for row in rows]
         values = [
@@ -334,6 +341,12 @@ def _structured(reply: str) -> dict[str, Any] | list[Any] | None:
     except NotJsonError:
         return None
     return value if isinstance(value, (dict, list)) else None
+
+
+def inside_fence(reply: str) -> tuple[str, str]:
+    """How the code fence begins that the reply is, such as "```json", and what stands in it; ("", "") without one."""
+    found = FENCED.fullmatch(reply)
+    return (found[1], found[2]) if found else ("", "")
 
 
 def _item_from_row(row: Mapping[str, Any], right: Any, instruction: str | None) -> Item:
