@@ -226,8 +226,8 @@ def make_artifacts(root: Path) -> dict[str, Path]:
         "quarantined": quarantined,
     }
     contamination = {"tool_calls_golden": 0.0733, "tool_calls_heldout": 0.12}
-    close = {"prompts": 8, "found": 2, "share": 0.25}
-    prompts = {"held_out": 16, "in_other_split": {"validation": 0, "test": 0}, "close": close}
+    close = {"prompts": 8, "found": 2, "share": 0.25, "ngram": 3, "overlap": 0.5}
+    prompts = {"held_out": 16, "boilerplate": 0.94, "in_other_split": {"validation": 0, "test": 0}, "close": close}
     leakage = {"pairs": 0, "prompts": prompts}
     stats = {"rows": rows, "splits": splits, "contamination": contamination, "leakage": leakage}
     (dataset / "stats.json").write_text(json.dumps(stats))

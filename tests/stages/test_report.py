@@ -95,6 +95,12 @@ def test_graded_metrics_are_resampled_and_binary_ones_are_not(built):
         assert pair["low"] < pair["difference"] < pair["high"]
 
 
+def test_the_data_section_says_what_was_measured_of_prompts(built):
+    page = (built[0] / "report.html").read_text()
+    assert "leaving out 94% of the words, which more than a tenth of the rows share" in page
+    assert "Nearly asked: with a training prompt that has over 50% of its words, in runs of 3 or more." in page
+
+
 def test_the_verdict_names_value_difference_interval_and_p(built):
     _, comparison, _ = built
     claim = comparison["verdicts"][1]

@@ -282,9 +282,10 @@ def _empty_split(split: str, config: CurateConfig, stats: dict[str, Any], ledger
     joined = stats["groups"]["joined"]
     if joined["rows"] > config.split.validation * rows["kept"]:  # Parted, these would have filled it.
         one, other = joined["example"]
+        or_else = " or begin with the same message" if joined["by"] == "rows" else ""
         told += (
             f" {joined['rows']:,} of them lie in {joined['groups']:,} groups, which cannot be parted, since rows such "
-            f"as {one} and {other} {JOINED[joined['by']]}."
+            f"as {one} and {other} {JOINED[joined['by']]}{or_else}."
         )
         return UserError(told, remedy=f"{JOINED_REMEDY[joined['by']]}. Or {more}")
     if sum(rows["dropped"].values()) <= rows["kept"]:
