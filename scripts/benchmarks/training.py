@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +245,7 @@ def clocked(command: Sequence[str], out: Path, steps: int) -> Measured:
             text=True,
             env=environ,
             start_new_session=True,  # trl's launcher starts a process of its own, which must end with it.
-            preexec_fn=die_with_parent,
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )
         assert process.stdout is not None
         try:

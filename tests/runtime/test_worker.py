@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from tunelift.config.schema import MergeConfig
 from tunelift.errors import GateError, MachineError, UserError
 from tunelift.runtime.console import say
-from tunelift.runtime.worker import run_isolated
+from tunelift.runtime.worker import die_with_parent, run_isolated
 
 HERE = "tests.runtime.test_worker"
 
@@ -113,6 +114,7 @@ def save_when_stopped(folder: str, seconds: float) -> dict:
 
 PARENT = f"""
 import sys
+from functools import partial
 from pathlib import Path
 from tunelift.runtime import worker
 from tunelift.runtime.stopping import Stopped, heed_signals
@@ -157,3 +159,12 @@ def _alive(number: int) -> bool:
         return Path(f"/proc/{number}/stat").read_text().split(")")[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_child_whose_parent_died_before_it_began_ends_at_once():
+    """The kill may come between the fork and the child's wish to die with its parent."""
+    child = subprocess.run(
+        [sys.executable, "-c", "pass"], preexec_fn=partial(die_with_parent, os.getpid() + 1), check=False
+    )
+    assert child.returncode == -signal.SIGKILL
+    assert subprocess.run(["true"], preexec_fn=partial(die_with_parent, os.getpid()), check=False).returncode == 0

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -214,7 +214,7 @@ class VllmEngine:
                 stderr=output,
                 env=vllm_environment(self._config, device=self._device),
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )
         try:
             self._wait_until_ready(self._process)

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def run_isolated(
                 env={**os.environ, **openmp_environment(), console.CONSOLE_FD: str(descriptor)},
                 pass_fds=(descriptor,),
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )
         os.close(descriptor)
         try:
@@ -143,11 +144,17 @@ def stop_group(child: subprocess.Popen[bytes], grace_seconds: float = GRACE_SECO
         child.wait()
 
 
-def die_with_parent() -> None:
-    """In a new child on Linux: be killed when the parent dies, whatever it dies of."""
+def die_with_parent(parent: int | None = None) -> None:
+    """In a new child on Linux: be killed when the parent dies, whatever it dies of.
+
+    Args:
+        parent: Its process id: where it died before the child could ask for this, the child ends now.
+    """
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if parent is not None and os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def leave_torch_out() -> None:

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import socket
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from tunelift.config.schema import EngineConfig, ServeConfig
@@ -33,7 +34,7 @@ def serve(config: ServeConfig, engine: EngineConfig, *, model: Path, name: str, 
         command,
         env=vllm_environment(engine, device=device, api_key=key),
         start_new_session=True,
-        preexec_fn=die_with_parent,
+        preexec_fn=partial(die_with_parent, os.getpid()),
     )
     try:
         code = server.wait()

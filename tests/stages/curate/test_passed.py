@@ -121,3 +121,12 @@ def test_on_a_full_disk_the_file_goes_all_the_same(passed: Passed, monkeypatch: 
         with pytest.raises(OSError, match="No space left"):
             passed.__exit__()
     assert not passed.path.exists()
+
+
+def test_a_run_that_was_started_again_keeps_its_file(tmp_path: Path) -> None:
+    """What a killed run left behind ends later than the new run begins: it takes away its own file only."""
+    path = tmp_path / "work"
+    with Passed(path):
+        path.unlink()
+        path.write_bytes(b"the new run's")
+    assert path.read_bytes() == b"the new run's"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,12 +133,21 @@ class Passed:
 
     def __exit__(self, *_: object) -> None:
         """Remove the file; nothing needs it once the splits are written."""
+        own = self._is_own()
         try:
             if self._map is not None:
                 self._map.close()
             self._file.close()
         finally:  # On a full disk closing fails, and this file may be what fills it.
-            self.path.unlink(missing_ok=True)
+            if own:
+                self.path.unlink(missing_ok=True)
+
+    def _is_own(self) -> bool:
+        """Whether the name still stands for this file: where a killed run was started again, it is the new run's."""
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
+        except OSError:
+            return False
 
 
 class StoredTexts:
