@@ -45,6 +45,7 @@ class Passed:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("w+b")
+        self._own = os.fstat(self._file.fileno())
         self._ends = array("Q")
         """Of each row, where its entry ends and where its raw text ends."""
         self._facts = {name: array("Q") for name in ("exact", "prompt", "reply", "setting", "group")}
@@ -145,7 +146,7 @@ class Passed:
     def _is_own(self) -> bool:
         """Whether the name still stands for this file: where a killed run was started again, it is the new run's."""
         try:
-            return os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
+            return os.path.samestat(self._own, self.path.stat())
         except OSError:
             return False
 
