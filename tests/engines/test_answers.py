@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.endpoint import Answer, Stub
+from tests.endpoint import Stub
 from tests.tasks.scorers.making import one
 from tunelift.config.evaluation import EndpointConfig
 from tunelift.engines import client as module
@@ -20,18 +20,9 @@ from tunelift.engines.transport import REFUSED
 from tunelift.engines.withheld import WITHHELD
 
 
-@pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Stub]]:
+@pytest.fixture(autouse=True)
+def short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BACK_OFF_SECONDS", (0.001, 0.001))
-    made: list[Stub] = []
-
-    def make(respond: Answer) -> Stub:
-        made.append(Stub(respond))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.close()
 
 
 def ask(stub: Stub) -> Reply:
@@ -91,7 +82,7 @@ ERRORS = [
 
 @pytest.mark.parametrize(("content", "words"), ERRORS)
 def test_an_error_with_http_200_is_a_failure_with_the_endpoints_own_words(
-    stub: Callable[[Answer], Stub], content: Any, words: str
+    stub: Callable[..., Stub], content: Any, words: str
 ) -> None:
     server = stub(lambda body, number: (200, content))
     reply = ask(server)
@@ -103,14 +94,14 @@ def test_an_error_with_http_200_is_a_failure_with_the_endpoints_own_words(
     assert server.tries["q"] == 3
 
 
-def test_an_error_with_http_200_that_passes_is_asked_again(stub: Callable[[Answer], Stub]) -> None:
+def test_an_error_with_http_200_that_passes_is_asked_again(stub: Callable[..., Stub]) -> None:
     def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
         return 200, {"error": {"message": "upstream", "code": "502"}} if number < 3 else said({"content": "late"})
 
     assert ask(stub(respond)).text == "late"
 
 
-def test_an_error_with_http_200_is_as_good_as_the_status_that_it_names(stub: Callable[[Answer], Stub]) -> None:
+def test_an_error_with_http_200_is_as_good_as_the_status_that_it_names(stub: Callable[..., Stub]) -> None:
     def busy(body: dict[str, Any], number: int) -> tuple[int, Any]:
         error = {"message": "slow down", "type": "rate_limit_error"}
         return 200, {"error": error} if number < 5 else said({"content": "late"})
@@ -160,7 +151,7 @@ def test_an_error_that_is_none_is_no_error(empty: Any) -> None:
     ],
 )
 def test_what_a_filter_or_the_model_withholds_is_no_answer_and_not_asked_again(
-    stub: Callable[[Answer], Stub], message: Any, finish: str
+    stub: Callable[..., Stub], message: Any, finish: str
 ) -> None:
     server = stub(lambda body, number: (200, said(message, finish)))
     reply = ask(server)
@@ -170,7 +161,7 @@ def test_what_a_filter_or_the_model_withholds_is_no_answer_and_not_asked_again(
         assert "I can't help with that." in (reply.error or "")
 
 
-def test_a_prompt_that_a_filter_refuses_is_withheld_whatever_the_status(stub: Callable[[Answer], Stub]) -> None:
+def test_a_prompt_that_a_filter_refuses_is_withheld_whatever_the_status(stub: Callable[..., Stub]) -> None:
     error = {"code": "content_filter", "message": "The response was filtered due to the prompt."}
     assert WITHHELD.match(ask(stub(lambda body, number: (400, {"error": error}))).error or "")
     moderated = {"error": {"code": 403, "message": "Your input was flagged: it requires moderation"}}
@@ -201,7 +192,7 @@ FILTERED = [
 
 @pytest.mark.parametrize(("status", "content"), FILTERED)
 def test_a_filter_is_heard_in_whatever_form_it_speaks_and_asked_once(
-    stub: Callable[[Answer], Stub], status: int, content: Any
+    stub: Callable[..., Stub], status: int, content: Any
 ) -> None:
     server = stub(lambda body, number: (status, content))
     assert WITHHELD.match(ask(server).error or "")
@@ -226,7 +217,7 @@ UNFILTERED = [{"prompt_index": 0, "content_filter_results": {"hate": {"filtered"
     ],
 )
 def test_a_filter_or_an_endpoint_that_fails_is_asked_again(
-    stub: Callable[[Answer], Stub], status: int, content: Any
+    stub: Callable[..., Stub], status: int, content: Any
 ) -> None:
     server = stub(lambda body, number: (status, content))
     error = ask(server).error
@@ -362,7 +353,7 @@ def test_thinking_beside_calls_is_kept() -> None:
     assert read({"content": None, "reasoning_content": "hm", "tool_calls": calls}).thinking == "hm"
 
 
-def test_an_endpoint_is_checked_whatever_the_shape_of_its_answer(stub: Callable[[Answer], Stub]) -> None:
+def test_an_endpoint_is_checked_whatever_the_shape_of_its_answer(stub: Callable[..., Stub]) -> None:
     """A model that is not in the list is asked for a word."""
     for content in (
         said({"content": [{"type": "text", "text": "Hi"}]}),

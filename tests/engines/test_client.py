@@ -7,12 +7,12 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.endpoint import Answer, Stub, answer
+from tests.endpoint import Stub, answer
 from tunelift.engines import client as module
 from tunelift.engines.client import Client, Reply, Request
 from tunelift.engines.dialect import Dialect
@@ -20,19 +20,6 @@ from tunelift.errors import MachineError
 from tunelift.runtime.stopping import Stopped
 from tunelift.tasks.scorers.tool_calls import parse_calls
 from tunelift.tasks.task import DECODING
-
-
-@pytest.fixture
-def stub() -> Iterator[Callable[[Answer], Stub]]:
-    made: list[Stub] = []
-
-    def make(respond: Answer) -> Stub:
-        made.append(Stub(respond))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.close()
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +36,7 @@ def ask(url: str, questions: list[str], **options: Any) -> dict[str, Reply]:
     return {reply.id: reply for reply in replies}
 
 
-def test_every_request_is_asked_once_greedily_and_answered(stub: Callable[[Answer], Stub]) -> None:
+def test_every_request_is_asked_once_greedily_and_answered(stub: Callable[..., Stub]) -> None:
     server = stub(lambda body, number: (200, answer(body["messages"][-1]["content"].upper())))
     replies = ask(server.url, [f"q{n}" for n in range(20)])
     assert replies["q3"].text == "Q3"
@@ -63,7 +50,7 @@ def test_every_request_is_asked_once_greedily_and_answered(stub: Callable[[Answe
     )
 
 
-def test_no_more_requests_are_in_flight_than_allowed(stub: Callable[[Answer], Stub]) -> None:
+def test_no_more_requests_are_in_flight_than_allowed(stub: Callable[..., Stub]) -> None:
     def slow(body: dict[str, Any], number: int) -> tuple[int, Any]:
         time.sleep(0.03)
         return 200, answer("x")
@@ -73,7 +60,7 @@ def test_no_more_requests_are_in_flight_than_allowed(stub: Callable[[Answer], St
     assert server.most_busy == 3
 
 
-def test_replies_are_handed_on_as_they_come(stub: Callable[[Answer], Stub]) -> None:
+def test_replies_are_handed_on_as_they_come(stub: Callable[..., Stub]) -> None:
     release = threading.Event()
 
     def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
@@ -93,13 +80,13 @@ def test_replies_are_handed_on_as_they_come(stub: Callable[[Answer], Stub]) -> N
 
 
 @pytest.mark.parametrize("failure", [(500, {}), (503, {}), (429, {}), (200, b"no json"), (200, {"choices": []})])
-def test_a_passing_failure_is_tried_again(stub: Callable[[Answer], Stub], failure: tuple[int, Any]) -> None:
+def test_a_passing_failure_is_tried_again(stub: Callable[..., Stub], failure: tuple[int, Any]) -> None:
     server = stub(lambda body, number: failure if number < 3 else (200, answer("late")))
     reply = ask(server.url, ["q"])["q"]
     assert (reply.text, reply.error, server.tries["q"]) == ("late", None, 3)
 
 
-def test_a_lasting_failure_becomes_a_reply_with_an_error_and_harms_no_other(stub: Callable[[Answer], Stub]) -> None:
+def test_a_lasting_failure_becomes_a_reply_with_an_error_and_harms_no_other(stub: Callable[..., Stub]) -> None:
     server = stub(
         lambda body, number: (
             (500, {"why": "broken"}) if body["messages"][-1]["content"] == "bad" else (200, answer("x"))
@@ -112,7 +99,7 @@ def test_a_lasting_failure_becomes_a_reply_with_an_error_and_harms_no_other(stub
     assert replies["b"].error is None
 
 
-def test_a_refused_request_is_not_asked_again(stub: Callable[[Answer], Stub]) -> None:
+def test_a_refused_request_is_not_asked_again(stub: Callable[..., Stub]) -> None:
     server = stub(lambda body, number: (400, {"message": "too long " + "x" * 9000}))
     reply = ask(server.url, ["q"])["q"]
     assert server.tries["q"] == 1
@@ -121,7 +108,7 @@ def test_a_refused_request_is_not_asked_again(stub: Callable[[Answer], Stub]) ->
     assert len(reply.error) < 600
 
 
-def test_a_request_that_takes_too_long_is_given_up(stub: Callable[[Answer], Stub]) -> None:
+def test_a_request_that_takes_too_long_is_given_up(stub: Callable[..., Stub]) -> None:
     def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
         time.sleep(0.3)
         return 200, answer("x")
@@ -131,14 +118,14 @@ def test_a_request_that_takes_too_long_is_given_up(stub: Callable[[Answer], Stub
     assert "Timeout" in reply.error
 
 
-def test_an_endpoint_that_is_gone_ends_the_whole(stub: Callable[[Answer], Stub]) -> None:
+def test_an_endpoint_that_is_gone_ends_the_whole(stub: Callable[..., Stub]) -> None:
     server = stub(lambda body, number: (200, answer("x")))
     server.close()
     with pytest.raises(MachineError, match="the engine has ended"):
         ask(server.url, ["a", "b", "c"])
 
 
-def test_an_error_while_keeping_a_reply_ends_the_whole(stub: Callable[[Answer], Stub]) -> None:
+def test_an_error_while_keeping_a_reply_ends_the_whole(stub: Callable[..., Stub]) -> None:
     def full(reply: Reply) -> None:
         raise OSError(28, "No space left on device")
 
@@ -150,14 +137,14 @@ def test_an_error_while_keeping_a_reply_ends_the_whole(stub: Callable[[Answer], 
 
 
 def test_proxies_of_the_environment_do_not_stand_between_this_machine_and_itself(
-    stub: Callable[[Answer], Stub], monkeypatch: pytest.MonkeyPatch
+    stub: Callable[..., Stub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert ask(stub(lambda body, number: (200, answer("x"))).url, ["q"])["q"].text == "x"
 
 
-def test_tools_are_rendered_but_not_called_and_the_key_travels_in_a_header(stub: Callable[[Answer], Stub]) -> None:
+def test_tools_are_rendered_but_not_called_and_the_key_travels_in_a_header(stub: Callable[..., Stub]) -> None:
     server = stub(lambda body, number: (200, answer("x")))
     request = Request("q", [{"role": "user", "content": "q"}], 9, tools=[{"type": "function"}])
     client = Client(server.url, "m", concurrency=1, timeout_seconds=5, decoding={}, seed=1, api_key="secret")
@@ -166,7 +153,7 @@ def test_tools_are_rendered_but_not_called_and_the_key_travels_in_a_header(stub:
     assert server.headers[0]["Authorization"] == "Bearer secret"
 
 
-def test_earlier_calls_and_bare_tools_are_sent_as_openai_wants_them(stub: Callable[[Answer], Stub]) -> None:
+def test_earlier_calls_and_bare_tools_are_sent_as_openai_wants_them(stub: Callable[..., Stub]) -> None:
     server = stub(lambda body, number: (200, answer("x")))
     call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Köln"}}}
     messages = [
@@ -183,13 +170,13 @@ def test_earlier_calls_and_bare_tools_are_sent_as_openai_wants_them(stub: Callab
     assert body["tools"][0]["function"]["name"] == "weather"
 
 
-def test_text_that_cannot_be_written_to_a_file_is_made_writable(stub: Callable[[Answer], Stub]) -> None:
+def test_text_that_cannot_be_written_to_a_file_is_made_writable(stub: Callable[..., Stub]) -> None:
     server = stub(lambda body, number: (200, json.dumps(answer("a\ud800b")).encode()))
     assert ask(server.url, ["q"])["q"].text == "a?b"
 
 
 def test_a_stop_amid_the_replies_ends_the_whole_without_a_traceback(
-    stub: Callable[[Answer], Stub], caplog: pytest.LogCaptureFixture
+    stub: Callable[..., Stub], caplog: pytest.LogCaptureFixture
 ) -> None:
     def stop(reply: Reply) -> None:
         raise Stopped(signal.SIGINT)
@@ -206,7 +193,7 @@ def test_a_stop_amid_the_replies_ends_the_whole_without_a_traceback(
 SCHEMA = {"type": "object", "properties": {"mark": {"type": "integer"}}, "required": ["mark"]}
 
 
-def test_a_schema_asks_for_structured_output(stub: Callable[[Answer], Stub]) -> None:
+def test_a_schema_asks_for_structured_output(stub: Callable[..., Stub]) -> None:
     server = stub(lambda body, number: (200, answer('{"mark": 3}')))
     request = Request("q", [{"role": "user", "content": "q"}], 9, schema=SCHEMA)
     Client(server.url, "m", concurrency=1, timeout_seconds=5, decoding={}, seed=1).generate([request], lambda _: None)
@@ -237,12 +224,12 @@ def called(*functions: tuple[str, str], content: str | None = None) -> dict[str,
         ({"choices": [{"message": {"content": None}}]}, ""),
     ],
 )
-def test_native_tool_calls_become_json_text(stub: Callable[[Answer], Stub], message: dict[str, Any], text: str) -> None:
+def test_native_tool_calls_become_json_text(stub: Callable[..., Stub], message: dict[str, Any], text: str) -> None:
     reply = ask(stub(lambda body, number: (200, message)).url, ["q"])["q"]
     assert (reply.text, reply.error) == (text, None)
 
 
-def test_arguments_nested_too_deep_are_a_wrong_answer_and_end_nothing(stub: Callable[[Answer], Stub]) -> None:
+def test_arguments_nested_too_deep_are_a_wrong_answer_and_end_nothing(stub: Callable[..., Stub]) -> None:
     """At every depth, since reading them and writing the answer do not find the same depth too deep."""
     deep = {str(depth): "[" * depth + "]" * depth for depth in (50, *range(900, 1000), 3000)}
     deep["open"] = "[" * 3000
@@ -259,13 +246,13 @@ def test_arguments_nested_too_deep_are_a_wrong_answer_and_end_nothing(stub: Call
     assert all(parse_calls(reply.text) is None for reply in replies.values())
 
 
-def test_an_answer_nested_too_deep_to_be_read_is_a_failure_like_any_other(stub: Callable[[Answer], Stub]) -> None:
+def test_an_answer_nested_too_deep_to_be_read_is_a_failure_like_any_other(stub: Callable[..., Stub]) -> None:
     reply = ask(stub(lambda body, number: (200, b"[" * 3000)).url, ["q"])["q"]
     assert (reply.error or "").startswith("RecursionError")
 
 
 def test_what_an_endpoint_does_not_take_is_learned_once_and_told(
-    stub: Callable[[Answer], Stub], capsys: pytest.CaptureFixture[str]
+    stub: Callable[..., Stub], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As OpenAI's reasoning models complain."""
 
@@ -298,7 +285,7 @@ def test_what_an_endpoint_does_not_take_is_learned_once_and_told(
     ],
 )
 def test_where_two_parameters_exclude_each_other_decoding_stays_greedy(
-    stub: Callable[[Answer], Stub], complaint: str
+    stub: Callable[..., Stub], complaint: str
 ) -> None:
     def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
         both = "temperature" in body and "top_p" in body
@@ -311,7 +298,7 @@ def test_where_two_parameters_exclude_each_other_decoding_stays_greedy(
 
 
 def test_an_endpoint_that_takes_neither_of_two_parameters_is_asked_without_both(
-    stub: Callable[[Answer], Stub],
+    stub: Callable[..., Stub],
 ) -> None:
     def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
         refused = [name for name in ("temperature", "top_p") if name in body]
@@ -322,7 +309,7 @@ def test_an_endpoint_that_takes_neither_of_two_parameters_is_asked_without_both(
     assert dialect.substituted == {"temperature", "top_p"}
 
 
-def test_tools_go_into_the_prompt_where_native_calls_are_not_offered(stub: Callable[[Answer], Stub]) -> None:
+def test_tools_go_into_the_prompt_where_native_calls_are_not_offered(stub: Callable[..., Stub]) -> None:
     def respond(body: dict[str, Any], number: int) -> tuple[int, Any]:
         if body["tool_choice"] == "auto":
             return 400, b'"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
@@ -339,7 +326,7 @@ def test_tools_go_into_the_prompt_where_native_calls_are_not_offered(stub: Calla
     assert [body["tool_choice"] for body in server.bodies] == ["auto", "none", "none"]
 
 
-def test_a_prompt_that_is_too_long_is_refused_and_nothing_learned(stub: Callable[[Answer], Stub]) -> None:
+def test_a_prompt_that_is_too_long_is_refused_and_nothing_learned(stub: Callable[..., Stub]) -> None:
     dialect = Dialect()
     complaint = "'max_tokens' or 'max_completion_tokens' is too large: 9. Your request has 510 tokens (9 > 512 - 510)."
     reply = ask(stub(lambda body, number: (400, complaint.encode())).url, ["q"], dialect=dialect)["q"]
@@ -358,7 +345,7 @@ def test_a_prompt_that_is_too_long_is_refused_and_nothing_learned(stub: Callable
     ],
 )
 def test_tokens_that_the_endpoint_does_not_tell_are_unknown_and_not_none(
-    stub: Callable[[Answer], Stub], usage: Any, counted: tuple[int | None, int | None]
+    stub: Callable[..., Stub], usage: Any, counted: tuple[int | None, int | None]
 ) -> None:
     server = stub(lambda body, number: (200, {**answer("x"), "usage": usage}))
     reply = ask(server.url, ["q"])["q"]

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.endpoint import Answer, Stub, answer
+from tests.endpoint import Stub, answer
 from tunelift.config.evaluation import EndpointConfig
 from tunelift.engines import endpoint as module
 from tunelift.engines.client import Reply, Request
 from tunelift.engines.endpoint import Endpoint
 from tunelift.engines.protocol import Engine
 from tunelift.errors import MachineError, UserError
-
-
-@pytest.fixture
-def stub() -> Iterator[Callable[..., Stub]]:
-    made: list[Stub] = []
-
-    def make(respond: Answer = lambda body, number: (200, answer("x")), **options: Any) -> Stub:
-        made.append(Stub(respond, **options))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.close()
 
 
 def test_it_answers_like_any_engine_with_its_key(stub: Callable[..., Stub], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,25 +13,12 @@ from typing import Any
 
 import pytest
 
-from tests.endpoint import Answer, Stub, answer
+from tests.endpoint import Stub, answer
 from tunelift.engines import client as client_module
 from tunelift.engines import transport as module
 from tunelift.engines.client import Client, Reply, Request
 from tunelift.engines.transport import Pace, is_local, masked, proxy_for, retry_after
 from tunelift.errors import UserError
-
-
-@pytest.fixture
-def stub() -> Iterator[Callable[..., Stub]]:
-    made: list[Stub] = []
-
-    def make(respond: Answer, **options: Any) -> Stub:
-        made.append(Stub(respond, **options))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.close()
 
 
 @pytest.fixture(autouse=True)

@@ -271,8 +271,9 @@ def task_from_split(
     primary = like.primary if like else config.primary
     if primary is None and any(scorer.name == "exact_match" for scorer in scorers):
         primary = "exact_match"
-    first = next((scorer for scorer in scorers if scorer.name == primary), scorers[0])
-    if first.identity["options"].get("find") == "anywhere":
+    primary = _primary(primary, scorers, where)
+    deciding = next(scorer for scorer in scorers if scorer.name == primary)
+    if deciding.identity["options"].get("find") == "anywhere":
         values = [_structured(inside_fence(reply)[1] or reply) for reply in replies]
     if "tool_call" in judging:
         known = [names_of(row.get("tools") or (like.tools if like else None) or ()) for row in rows]
@@ -289,7 +290,7 @@ def task_from_split(
         licence="as the source data",
         items=tuple(_item_from_row(row, right, config.instruction) for row, right in zip(rows, accepted, strict=True)),
         scorers=scorers,
-        primary=_primary(primary, scorers, where),
+        primary=primary,
         max_tokens=config.max_tokens,
         tools=like.tools if like else None,
         effect=config.effect,

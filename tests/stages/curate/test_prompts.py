@@ -158,14 +158,14 @@ def test_a_document_in_the_system_message_is_part_of_what_is_asked(run, tmp_path
     assert {len(found) for found in splits.values()} == {1}
 
 
+def of_template(template: int, value: str, another: str = "") -> dict[str, Any]:
+    """A row of a template with a value or two of its own."""
+    asks = f"{text(template, 12)} {value} {text(template + 100, 6)}{another}"
+    return pair(asks, f"{text(template + 200, 10)} {value}")
+
+
 def test_rows_of_one_family_are_one_cluster_of_a_task(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    rows = [
-        pair(
-            f"{text(number // 25, 12)} {number} {text(number // 25 + 100, 6)}",
-            f"{text(number // 25 + 200, 10)} {number}",
-        )
-        for number in range(1000)
-    ]
+    rows = [of_template(number // 25, f"{number}") for number in range(1000)]
     run(write_jsonl(tmp_path / "a.jsonl", rows), max_length=9000)
     kept = [*kept_rows(tmp_path / "out").values()]
     template = {row["cluster"]: row["messages"][0]["content"].split()[0] for row in kept}
@@ -184,13 +184,7 @@ def test_rows_of_one_family_are_one_cluster_of_a_task(run, tmp_path: Path) -> No
 @pytest.mark.parametrize("templates", [2, 4, 9])
 def test_rows_of_few_templates_are_few_clusters_though_the_split_divides_them(run, tmp_path: Path, templates) -> None:  # type: ignore[no-untyped-def]
     """A template of more than a tenth of the rows is boilerplate: its rows lie in every split, as one cluster each."""
-    rows = [
-        pair(
-            f"{text(number % templates, 12)} {7 * number} {text(number % templates + 100, 6)} {number**2}",
-            f"{text(number % templates + 200, 10)} {number}",
-        )
-        for number in range(360)
-    ]
+    rows = [of_template(number % templates, f"{7 * number}", f" {number**2}") for number in range(360)]
     run(write_jsonl(tmp_path / "a.jsonl", rows), max_length=9000)
     test = [row for row in kept_rows(tmp_path / "out").values() if row["split"] == "test"]
     template = {row["cluster"]: row["messages"][0]["content"].split()[0] for row in test}

@@ -45,7 +45,7 @@ def verdict(stats: Json) -> str:
         (leaks if leakage["pairs"] else "no pair of rows above {:g} similarity lies in two splits").format(
             leakage["threshold"]
         ),
-        *_about_prompts(leakage.get("prompts")),
+        *_about_prompts(leakage["prompts"]),
     ]
     items = stats["contaminated_items"]
     found = sorted((task for task in items if items[task]["found"]), key=lambda task: -items[task]["found"])
@@ -64,8 +64,8 @@ def searched(stats: Json) -> str:
     return "rows that could be read" if unread else "rows read"
 
 
-def _about_prompts(prompts: Json | None) -> Iterator[str]:
-    if not prompts or not prompts["held_out"]:
+def _about_prompts(prompts: Json) -> Iterator[str]:
+    if not prompts["held_out"]:
         return
     asked = sum(prompts["in_other_split"].values())
     if asked:
@@ -92,8 +92,6 @@ def left_out(prompts: Json) -> str:
 def close_by(prompts: Json) -> str:
     """What counts as nearly asked, in words."""
     close = prompts["close"]
-    if "ngram" not in close:  # Measured by an earlier version.
-        return f"that covers over {prompts['overlap'] / 2:.0%} of their words"
     return f"with over {close['overlap']:.0%} of their words, in runs of {close['ngram']} or more"
 
 
@@ -153,18 +151,18 @@ def _findings(stats: Json) -> Iterator[str]:
         f"  leakage: {leakage['pairs']:,} pairs of rows above {leakage['threshold']:g} similarity lie in two splits "
         f"({leakage['compared']:,} pairs compared, {leakage['moved']:,} rows moved)"
     )
-    if prompts := leakage.get("prompts"):
-        close = prompts["close"]
-        asked = sum(prompts["in_other_split"].values())
-        yield (
-            f"  prompts: {asked:,} of {prompts['held_out']:,} held-out ones are asked in another split (over "
-            f"{prompts['overlap']:.0%} of their words; {prompts['moved']:,} rows moved, "
-            f"{prompts['dropped']:,} dropped){left_out(prompts)}"
-        )
-        yield (
-            f"  nearly asked: {close['share']:.1%} of {close['prompts']:,} held-out prompts have a training prompt "
-            f"{close_by(prompts)}"
-        )
+    prompts = leakage["prompts"]
+    close = prompts["close"]
+    asked = sum(prompts["in_other_split"].values())
+    yield (
+        f"  prompts: {asked:,} of {prompts['held_out']:,} held-out ones are asked in another split (over "
+        f"{prompts['overlap']:.0%} of their words; {prompts['moved']:,} rows moved, "
+        f"{prompts['dropped']:,} dropped){left_out(prompts)}"
+    )
+    yield (
+        f"  nearly asked: {close['share']:.1%} of {close['prompts']:,} held-out prompts have a training prompt "
+        f"{close_by(prompts)}"
+    )
 
 
 def data_set_card(

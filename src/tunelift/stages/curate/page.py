@@ -44,12 +44,12 @@ def write_curation_page(
         content: Hash over the split files.
     """
     stats = orjson.loads((out / "stats.json").read_bytes())
-    samples, prompts = read_samples(out), stats["leakage"].get("prompts")
+    samples, prompts = read_samples(out), stats["leakage"]["prompts"]
     context = {
         "name": name,
         "sentence": verdict(stats),
-        "close_by": close_by(prompts) if prompts else "",
-        "left_out": left_out(prompts) if prompts else "",
+        "close_by": close_by(prompts),
+        "left_out": left_out(prompts),
         "stats": stats,
         "funnel": funnel_steps(stats),
         "lengths": _lengths(stats),

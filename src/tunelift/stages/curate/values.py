@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -129,17 +130,13 @@ def has_digit(word: bytes) -> bool:
 
 
 def _read(text: str) -> _Values:
-    found = [(match.lastgroup or "", match.group()) for match in _TOKEN.finditer(text)]
-    spoken = sum(kind in ("word", "number") for kind, _ in found)
-    ids = sum(kind == "number" and _is_id(value) for kind, value in found)
+    found = list(_tokens(text))
+    spoken = sum(kind in ("word", "number") for kind, _, _ in found)
+    ids = sum(kind == "number" and _is_id(value) for kind, value, _ in found)
     plain_ids = spoken >= ID_LEAST_WORDS and ids > ID_SHARE * spoken
     capitals_tell = any(character.islower() for character in text)
     read = _Values([], [], Counter())
-    begins = True
-    for kind, value in found:
-        if kind == "end":
-            begins = True
-            continue
+    for kind, value, begins in found:
         key = value.casefold()
         named = kind == "word" and capitals_tell and value[0].isupper()
         if (kind == "word" and not named and key not in SPELLED) or (plain_ids and kind == "number" and _is_id(value)):
@@ -153,8 +150,16 @@ def _read(text: str) -> _Values:
                 read.masked.append(_FIRST)
             elif not read.masked or read.masked[-1] not in (_VALUE, _FIRST):
                 read.masked.append(_VALUE)
-        begins = False
     return read
+
+
+def _tokens(text: str) -> Iterator[tuple[str, str, bool]]:
+    """The kind of each token but the ends, the token, and whether a sentence begins with it."""
+    begins = True
+    for match in _TOKEN.finditer(text):
+        if not (ends := match.lastgroup == "end"):
+            yield match.lastgroup or "", match.group(), begins
+        begins = ends
 
 
 def _is_id(value: str) -> bool:
@@ -168,7 +173,7 @@ def form(text: str) -> str:
     """
     words: list[str] = []
     run: list[str] = []
-    capitals_tell, begins, plain, values = any(map(str.islower, text)), True, 0, 0
+    capitals_tell, plain, values = any(map(str.islower, text)), 0, 0
 
     def close() -> None:
         nonlocal plain, values
@@ -177,11 +182,7 @@ def form(text: str) -> str:
         values, plain = values + few, plain + (0 if few else len(run))
         run.clear()
 
-    for match in _TOKEN.finditer(text):
-        kind, value = match.lastgroup or "", match.group()
-        if kind == "end":
-            begins = True
-            continue
+    for kind, value, begins in _tokens(text):
         key = value.casefold()
         named = kind == "word" and capitals_tell and value[0].isupper() and not begins
         if kind == "word" and not named and key not in SPELLED:
@@ -190,6 +191,5 @@ def form(text: str) -> str:
             plain += 1
         else:
             run.append(key)
-        begins = False
     close()
     return " ".join(words) if values and plain >= LEAST_FORM_WORDS else ""

@@ -7,10 +7,10 @@ An engine that is started here refuses a prompt that is too long, so only endpoi
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tunelift.runtime.scripts import UNSPACED
 from tunelift.stages.evaluate.samples import Sample
 from tunelift.tasks.thinking import part
 
@@ -23,10 +23,8 @@ LEAST_LIMIT = 512
 UNLIKE = 1.5
 """Prompts of one count whose lengths differ by this factor were not counted whole."""
 
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-"""Letters of scripts without blanks between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 CHARACTERS_PER_TOKEN = 4
-"""Of those; more than any tokenizer reaches over a whole text."""
+"""In scripts without blanks between words; more than any tokenizer reaches over a whole text."""
 
 
 def unread_prompts(samples: Sequence[Sample]) -> dict[str, Any] | None:
@@ -70,5 +68,5 @@ def _text(prompt: Sequence[Mapping[str, Any]]) -> str:
 
 def _words(text: str) -> int:
     """At least so many tokens a text has, with any tokenizer."""
-    unspaced = len(_UNSPACED.findall(text))
+    unspaced = len(UNSPACED.findall(text))
     return max(len(text.split()), unspaced // CHARACTERS_PER_TOKEN)

@@ -19,7 +19,7 @@ from tunelift.tasks.statistics.clustered import (
     satterthwaite,
     t_quantile,
 )
-from tunelift.tasks.statistics.proportions import ALPHA, bisect, tango
+from tunelift.tasks.statistics.proportions import ALPHA, bisect, score
 from tunelift.tasks.statistics.unseen import t_bound
 
 POWER = 0.8
@@ -155,7 +155,8 @@ def _finds(effect: float, margin: float, n: int, spread: Spread, tests: int) -> 
         if variance > 0:  # Where fewer items are won than usual, fewer differ.
             discordance += (unlucky - effect) * effect * (1 - discordance) / variance
         first, second = (max(items * (discordance + sign * unlucky) / 2, 0.0) for sign in (1, -1))
-        return tango(first, second, max(items, first + second), quantile)[0] > -margin
+        # Tango's bound is above -margin where the score test rejects -margin.
+        return score(first, second, max(items, first + second), -margin) > quantile
     if not spread.bounded:
         return unlucky - quantile * se > -margin
     return t_bound(unlucky, se, unseen, quantile, extreme=-1.0, seen=spread.outermost) > -margin
