@@ -30,7 +30,7 @@ PACKAGES = (
 
 
 class FileHashes:
-    """sha256 by path, remembered across runs by size, mtime and inode.
+    """sha256 by path, or the path that it had before, remembered across runs by size, mtime and inode.
 
     A file whose size, modification time in nanoseconds and inode are unchanged is not read again.
     """
@@ -47,7 +47,9 @@ class FileHashes:
         mark = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         entry = self._known.get(str(path.resolve()))
         if entry is None or entry["mark"] != mark:
-            entry = {"mark": mark, "sha256": file_sha256(path)}
+            # A file that was renamed, as all of an artifact's are once it is whole, is the same file.
+            renamed = next((known for known in self._known.values() if known["mark"] == mark), None)
+            entry = {"mark": mark, "sha256": renamed["sha256"] if renamed else file_sha256(path)}
             self._known[str(path.resolve())] = entry
             self._save()
         return str(entry["sha256"])

@@ -22,7 +22,7 @@ from tunelift.artifacts.provenance import version_of
 from tunelift.config.schema import EngineConfig
 from tunelift.engines.client import Client
 from tunelift.errors import MachineError
-from tunelift.runtime import console
+from tunelift.runtime import console, tokenizer_files
 from tunelift.runtime.hardware import DEVICE_ORDER, detect, openmp_environment
 from tunelift.runtime.stopping import raise_if_stopped
 from tunelift.runtime.worker import die_with_parent, last_lines, stop_group
@@ -44,10 +44,12 @@ def vllm_arguments(
     port: int,
     served_name: str,
     template: Path | None = None,
+    tokenizer: Path | None = None,
 ) -> list[str]:
     """The whole command: Python, `-m`, the launcher, then vLLM's own options.
 
-    `template` is a file with the chat template to use in place of the model's own.
+    `template` is a file with the chat template to use in place of the model's own, `tokenizer` a folder likewise; a
+    merged model may bring such a folder along.
 
     The API key is not in it, since everyone on the machine can read a command line.
     """
@@ -67,6 +69,10 @@ def vllm_arguments(
         command += ["--enforce-eager"]
     if template is not None:
         command += ["--chat-template", str(template)]
+    if tokenizer is None and (own := model / tokenizer_files.FOLDER).is_dir():
+        tokenizer = own
+    if tokenizer is not None:
+        command += ["--tokenizer", str(tokenizer)]
     if device == "cuda":
         command += ["--gpu-memory-utilization", str(engine.gpu_memory_utilization)]
     return command
@@ -205,6 +211,7 @@ class VllmEngine:
             port=self._port,
             served_name=self.served_name,
             template=self._template,
+            tokenizer=tokenizer_files.for_engine(self._model, self._log.with_suffix(".tokenizer")),
         )
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(

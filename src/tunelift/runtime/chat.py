@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from operator import ge
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from tunelift.errors import UserError
 from tunelift.runtime.turns import (
@@ -63,10 +63,10 @@ def load_tokenizer(model: Path, template: str | None = None) -> PreTrainedTokeni
     Raises:
         UserError: the folder holds no tokenizer, no chat template, or only a slow tokenizer without offsets.
     """
-    from transformers import AutoTokenizer
+    from tunelift.runtime import tokenizer_files
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True, trust_remote_code=False)
+        tokenizer = tokenizer_files.load(model)
     except Exception as error:  # A damaged file makes the libraries raise almost anything, Rust's bare Exception too.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(
@@ -90,7 +90,7 @@ def load_tokenizer(model: Path, template: str | None = None) -> PreTrainedTokeni
             where=str(model),
             remedy="Add the model's tokenizer.json.",
         )
-    return cast("PreTrainedTokenizerFast", tokenizer)
+    return tokenizer
 
 
 def supervise(

@@ -140,7 +140,7 @@ def refuse_untrainable_base(name: str, folder: Path) -> None:
         UserError: it reads more than text: adapters on its other parts would learn nothing from text, and what prepares
             images and sound is not written beside a merged model; or it is a mixture of experts: those are bare
             parameters, which get no adapter and are not held in 4 bits; or it is quantized: its numbers are no weights
-            without their scales.
+            without their scales; or its generation_config.json is damaged.
     """
     described = _json(folder / "config.json", AGAIN)
     if has_experts(described):
@@ -159,6 +159,7 @@ def refuse_untrainable_base(name: str, folder: Path) -> None:
             remedy="Take the model that it was made from, in bf16: with train.adapter.kind=qlora it is held in 4 bits "
             "while it is trained, as it is loaded.",
         )
+    read_generation_config(folder)
     found = [part for part in BESIDE_TEXT if described.get(part)]
     if found:
         raise UserError(
@@ -167,6 +168,23 @@ def refuse_untrainable_base(name: str, folder: Path) -> None:
             where=str(folder / "config.json"),
             remedy="Take a model that reads text alone, such as google/gemma-3-1b-it among Gemma 3.",
         )
+
+
+def read_generation_config(folder: Path) -> dict[str, Any]:
+    """A model's generation_config.json; empty if it has none.
+
+    Raises:
+        UserError: it cannot be read, or its `eos_token_id` is no token id and no list of some.
+    """
+    path = folder / "generation_config.json"
+    if not path.exists():
+        return {}
+    content = _json(path, AGAIN)
+    ends = content.get("eos_token_id")
+    wrong = [end for end in (ends if isinstance(ends, list) else [ends]) if end is not None and type(end) is not int]
+    if wrong:
+        raise UserError(f"eos_token_id={wrong[0]!r} is no token id, a whole number.", where=str(path), remedy=AGAIN)
+    return content
 
 
 def inspect(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
@@ -231,6 +249,11 @@ def _weight_files(path: Path) -> list[Path]:
     if missing := [file.name for file in files if not file.exists()]:
         raise UserError(f"The folder lacks {missing[0]}, which holds weights.", where=str(index), remedy=AGAIN)
     return files
+
+
+def file_of(folder: Path, tensor: str) -> Path:
+    """The weights file that holds a tensor; the folder where none has one of that name."""
+    return next((file for file in _weight_files(folder) if tensor in _safetensors_header(file)), folder)
 
 
 def _json(path: Path, remedy: str) -> dict[str, Any]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunelift.artifacts.store import disk_error, writing
 from tunelift.errors import MachineError, UserError
+from tunelift.runtime import quantized
 from tunelift.runtime.encoded import IGNORED
 from tunelift.runtime.hardware import DEVICE_ORDER, first_visible, free_gib
+from tunelift.runtime.modeling import file_of
 
 if TYPE_CHECKING:
     import torch
@@ -71,23 +73,25 @@ def load_base(
 
     Raises:
         UserError: the folder's weights cannot be loaded, or not with this attention, or are not those of the model that
-            its config.json describes.
+            its config.json describes, or hold what is no finite number.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    broken: list[str] = []
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=torch_dtype(precision),
-            quantization_config=nf4(precision) if kind == "qlora" else None,
-            attn_implementation=attention,
-            device_map={"": 0} if device == "cuda" else None,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # They are refused below, by name.
-        )
+        with quantized.noting_broken(broken) if kind == "qlora" else nullcontext():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=torch_dtype(precision),
+                quantization_config=nf4(precision) if kind == "qlora" else None,
+                attn_implementation=attention,
+                device_map={"": 0} if device == "cuda" else None,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # They are refused below, by name.
+            )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise UserError(
             f"The model cannot be loaded ({(str(error).splitlines() or [type(error).__name__])[0]}).",
@@ -98,8 +102,11 @@ def load_base(
     found: dict[str, Any] = loaded[1]
     if kind == "qlora":
         found["mismatched_keys"] = _misshapen(model)
-        keep_gradients_right(model)
+        _refuse_transposed(quantized.transposed_layers(model), folder)
+        quantized.put_right(model)
     _refuse_other_weights(found, folder)
+    broken += [name for name, value in model.named_parameters() if not quantized.is_finite(value)]
+    _refuse_broken(broken, folder)
     return model
 
 
@@ -145,6 +152,27 @@ def _refuse_other_weights(found: dict[str, Any], folder: Path) -> None:
         )
 
 
+def _refuse_broken(names: Sequence[str], folder: Path) -> None:
+    """In a prompt they would make a loss of NaN, which tells nothing of where it came from; in 4 bits not even that."""
+    if names:
+        raise UserError(
+            f"The model's weights hold NaN or infinity, in {len(names):,} tensors ({', '.join(names[:NAMED])}"
+            f"{', ...' if len(names) > NAMED else ''}).",
+            where=str(file_of(folder, names[0])),
+            remedy="Copy or download the model again; if it is the same then, it was published broken: take another.",
+        )
+
+
+def _refuse_transposed(names: Sequence[str], folder: Path) -> None:
+    """The merge would write them the other way round."""
+    if names:
+        raise UserError(
+            f"train.adapter.kind=qlora does not work with this architecture, whose weights lie transposed ({names[0]}).",
+            where=str(folder),
+            remedy="Set train.adapter.kind to lora.",
+        )
+
+
 def _loading_remedy(error: Exception) -> str:
     if re.search(r"flash.?att|attention implementation|attn_implementation", str(error), re.IGNORECASE):
         return "Set train.attention to sdpa, or to eager, which every model takes."
@@ -153,24 +181,29 @@ def _loading_remedy(error: Exception) -> str:
     return "Copy or download the model again; its architecture must be one that transformers knows."
 
 
-def keep_gradients_right(model: torch.nn.Module) -> None:
-    """Never repack 4-bit weights for AVX512-BF16.
-
-    bitsandbytes does so at the first forward in eval mode, and every later training forward then takes a kernel that
-    gives no gradient to its input: the loss looks plausible and the adapters below learn nothing.
-    """
-    from bitsandbytes.nn import Linear4bit
-
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-
-
 def keep_trained_in_fp32(model: torch.nn.Module) -> None:
     """Hold every trainable parameter in fp32: in bf16, updates below 2^-9 of a weight round away."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+
+
+def check_trained_in_fp32(model: torch.nn.Module) -> None:
+    """Hold that no library has cast a trained parameter since `keep_trained_in_fp32`.
+
+    Raises:
+        MachineError: one has.
+    """
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            raise MachineError(
+                f"{name} is trained in {str(parameter.dtype).removeprefix('torch.')}, in which small updates round "
+                "away; a library has cast it.",
+                remedy="Take out the option of train.adapter that trains it, or set train.precision to fp32; and "
+                "report it with the versions of the installed packages.",
+            )
 
 
 @contextmanager

@@ -27,6 +27,13 @@ from tunelift.runtime.hardware import openmp_environment
 from tunelift.runtime.stopping import Stopped, raise_if_stopped
 
 LOG_TAIL_LINES = 15
+REMEDIES = {
+    "curate": "Lower curate.processes, or use a machine with more memory",
+    "train": "Use a smaller train.micro_batch_size or a machine with more memory",
+    "merge": "Use a machine with more memory: it must hold the model in bf16, 2 bytes a parameter, and some GiB beside "
+    "it, fewer of them with a lower merge.parity_rows",
+}
+"""Where a stage's process was killed, by its function's name."""
 GRACE_SECONDS = 20.0
 """For a process that has nothing to save to let go of what it holds."""
 
@@ -80,7 +87,7 @@ def run_isolated(
             raise
         finally:
             stop_group(child, saves_within_seconds or GRACE_SECONDS)
-        return _result(child, answer, log)
+        return _result(child, answer, log, target.rpartition(":")[2])
 
 
 def _wait(child: subprocess.Popen[bytes], watch: Callable[[], None] | None) -> None:
@@ -97,7 +104,7 @@ def _wait(child: subprocess.Popen[bytes], watch: Callable[[], None] | None) -> N
     raise_if_stopped()
 
 
-def _result(child: subprocess.Popen[bytes], answer: Path, log: Path) -> dict[str, Any]:
+def _result(child: subprocess.Popen[bytes], answer: Path, log: Path, stage: str) -> dict[str, Any]:
     if answer.exists():
         content = json.loads(answer.read_text())
         if "error" in content:
@@ -109,7 +116,7 @@ def _result(child: subprocess.Popen[bytes], answer: Path, log: Path) -> dict[str
         raise MachineError(
             "The process was killed, most likely because the machine ran out of memory.",
             where=str(log),
-            remedy="Use a smaller train.micro_batch_size or a larger machine, then run the same command again.",
+            remedy=f"{REMEDIES.get(stage, 'Use a machine with more memory')}, then run the same command again.",
         )
     raise MachineError(
         f"The process ended with code {child.returncode}. The end of its log:\n{tail}",

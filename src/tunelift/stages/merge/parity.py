@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from tunelift.runtime import console
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 4
 POSITIONS_AT_ONCE = 512
 """That distributions are compared at: of 128,256 tokens, each of the five tensors that takes is 0.26 GB in fp32."""
+MOST_POSITIONS = 4096
+"""That are compared: a mean over more says the same."""
+MOST_BYTES = 2**30
+"""Of the trained model's logits, which are kept while the merged one is computed."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,23 @@ class Parity:
     def to_json(self) -> dict[str, Any]:
         """For parity.json."""
         return asdict(self)
+
+
+def thinned(rows: Sequence[Row], position_bytes: int) -> list[Row]:
+    """The rows with no more supervised positions than are compared, drawn evenly from all of them.
+
+    Args:
+        rows: As read.
+        position_bytes: Of the logits at one position.
+    """
+    most = max(1, min(MOST_POSITIONS, MOST_BYTES // position_bytes))
+    every = max(1.0, sum(row.rendered.supervised_tokens for row in rows) / most)
+    number = count()
+    found = []
+    for row in rows:
+        mask = [learnt and next(number) % every < 1 for learnt in row.rendered.mask]
+        found.append(replace(row, rendered=replace(row.rendered, mask=mask)))
+    return found
 
 
 def reference(

@@ -24,14 +24,13 @@ from tunelift.runtime.weights import (
     machine_trouble,
     one_gpu,
 )
-from tunelift.stages.merge.parity import Parity, compare, reference
+from tunelift.stages.merge.folder import write_model
+from tunelift.stages.merge.parity import Parity, compare, reference, thinned
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MEMORY_REMEDY = "Merge on a machine that holds the model in bf16 (2 bytes a parameter), or lower merge.parity_rows."
-SHARD_SIZE = "5GB"
-WEIGHTS_ONLY = {"adapter_model.safetensors", "adapter_config.json"}
 
 
 def merge(
@@ -68,8 +67,9 @@ def merge(
         _empty(out)
         rows, padding = _parity_rows(config, model, adapter / "adapter", dataset)
         trained = load_trained(kind, model, adapter / "adapter", device, precision)
+        rows = thinned(rows, trained.config.get_text_config().vocab_size * (2 if precision == "bf16" else 4))
         said = reference(trained, rows, padding, device, precision)
-        write_model(fold(trained, kind), adapter / "adapter", out)
+        write_model(fold(trained, kind), model, adapter / "adapter", out)
         del trained
         _release(device)
         written = load_base(out, kind="lora", device=device, precision=precision)
@@ -190,14 +190,6 @@ def _dequantize(trained: Any) -> None:
         layer.weight.module = None  # It points back to its layer, so neither would go until the cycle is found.
     base = trained.get_base_model()
     base.hf_quantizer.remove_quantization_config(base)
-
-
-def write_model(merged: PreTrainedModel, adapter: Path, out: Path) -> None:
-    """Weights and config, and beside them what the adapter was trained with: tokenizer, template, stop tokens."""
-    merged.save_pretrained(out, max_shard_size=SHARD_SIZE)
-    for path in sorted(adapter.iterdir()):
-        if path.name not in WEIGHTS_ONLY:
-            shutil.copyfile(path, out / path.name)
 
 
 def hold(parity: Parity, config: MergeConfig) -> None:

@@ -14,6 +14,7 @@ from tunelift.runtime import console
 from tunelift.runtime.chat import mark_supervised
 from tunelift.runtime.encoded import Row
 from tunelift.runtime.lengths import LongRow, Lost, percent
+from tunelift.runtime.modeling import read_generation_config
 from tunelift.stages.train.settings import micro_batch_size, packing, total_steps
 
 if TYPE_CHECKING:
@@ -116,15 +117,9 @@ def turn_ends(row: Row) -> list[int]:
 
 def stop_tokens(tokenizer: PreTrainedTokenizerFast, model: Path) -> list[int]:
     """What ends generation: the generation config's and the tokenizer's end-of-sequence tokens."""
-    configured = generation_config(model).get("eos_token_id")
+    configured = read_generation_config(model).get("eos_token_id")
     stops = configured if isinstance(configured, list) else [configured]
     return sorted({int(token) for token in (*stops, tokenizer.eos_token_id) if token is not None})
-
-
-def generation_config(model: Path) -> dict[str, Any]:
-    """The model's generation_config.json; empty if it has none."""
-    path = model / "generation_config.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def padding_token(tokenizer: PreTrainedTokenizerFast, taken: Sequence[int]) -> int:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from tunelift.artifacts.records import file_sha256
 from tunelift.config.schema import TrainConfig
+from tunelift.runtime import tokenizer_files
 from tunelift.runtime.attention import by_row
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import Row, read_encoded
+from tunelift.runtime.modeling import read_generation_config
 from tunelift.runtime.vocabulary import add_tokens, fit_embeddings, start_embeddings
 from tunelift.runtime.weights import Device, load_base, machine_trouble, one_gpu, peak_memory_gib
 from tunelift.stages.train import checkpoints, preflight
@@ -181,8 +183,8 @@ def _write_adapter(
         if isinstance(described[names], list):
             described[names].sort()
     _write_json(adapter / "adapter_config.json", described)
-    tokenizer.save_pretrained(adapter)
-    generation = preflight.generation_config(model)
+    tokenizer_files.save(tokenizer, model, adapter)
+    generation = read_generation_config(model)
     stops = generation.get("eos_token_id")
     known = [] if stops is None else stops if isinstance(stops, list) else [stops]
     ends = [*turn_ends, *(token for token in known if token not in turn_ends)]

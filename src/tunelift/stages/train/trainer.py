@@ -15,7 +15,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerState
 from trl import SFTConfig, SFTTrainer
 
 from tunelift.runtime.encoded import Row, collate
-from tunelift.runtime.weights import is_out_of_memory, keep_trained_in_fp32, supervised_logits
+from tunelift.runtime.weights import (
+    check_trained_in_fp32,
+    is_out_of_memory,
+    keep_trained_in_fp32,
+    supervised_logits,
+)
 from tunelift.stages.train.answers import Asked
 from tunelift.stages.train.best import Measure
 from tunelift.stages.train.health import BadStep
@@ -110,8 +115,10 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
 
         Raises:
             BadStep: the loss is not finite.
+            MachineError: a trained parameter is not held in fp32.
         """
         loss: torch.Tensor = super().training_step(*args, **kwargs)
+        check_trained_in_fp32(self.model)
         if not torch.isfinite(loss):
             raise BadStep(
                 f"The loss of step {self.state.global_step + 1} is {loss.item()}.",
