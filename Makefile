@@ -1,7 +1,7 @@
 # Every target makes what it needs first: `make quickstart` and `make test` work right after `git clone`.
 .DEFAULT_GOAL := help
 VERBS := curate train merge evaluate judge report run plan serve
-.PHONY: help setup quickstart $(VERBS) compare test test-slow test-gpu test-big simulate bench bench-train bench-curate check format lock schema clean
+.PHONY: help setup quickstart $(VERBS) compare test test-slow test-gpu test-big test-elsewhere simulate bench bench-train bench-curate check format lock schema clean
 
 ifneq ($(filter $(VERBS),$(MAKECMDGOALS)),)
 ifndef CONFIG
@@ -54,6 +54,9 @@ test-gpu: setup ## What only a GPU shows
 
 test-big: setup ## Llama 3.1 8B's shapes, random: 4-bit load, QLoRA steps, kill, resume; 17 GB of disk, minutes
 	@$(BIN)/python -m pytest -q -s -m big $(TESTS)
+
+test-elsewhere: setup ## Merged models of each family in transformers 4, in runs/transformers4, and in vLLM; minutes
+	@$(BIN)/python -m pytest -q -m elsewhere -rs $(TESTS)
 
 simulate: setup ## Do the verdicts err as rarely as they say? Minutes
 	@$(BIN)/python scripts/simulate_verdicts.py

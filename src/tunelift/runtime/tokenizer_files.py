@@ -83,8 +83,11 @@ def _as_filed(built: PreTrainedTokenizerFast, folder: Path) -> PreTrainedTokeniz
 
     if type(built) is PreTrainedTokenizerFast or not built.is_fast or not (folder / FILE).exists():
         return None
-    # Names of special tokens may stand in the class alone.
-    filed: Any = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, **built.special_tokens_map)
+    filed: Any = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    for name, token in built.special_tokens_map.items():
+        # Some stand in the class alone; not all of those are in every vocabulary.
+        if getattr(filed, name) is None and filed.backend_tokenizer.token_to_id(token) is not None:
+            setattr(filed, name, token)
     return None if _pipeline(filed) == _pipeline(built) else filed
 
 
