@@ -139,6 +139,22 @@ def write_published(folder: Path, published: Published, *, by_transformers_5: bo
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    config = write_small_files(folder, published)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).to(torch.bfloat16)
+    model.save_pretrained(folder)
+    if not by_transformers_5:
+        config["architectures"] = [type(model).__name__]
+        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
+    generation = {"eos_token_id": config["eos_token_id"], "pad_token_id": config["pad_token_id"]}
+    # As in many files of the hub, which transformers 5 takes with a warning and would not write.
+    (folder / "generation_config.json").write_text(json.dumps({**generation, "temperature": 0.6, "top_p": 0.9}))
+    return folder
+
+
+def write_small_files(folder: Path, published: Published) -> dict[str, Any]:
+    """Write config.json and the tokenizer alone, and return the config."""
     folder.mkdir(parents=True)
     family = BY_NAME[published.family]
     tokens = _write_tokenizer(folder, published, family)
@@ -149,25 +165,15 @@ def write_published(folder: Path, published: Published, *, by_transformers_5: bo
         "eos_token_id": ends if len(ends) > 1 else ends[0],
         "pad_token_id": tokens.get(family.pad),
     }
-    (folder / "config.json").write_text(json.dumps({key: config[key] for key in sorted(config)}, indent=2))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).to(torch.bfloat16)
-    config["architectures"] = [type(model).__name__]
-    model.save_pretrained(folder)
-    if not by_transformers_5:
-        (folder / "config.json").write_text(json.dumps({key: config[key] for key in sorted(config)}, indent=2))
-    generation = {"eos_token_id": config["eos_token_id"], "pad_token_id": config["pad_token_id"]}
-    # As in many files of the hub, which transformers 5 takes with a warning and would not write.
-    (folder / "generation_config.json").write_text(json.dumps({**generation, "temperature": 0.6, "top_p": 0.9}))
-    return folder
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
+    return config
 
 
 def _write_tokenizer(folder: Path, published: Published, family: Family) -> dict[str, int]:
     from tokenizers import AddedToken, processors
 
     tokenizer = _trained(published.steps)
-    special = [token for token in family.special if token not in ("<unk>",)]
+    special = [*(["<unk>"] if tokenizer.token_to_id("<unk>") is not None else []), *family.special]
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True, normalized=False, rstrip=family.swallows) for token in special]
     )

@@ -181,6 +181,17 @@ MODEL_FAULTS = [
         cut("model/config.json", 40),
         ("model/config.json: The file is damaged", "download it again"),
     ),
+    Fault(
+        "half a generation config, which only merging would need",
+        written("model/generation_config.json", '{"eos_token_id": 2,'),
+        ("model/generation_config.json: The file is damaged", "download it again"),
+        ("plan", "config.yaml"),
+    ),
+    Fault(
+        "an end of generation that is no token",
+        written("model/generation_config.json", '{"eos_token_id": ["<|im_end|>"]}'),
+        ("model/generation_config.json: eos_token_id='<|im_end|>' is no token id",),
+    ),
     Fault("a model for images", sees, ("model.id=model reads more than text", "gemma-3-1b-it")),
     Fault("pickled weights", pickled, ("only pickled ones, which can run code", "save_pretrained()")),
     Fault("no weights", gone("model/model.safetensors"), ("model: The folder holds no *.safetensors weights.",)),

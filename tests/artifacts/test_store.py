@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tunelift.artifacts import provenance
 from tunelift.artifacts.records import MANIFEST, canonical, digest
 from tunelift.artifacts.store import Plan, Store
 from tunelift.errors import MachineError, UserError
@@ -186,6 +187,18 @@ def test_the_manifest_lists_every_file_with_its_hash(store: Store) -> None:
 def test_canonical_json_ignores_key_order() -> None:
     assert canonical({"b": 1, "a": [1.5, None]}) == '{"a":[1.5,null],"b":1}'
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+
+
+def test_a_file_that_was_renamed_is_not_read_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An artifact's files are hashed before its folder gets its name."""
+    (tmp_path / "x.partial").mkdir()
+    (tmp_path / "x.partial/weights").write_text("a")
+    first = store.hashes.of_folder(tmp_path / "x.partial")
+    (tmp_path / "x.partial").rename(tmp_path / "x")
+    monkeypatch.setattr(provenance, "file_sha256", lambda path: pytest.fail(f"read again: {path}"))
+    assert store.hashes.of_folder(tmp_path / "x") == first
 
 
 def test_a_remembered_hash_notices_a_change_of_content(store: Store, tmp_path: Path) -> None:

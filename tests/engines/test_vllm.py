@@ -16,8 +16,10 @@ from typing import Any
 
 import psutil
 import pytest
+from tokenizers import Tokenizer
 
 from tests.families import FAMILIES, Family
+from tests.published import PUBLISHED, write_small_files
 from tests.tiny import CHATML
 from tunelift.config.schema import EngineConfig
 from tunelift.engines import vllm as module
@@ -38,6 +40,42 @@ def arguments(engine: EngineConfig, device: module.Device = "cpu") -> list[str]:
 
 def after(command: list[str], option: str) -> str:
     return command[command.index(option) + 1]
+
+
+def test_a_tokenizer_of_the_models_own_folder_is_passed_on(tmp_path: Path) -> None:
+    def command(**more: Path) -> list[str]:
+        return vllm_arguments(tmp_path, SMALL, device="cpu", seed=5, host="h", port=81, served_name="tuned", **more)
+
+    assert "--tokenizer" not in command()
+    (tmp_path / "tokenizer").mkdir()
+    assert after(command(), "--tokenizer") == str(tmp_path / "tokenizer")
+    assert after(command(tokenizer=Path("other")), "--tokenizer") == "other"
+
+
+def test_a_base_that_vllm_would_tokenize_otherwise_is_started_with_the_tokenizer_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SmolLM2 as it lies on the hub."""
+    started: list[list[str]] = []
+
+    def refuse(command: list[str], **_: Any) -> None:
+        started.append(command)
+        raise MachineError("not started", remedy="none")
+
+    monkeypatch.setattr(module.subprocess, "Popen", refuse)
+    for name, given in (("smollm_2", True), ("llama_3_1", False)):
+        published = next(one for one in PUBLISHED if one.name == name)
+        write_small_files(tmp_path / name, published)
+        log = tmp_path / "logs" / f"{name}.log"
+        engine = VllmEngine(tmp_path / name, SMALL, device="cpu", seed=5, served_name="base", log=log)
+        with pytest.raises(MachineError, match="not started"):
+            engine.start()
+        assert ("--tokenizer" in started[-1]) == given
+    raw, handed = (
+        Tokenizer.from_file(str(Path(folder) / "tokenizer.json")).to_str()
+        for folder in (tmp_path / "smollm_2", after(started[0], "--tokenizer"))
+    )
+    assert raw == handed
 
 
 def test_the_command_pins_what_the_answers_depend_on() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny import make_tiny_model
 from tunelift.errors import MachineError, UserError
+from tunelift.runtime.quantized import is_finite
 from tunelift.runtime.weights import Kind, is_out_of_memory, load_base, machine_trouble
 
 ON_A_GPU = [
@@ -120,6 +122,57 @@ def test_weights_of_another_model_are_named_and_never_drawn_at_random(
     with pytest.raises(UserError, match=re.escape(said)) as caught:
         load_base(copy, kind=kind, device="cpu", precision="bf16")
     assert "Copy or download the model again" in caught.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["lora", "qlora"])
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")], ids=str)
+@pytest.mark.parametrize("name", [NORM, GATE, "model.embed_tokens.weight"])
+def test_weights_that_are_no_numbers_are_named_with_their_file(
+    name: str, number: float, kind: Kind, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Not the rows that were trained on, nor the packing; in 4 bits a NaN would become some number."""
+
+    def spoil(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[name].view(-1)[7] = number
+
+    copy = changed(tiny_model, tmp_path / "copy", spoil)
+    with pytest.raises(UserError, match=re.escape(f"hold NaN or infinity, in 1 tensors ({name})")) as caught:
+        load_base(copy, kind=kind, device="cpu", precision="bf16")
+    assert caught.value.where == str(copy / "model.safetensors")
+
+
+def test_of_several_files_the_one_with_the_broken_tensor_is_named(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    tensors = load_file(model / "model.safetensors")
+    (model / "model.safetensors").unlink()
+    places = {name: f"model-0000{1 + (name == GATE)}-of-00002.safetensors" for name in tensors}
+    tensors[GATE][0, 0] = float("nan")
+    for file in set(places.values()):
+        part = {name: tensor for name, tensor in tensors.items() if places[name] == file}
+        save_file(part, model / file, metadata={"format": "pt"})
+    (model / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    with pytest.raises(UserError) as caught:
+        load_base(model, kind="qlora", device="cpu", precision="bf16")
+    assert caught.value.where == str(model / "model-00002-of-00002.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_the_largest_numbers_are_numbers(dtype: torch.dtype) -> None:
+    limits = torch.finfo(dtype)
+    assert is_finite(torch.tensor([limits.max, limits.min, limits.tiny, 0.0], dtype=dtype))
+    assert is_finite(torch.empty(0, dtype=dtype)) and is_finite(torch.tensor([255], dtype=torch.uint8))
+
+
+def test_layers_whose_weights_lie_transposed_are_refused_in_4_bits_before_training(tmp_path: Path) -> None:
+    """They would be trained, and then merged the other way round."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(n_embd=64, n_layer=1, n_head=2, vocab_size=64, bos_token_id=0, eos_token_id=0)
+    GPT2LMHeadModel(config).to(torch.bfloat16).save_pretrained(tmp_path)
+    load_base(tmp_path, kind="lora", device="cpu", precision="bf16")
+    with pytest.raises(UserError, match=r"transposed \(transformer\.h\.0\.attn\.c_attn\)") as caught:
+        load_base(tmp_path, kind="qlora", device="cpu", precision="bf16")
+    assert "train.adapter.kind to lora" in caught.value.remedy
 
 
 def test_a_head_that_is_missing_is_told_where_it_is_not_the_embedding(tmp_path: Path) -> None:

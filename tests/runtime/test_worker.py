@@ -35,6 +35,10 @@ def die() -> dict:
     return {}
 
 
+curate = train = merge = die
+"""Stages are told by their function's name."""
+
+
 def crash() -> dict:
     raise ZeroDivisionError("a bug")
 
@@ -56,6 +60,19 @@ def test_a_killed_child_is_the_machines_failure(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="killed") as caught:
         run_isolated(f"{HERE}:die", {}, tmp_path / "log")
     assert caught.value.where == str(tmp_path / "log")
+
+
+@pytest.mark.parametrize(
+    ("stage", "remedy"),
+    [("curate", "curate.processes"), ("train", "train.micro_batch_size"), ("merge", "merge.parity_rows")],
+)
+def test_what_to_do_about_a_killed_stage_is_what_that_stage_can_do(
+    stage: str, remedy: str, tmp_path: Path
+) -> None:
+    with pytest.raises(MachineError) as caught:
+        run_isolated(f"{HERE}:{stage}", {}, tmp_path / "log")
+    assert remedy in caught.value.remedy
+    assert [other for other in ("curate.", "train.", "merge.") if other in caught.value.remedy] == [f"{stage}."]
 
 
 def test_a_crash_shows_the_end_of_its_log(tmp_path: Path) -> None:

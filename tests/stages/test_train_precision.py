@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 from tests.stages.conversations import conversation, write_dataset
 from tests.stages.training import Watched, losses, run_training
+from tests.tiny import make_tiny_model
+from tunelift.errors import MachineError
 from tunelift.runtime.weights import load_base, supervised_logits
 from tunelift.stages.train import trainer as module
 from tunelift.stages.train.trainer import SupervisedTrainer
@@ -74,11 +77,80 @@ def test_in_bf16_most_of_a_small_update_is_lost(
 ) -> None:
     """As the library casts adapters of a 4-bit model: what the test above is there to see."""
     monkeypatch.setattr(module, "keep_trained_in_fp32", lambda model: None)
+    monkeypatch.setattr(module, "check_trained_in_fp32", lambda model: None)
     seen = Watched(monkeypatch)
     run_training(tiny_model, dataset, tmp_path, **SMALL_STEPS)
     assert {tensor.dtype for tensor in seen.after.values()} == {torch.bfloat16}
     shares = [share for name, share in seen.moved().items() if "lora_A" in name]
     assert max(shares) < 0.9
+
+
+def test_biases_of_4_bit_layers_move_through_an_evaluation_the_probe_and_a_resume(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bitsandbytes casts them in place, to the dtype of its input, in each forward; large ones then stand still."""
+    model = make_tiny_model(tmp_path / "model", bias=True)
+    weights = load_file(model / "model.safetensors")
+    torch.manual_seed(0)
+    drawn = {name: torch.randn_like(value) for name, value in weights.items() if name.endswith(".bias")}
+    save_file(weights | drawn, model / "model.safetensors", metadata={"format": "pt"})
+    adapter = {"rank": 4, "alpha": 8, "options": {"bias": "lora_only"}}
+    changes = SMALL_STEPS | {"adapter": adapter, "memory_probe": True, "eval_steps": 1, "save_steps": 1}
+    seen = Watched(monkeypatch)
+    stop_after(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(model, dataset, tmp_path / "out", **changes)
+    run_training(model, dataset, tmp_path / "out", **changes)
+    biases = {name: tensor for name, tensor in seen.after.items() if name.endswith(".bias")}
+    assert len(biases) == 8 and {tensor.dtype for tensor in biases.values()} == {torch.float32}
+    still = {name: share for name, share in seen.moved().items() if name in biases and share < 0.99}
+    assert still == {}
+
+
+def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the first run."""
+    original, stopped = SupervisedTrainer.training_step, []
+
+    def training_step(self, *args, **kwargs):
+        if self.state.global_step == step and not stopped:
+            stopped.append(True)
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(SupervisedTrainer, "training_step", training_step)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_a_4_bit_layer_adds_its_bias_as_it_did(precision, tmp_path: Path) -> None:
+    from bitsandbytes.nn import Linear4bit
+
+    folder = make_tiny_model(tmp_path, bias=True)
+    layer = load_base(folder, kind="qlora", device="cpu", precision=precision).model.layers[0].self_attn.q_proj
+    layer.bias.data = torch.randn(128)
+    x = torch.randn(3, 128, dtype=layer.compute_dtype)
+    ours = layer(x)
+    assert layer.bias.dtype == torch.float32 and "bias" in dict(layer.named_parameters())
+    theirs = Linear4bit.forward(layer, x)
+    assert torch.allclose(ours, theirs, atol=0.05 if precision == "bf16" else 1e-6) and ours.dtype == theirs.dtype
+    layer.bias.requires_grad_(True)
+    layer(x).float().sum().backward()
+    assert torch.equal(layer.bias.grad, torch.full((128,), 3.0))
+
+
+def test_a_trained_parameter_that_a_library_casts_ends_the_run_by_name(
+    tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = SupervisedTrainer.compute_loss
+
+    def casts(self, *args, **kwargs):
+        if self.state.global_step == 1:
+            name, parameter = next(one for one in self.model.named_parameters() if one[1].requires_grad)
+            parameter.data = parameter.data.bfloat16()
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(SupervisedTrainer, "compute_loss", casts)
+    with pytest.raises(MachineError, match=r"layers\.0\.self_attn\.q_proj\.lora_A.* is trained in bfloat16"):
+        run_training(tiny_model, dataset, tmp_path, **SMALL_STEPS)
 
 
 # --- the loss -------------------------------------------------------------------------------------------------------

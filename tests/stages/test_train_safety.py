@@ -9,12 +9,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.optim import SGD
+from transformers.training_args import OptimizerNames
 
 from tests.stages.conversations import train_config, write_dataset
 from tunelift.errors import MachineError
 from tunelift.runtime.encoded import Row
 from tunelift.stages.train import probe, train
 from tunelift.stages.train.health import BEGINNING_STEPS, PATIENCE_STEPS, LossWatch
+from tunelift.stages.train.probe import fits
 from tunelift.stages.train.trainer import SupervisedTrainer
 
 
@@ -77,6 +80,25 @@ def test_a_micro_batch_that_does_not_fit_is_halved_and_the_global_batch_stays(
     ours, free = steps(tmp_path), steps(tmp_path / "free")
     assert [line["supervised_tokens"] for line in ours] == [line["supervised_tokens"] for line in free]
     assert [line["loss"] for line in ours] == [line["loss"] for line in free]
+
+
+@pytest.mark.parametrize(("optimizer", "stepped"), [("adamw_8bit", True), ("paged_adamw_8bit", False)])
+def test_the_probe_makes_no_state_that_is_never_freed(
+    optimizer: str, stepped: bool, tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bitsandbytes keeps what a paged optimizer has allocated for good; it need not fit, either."""
+    made: list[str] = []
+
+    def settle(trainer, out, *, probe):  # type: ignore[no-untyped-def]
+        monkeypatch.setattr(trainer, "create_optimizer", lambda: made.append(optimizer) or SGD([torch.zeros(1)]))
+        monkeypatch.setattr(trainer.args, "optim", OptimizerNames(optimizer))
+        fits(trainer, trainer.rows[:2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(probe, "settle", settle)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, dataset, tmp_path)
+    assert bool(made) == stepped
 
 
 def test_packed_rows_are_probed_as_a_pack_of_the_longest(

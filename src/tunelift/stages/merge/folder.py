@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 SHARD_SIZE = "2GB"
 """Of the weights' files: a copy of one is held in memory while it is written."""
 WEIGHTS_ONLY = {"adapter_model.safetensors", "adapter_config.json"}
-NOT_THE_MERGED = {"auto_map", "_name_or_path", "quantization_config", "torch_dtype"}
-"""In the base's config.json, what does not hold for the merged model: code beside it, how it was stored."""
+NOT_HERE = {"auto_map", "_name_or_path"}
+"""In the base's config.json, what does not hold for the merged model: code that lies beside the base."""
 
 
 def write_model(merged: PreTrainedModel, base: Path, adapter: Path, out: Path) -> None:
@@ -48,9 +48,9 @@ def _write_config(base: Path, out: Path) -> None:
     """Add to config.json what the base's says and transformers 5 does not write again, though others read it."""
     path = out / "config.json"
     saved, own = (json.loads((folder / path.name).read_text(encoding="utf-8")) for folder in (out, base))
-    kept = {key: value for key, value in own.items() if key not in NOT_THE_MERGED}
-    whole = kept | saved | {"torch_dtype": saved["dtype"]}
-    whole = rope_before_5(saved) | whole if "rope_theta" not in own else whole
+    rope = {} if "rope_theta" in own else rope_before_5(saved)
+    whole = rope | own | saved | {"torch_dtype": saved["dtype"]}
+    whole = {key: value for key, value in whole.items() if key not in NOT_HERE}
     path.write_text(json.dumps(whole, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
