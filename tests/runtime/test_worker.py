@@ -66,9 +66,7 @@ def test_a_killed_child_is_the_machines_failure(tmp_path: Path) -> None:
     ("stage", "remedy"),
     [("curate", "curate.processes"), ("train", "train.micro_batch_size"), ("merge", "merge.parity_rows")],
 )
-def test_what_to_do_about_a_killed_stage_is_what_that_stage_can_do(
-    stage: str, remedy: str, tmp_path: Path
-) -> None:
+def test_what_to_do_about_a_killed_stage_is_what_that_stage_can_do(stage: str, remedy: str, tmp_path: Path) -> None:
     with pytest.raises(MachineError) as caught:
         run_isolated(f"{HERE}:{stage}", {}, tmp_path / "log")
     assert remedy in caught.value.remedy

@@ -144,7 +144,7 @@ def test_a_trained_parameter_that_a_library_casts_ends_the_run_by_name(
 
     def casts(self, *args, **kwargs):
         if self.state.global_step == 1:
-            name, parameter = next(one for one in self.model.named_parameters() if one[1].requires_grad)
+            parameter = next(one for one in self.model.parameters() if one.requires_grad)
             parameter.data = parameter.data.bfloat16()
         return original(self, *args, **kwargs)
 

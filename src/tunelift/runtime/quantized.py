@@ -34,10 +34,12 @@ def _with_bias_kept() -> type[torch.nn.Module]:
     class Linear4bitKeepingBias(Linear4bit):  # type: ignore[misc]
         """Adds the bias itself, as a cast copy."""
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bias: Any
+
+        def forward(self, x: torch.Tensor) -> Any:
             bias, self.bias = self.bias, None
             try:
-                product: torch.Tensor = super().forward(x)
+                product = super().forward(x)
             finally:
                 self.bias = bias
             return product + bias.to(product.dtype)

@@ -167,7 +167,7 @@ def _refuse_transposed(names: Sequence[str], folder: Path) -> None:
     """The merge would write them the other way round."""
     if names:
         raise UserError(
-            f"train.adapter.kind=qlora does not work with this architecture, whose weights lie transposed ({names[0]}).",
+            f"train.adapter.kind=qlora does not work with this model, whose weights lie transposed ({names[0]}).",
             where=str(folder),
             remedy="Set train.adapter.kind to lora.",
         )
