@@ -40,7 +40,8 @@ def read(folder: str) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(own if own.is_dir() else folder)
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
     prompt = tokenizer(PROMPT, add_special_tokens=False)["input_ids"][:200]
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    # The default, PyTorch's own, leaves out Gemma 2's soft-capping in both releases.
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     with torch.no_grad():
         logits = model(torch.tensor([prompt])).logits[0]
     rotary = {

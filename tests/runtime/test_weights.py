@@ -6,14 +6,17 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.published import PUBLISHED, write_published
 from tests.tiny import make_tiny_model
 from tunelift.errors import MachineError, UserError
+from tunelift.runtime.attention import by_row
 from tunelift.runtime.quantized import is_finite
 from tunelift.runtime.weights import Kind, is_out_of_memory, load_base, machine_trouble
 
@@ -75,6 +78,28 @@ def test_a_model_that_sdpa_is_not_written_for_is_loaded_all_the_same(
     with pytest.raises(UserError, match="does not support an attention implementation") as caught:
         load_base(tiny_model, kind="lora", device="cpu", precision="bf16", attention="sdpa")
     assert "train.attention" in caught.value.remedy
+
+
+@pytest.mark.parametrize("attention", [None, "sdpa", by_row("sdpa"), "eager"])
+def test_soft_capped_scores_stay_capped(attention: str | None, tmp_path: Path) -> None:
+    """transformers' own default leaves Gemma 2's cap out, so another model would be trained than vLLM serves."""
+    from transformers import AutoModelForCausalLM
+
+    gemma = next(one for one in PUBLISHED if one.name == "gemma_2")
+    gemma = replace(gemma, config=gemma.config | {"attn_logit_softcapping": 0.5})
+    folder = write_published(tmp_path / "gemma_2", gemma)
+    ids = torch.arange(5, 105).unsqueeze(0)
+
+    def logits(model) -> torch.Tensor:  # type: ignore[no-untyped-def]
+        with torch.no_grad():
+            return model.eval()(ids).logits
+
+    capped, uncapped = (
+        logits(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=kernel))
+        for kernel in ("eager", "sdpa")
+    )
+    ours = logits(load_base(folder, kind="lora", device="cpu", precision="fp32", attention=attention))
+    assert torch.allclose(ours, capped, atol=1e-5) and not torch.allclose(ours, uncapped, atol=1e-3)
 
 
 def test_weights_that_cannot_be_read_are_to_be_copied_again(tmp_path: Path, tiny_model: Path) -> None:

@@ -9,8 +9,12 @@ rows take, and is equal but for rounding; on a GPU so many small kernels would b
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from typing import Any
+
+from tunelift.runtime import console
 
 
 def by_row(kernel: str) -> str:
@@ -44,6 +48,22 @@ def by_row(kernel: str) -> str:
     AttentionInterface.register(name, attention)
     AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[kernel])
     return name
+
+
+def keeping_the_cap(folder: Path, attention: str | None) -> str | None:
+    """`attention`; eager attention in place of PyTorch's own where config.json soft-caps the scores, as Gemma 2's does.
+
+    transformers leaves the cap out of PyTorch's own, its default, without a word; FlashAttention and vLLM apply it.
+    """
+    path = folder / "config.json"
+    capped = path.exists() and json.loads(path.read_text(encoding="utf-8")).get("attn_logit_softcapping")
+    if not capped or not (attention or "sdpa").startswith("sdpa"):
+        return attention
+    if attention:
+        console.warn(
+            "the model soft-caps its attention's scores, which sdpa would leave out: attention is eager instead"
+        )
+    return by_row("eager") if attention == "sdpa_by_row" else "eager"
 
 
 def _function(kernel: str, module: Any) -> Any:

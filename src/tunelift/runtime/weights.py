@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunelift.artifacts.store import disk_error, writing
 from tunelift.errors import MachineError, UserError
 from tunelift.runtime import quantized
+from tunelift.runtime.attention import keeping_the_cap
 from tunelift.runtime.encoded import IGNORED
 from tunelift.runtime.hardware import DEVICE_ORDER, first_visible, free_gib
 from tunelift.runtime.modeling import file_of
@@ -69,7 +70,8 @@ def load_base(
         kind: What is trained on it.
         device: Where it is to lie.
         precision: What it is computed in.
-        attention: As in `train.attention`, resolved; by default PyTorch's own where the model takes it.
+        attention: As in `train.attention`, resolved; by default PyTorch's own where the model takes it. Eager in place
+            of PyTorch's own where that would compute another model.
 
     Raises:
         UserError: the folder's weights cannot be loaded, or not with this attention, or are not those of the model that
@@ -85,7 +87,7 @@ def load_base(
                 folder,
                 dtype=torch_dtype(precision),
                 quantization_config=nf4(precision) if kind == "qlora" else None,
-                attn_implementation=attention,
+                attn_implementation=keeping_the_cap(folder, attention),
                 device_map={"": 0} if device == "cuda" else None,
                 local_files_only=True,
                 trust_remote_code=False,
