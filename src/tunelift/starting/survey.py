@@ -21,13 +21,13 @@ from tunelift.stages.curate.clean import mend
 from tunelift.stages.curate.decide import families
 from tunelift.stages.curate.duplicates import ExactDuplicates, conversation_key, normalised
 from tunelift.stages.curate.examine import hash64
-from tunelift.stages.curate.formats import FIELDS, TURN_FIELDS, ShapeError, to_conversation
+from tunelift.stages.curate.formats import FIELDS, TURN_FIELDS, to_conversation
 from tunelift.stages.curate.passed import Facts, Passed
 from tunelift.stages.curate.pii import Pii
 from tunelift.stages.curate.processes import Processes
 from tunelift.stages.curate.read import parsed, read_source
 from tunelift.stages.curate.refusals import refusal
-from tunelift.stages.curate.rows import Example, Quarantined, RawRow
+from tunelift.stages.curate.rows import Example, Quarantined, RawRow, ShapeError
 from tunelift.stages.curate.split import group_key
 from tunelift.stages.curate.write import as_json
 from tunelift.starting.shapes import JsonShape

@@ -10,7 +10,7 @@ import pytest
 from tunelift.config.curation import SourceConfig
 from tunelift.errors import UserError
 from tunelift.stages.curate.detection import detect, shape_of
-from tunelift.stages.curate.formats import ShapeError, to_conversation
+from tunelift.stages.curate.formats import to_conversation
 from tunelift.stages.curate.rows import Line, Quarantined, RawRow
 
 ASKED = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
