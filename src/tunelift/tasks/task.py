@@ -226,10 +226,10 @@ def task_from_split(
 ) -> Task:
     """A data set's own rows as a task: asked is the conversation before its last supervised reply, right is that reply.
 
-    What follows that reply is left out. A reply that calls tools has its calls as the right answer, one as an object and several as a list; one that is a
-    JSON object or list has that value, any other its text. Where `tool_call` judges, JSON that is no call stays text
-    as well, by which it wants no call. JSON in a code fence counts as JSON where the scorers look for it anywhere.
-    Thinking that a reply begins with is no part of its answer.
+    What follows that reply is left out. A reply that calls tools has its calls as the right answer, one as an object
+    and several as a list; one that is a JSON object or list has that value, any other its text. Where `tool_call`
+    judges, JSON that is no call stays text as well, by which it wants no call. JSON in a code fence counts as JSON
+    where the scorers look for it anywhere. Thinking that a reply begins with is no part of its answer.
     Files that scorers name are relative to the working directory.
 
     Args:

@@ -20,11 +20,12 @@ ACCOUNT = """Every row read is in exactly one of the splits, `dropped.jsonl` (wi
 each pair of near duplicates found, `conflicts.jsonl` the prompts with several answers, and `pii.jsonl` each finding of
 personal data, masked."""
 ROW_FIELDS = """`id` (hash of the conversation), `messages` (an assistant turn with `"weight": 0` is context and not
-supervised), `tools` (if the row has any), `source` (file:line), `group` (hash of the first user message, or of the field that rows are grouped by), `cluster` (the smallest `group` of all rows
-that must not be parted from it: they lie in one split and are one item to statistics), `tokens`, `supervised_tokens`
-and `training_rows` (the rows that training makes of it: one, or one for each assistant turn where the template writes
-earlier turns differently from the last; the tokens are those of all of them), `edits` (what was mended or replaced, if
-anything) and `flags` (what was found and reported, if anything). Rows stand in the order in which they were read."""
+supervised), `tools` (if the row has any), `source` (file:line), `group` (hash of the first user message, or of the
+field that rows are grouped by), `cluster` (the smallest `group` of all rows that must not be parted from it: they lie
+in one split and are one item to statistics), `tokens`, `supervised_tokens` and `training_rows` (the rows that training
+makes of it: one, or one for each supervised turn where the template writes earlier turns differently from the last;
+the tokens are those of all of them), `edits` (what was mended or replaced, if anything) and `flags` (what was
+found and reported, if anything). Rows stand in the order in which they were read."""
 PROVED = """Two things are proved, each by its own figure above. *Whole rows*: no row is alike, in its prompts and
 replies together, to a row of another split (leakage). *Prompts*: no row asks what a validation or test row asks, by
 the rule that evaluation items are looked for with, in words without case and punctuation (prompts). A request with

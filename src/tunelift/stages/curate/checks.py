@@ -26,8 +26,8 @@ def structure_fault(example: Example) -> Fault | None:
     """Check order and content of the turns.
 
     The reasons are `ends_without_reply`, `roles_out_of_order`, `empty_reply` (of a supervised turn), `empty_turn` and
-    `nothing_supervised`. The order is: a system message or none, then user and assistant by turns; after an assistant's tool calls come the
-    tools' answers and the assistant again.
+    `nothing_supervised`. The order is: a system message or none, then user and assistant by turns; after an assistant's
+    tool calls come the tools' answers and the assistant again.
     """
     messages = example.messages
     if not messages or messages[-1]["role"] != "assistant":

@@ -64,8 +64,8 @@ def _reading(config: CurateConfig) -> Iterator[str]:
         "and no turn is empty."
     )
     yield (
-        "Every assistant turn is supervised, but for those that the data give a weight of 0 and those inside the prompt "
-        "of `prompt_completion`."
+        "Every assistant turn is supervised, but for those to which the data give a weight of 0 and those inside the "
+        "prompt of `prompt_completion`."
     )
 
 

@@ -12,6 +12,7 @@ import orjson
 from tunelift.config.curation import SourceFormat
 from tunelift.runtime.openai_form import openai_tools
 from tunelift.stages.curate.documents import holds_long_integer, kind, nested_too_deep
+from tunelift.stages.curate.other_fields import refuse_media
 from tunelift.stages.curate.rows import ShapeError
 from tunelift.stages.curate.weights import KEYS, weighted
 
@@ -226,6 +227,7 @@ def _turns(value: Any, path: str, role_key: str, text_key: str, *, context: bool
     for index, item in enumerate(_list(value, path)):
         place = f"{path}[{index}]"
         turn = _message(item, place, role_key, text_key)
+        refuse_media(item, place)
         turns.append(turn if not context and KEYS.isdisjoint(item) else weighted(turn, item, place, context=context))
     return turns
 

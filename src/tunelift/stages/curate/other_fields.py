@@ -1,6 +1,6 @@
-"""Fields beside the conversation by which data of other tools say what is supervised, or what a text model cannot take.
+"""Fields beside the conversation by which data of other tools say what is supervised, or that a text model cannot take.
 
-None of them is passed over: a row is left out where the field is unmistakable, and flagged where only the user can know.
+None is passed over: where a field is unmistakable the row is left out, and where only the user can know it is flagged.
 A field that the config reads, or lists in the source's `ignore_fields`, is left alone.
 """
 
@@ -23,19 +23,34 @@ NOT_FOLLOWED = "not_followed_"
 """What the flag of a field begins with."""
 EMPTY = ("", "[]", "{}", "null", "none", "nan")
 """How CSV and JSON text write that there is nothing."""
+MEDIA = frozenset(("image", "images", "image_url", "image_urls", "image_path", "image_paths", "pixel_values",
+                   "video", "videos", "video_path", "audio", "audios", "audio_path"))  # fmt: skip
+"""Fields of a row or a message with pictures, videos and sounds, or where they lie."""
 MARK = re.compile(r"(?<!`)<(image|video|audio)>(?!`)")
 """Where a picture, video or sound belongs, in the formats of LLaVA, LLaMA-Factory and ms-swift."""
 
 
 def _media(field: str, value: Any, messages: list[Message]) -> None:
-    if not _empty(value):
-        raise ShapeError(f"$.{field}", NEEDS_MEDIA, f"{field} is not empty, and a text model sees none of it")
+    refuse_media({field: value}, "$")
+
+
+def refuse_media(item: Message, path: str) -> None:
+    """A row, or a message of it, may come with pictures.
+
+    Raises:
+        ShapeError: it does.
+    """
+    if MEDIA.isdisjoint(item):
+        return
+    for field in sorted(MEDIA & item.keys()):
+        if not empty(item[field]):
+            raise ShapeError(f"{path}.{field}", NEEDS_MEDIA, "is not empty, and a text model sees none of it")
 
 
 def _verdict(field: str, value: Any, messages: list[Message]) -> Fault | str | None:
     wanted = truth(value)
     if wanted is None:
-        return None if _empty(value) else NOT_FOLLOWED + field
+        return None if empty(value) else NOT_FOLLOWED + field
     return None if wanted else Fault(UNDESIRABLE, {"field": field, "value": value})
 
 
@@ -47,14 +62,16 @@ def _label(field: str, value: Any, messages: list[Message]) -> Fault | str | Non
 
 
 def _loss(field: str, value: Any, messages: list[Message]) -> None:
-    if truth(value) is not False and not _empty(value):
-        raise ShapeError(f"$.{field}", REASON, f"{field} is not followed: put a weight of 0 or 1 on the messages")
+    if truth(value) is not False and not empty(value):
+        raise ShapeError(
+            f"$.{field}", REASON, f"is {value!r}, which is not followed: put a weight of 0 or 1 on the messages"
+        )
 
 
 def _history(field: str, value: Any, messages: list[Message]) -> None:
     """LLaMA-Factory's switch for supervising the last turn only."""
-    masked = None if _empty(value) else truth(value)
-    if masked is None and not _empty(value):
+    masked = None if empty(value) else truth(value)
+    if masked is None and not empty(value):
         raise ShapeError(f"$.{field}", REASON, f"is {value!r}, must be true or false")
     replies = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
     for index in replies[:-1] if masked else ():
@@ -62,19 +79,16 @@ def _history(field: str, value: Any, messages: list[Message]) -> None:
 
 
 def _weight(field: str, value: Any, messages: list[Message]) -> str | None:
-    return None if _empty(value) or truth(value) else NOT_FOLLOWED + field
+    return None if empty(value) or truth(value) else NOT_FOLLOWED + field
 
 
 def _report(field: str, value: Any, messages: list[Message]) -> str | None:
-    return None if _empty(value) else NOT_FOLLOWED + field
+    return None if empty(value) else NOT_FOLLOWED + field
 
 
 Rule = Callable[[str, Any, list[Message]], Fault | str | None]
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(
-        ("image", "images", "image_path", "image_paths", "image_url", "image_urls", "pixel_values"), _media
-    ),
-    **dict.fromkeys(("video", "videos", "video_path", "audio", "audios", "audio_path"), _media),
+    **dict.fromkeys(MEDIA, _media),
     **dict.fromkeys(("kto_tag", "is_correct", "is_preferred", "is_desirable", "desirable", "is_good"), _verdict),
     **dict.fromkeys(("label", "correct", "preferred", "accepted"), _label),
     **dict.fromkeys(("train_on_turns", "train_on_inputs", "train_on_input", "train_on_prompt"), _loss),
@@ -133,8 +147,8 @@ def _placeholder(messages: Sequence[Message]) -> bool:
     return False
 
 
-def _empty(value: Any) -> bool:
-    """Nothing, as JSON, CSV and Parquet have it: an object of nulls and NaN are nothing, too."""
+def empty(value: Any) -> bool:
+    """Whether a value is nothing, as JSON, CSV and Parquet have it: an object of nulls is nothing, and so is NaN."""
     if isinstance(value, str):
         return value.strip().lower() in EMPTY
     if isinstance(value, list | dict):

@@ -185,7 +185,7 @@ class Account:
             self.items.setdefault(task, set()).add(item)
 
     def counts(self) -> dict[str, Any]:
-        """`edited`, `flagged`, `context`, `contamination`, `contaminated_items` and `contamination_rows` of stats.json."""
+        """`edited`, `flagged`, `context`, `contamination`, `contaminated_items`, `contamination_rows` of stats.json."""
         items = {
             task: {"items": len(texts), "found": len(self.items.get(task, ()))}
             for task, texts in self.questions.items()

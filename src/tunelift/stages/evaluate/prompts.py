@@ -99,8 +99,8 @@ def showable(rows: Sequence[Row], tokenizer: Callable[[], PreTrainedTokenizerFas
     """Rows as they can stand before a question: with native calls where the chat template shows them so, else in text.
 
     Mistral's templates and OpenAI's endpoint want a result behind every call, and ChatML without tools leaves it out.
-    An example ends with its last supervised reply. Replies are shown without their thinking, as templates show earlier turns: an example is to show the answer, and a
-    long thought in it would take the place and the tokens of others.
+    An example ends with its last supervised reply. Replies are shown without their thinking, as templates show earlier
+    turns: an example is to show the answer, and a long thought in it would take the place and the tokens of others.
 
     Args:
         tokenizer: Loads the arm's tokenizer; None where it is not known.
