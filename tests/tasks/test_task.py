@@ -613,3 +613,17 @@ def test_a_reply_with_a_name_is_a_call_only_of_a_tool_of_its_row() -> None:
     task = task_from_split(rows, SplitTaskConfig(from_split="test", scorers=("tool_call", "exact_match")))
     assert [item.accepted[0] for item in task.items] == [alice, {"name": "ping", "arguments": {}}, {"name": "ping"}]
     assert score(alice.replace("alice@", "WRONG@"), task.items[0], task)["exact_match"] == 0
+
+
+def test_a_reply_that_is_not_supervised_is_no_right_answer() -> None:
+    one = row("1", "right")
+    *_, asked, reply = one["messages"]
+    wrong = {"role": "assistant", "content": "wrong", "weight": 0}
+    for messages in ([asked, wrong, asked, reply], [asked, wrong, asked, reply, asked, wrong]):
+        task = task_from_split([{**one, "messages": messages}], SplitTaskConfig(from_split="test"))
+        (item,) = task.items
+        assert item.accepted == ("right",)
+        assert item.prompt == (asked, {"role": "assistant", "content": "wrong"}, asked), "the engine gets no weight"
+    with pytest.raises(UserError, match="No reply of the row is supervised") as caught:
+        task_from_split([{**one, "messages": [asked, wrong]}], SplitTaskConfig(from_split="test"))
+    assert "nothing_supervised" in caught.value.remedy

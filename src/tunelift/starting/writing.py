@@ -161,6 +161,7 @@ def _prompted(shots: int, tried: Sequence[int], told: Instruction) -> list[str]:
 
 def _source(seen: Survey) -> list[str]:
     source = seen.source
+    spoken = [flag.removeprefix(NOT_FOLLOWED) for flag in seen.problems if flag.startswith(NOT_FOLLOWED)]
     return [
         f"    - path: {_scalar(source.path)}",
         f"      format: {source.format}",
@@ -169,9 +170,8 @@ def _source(seen: Survey) -> list[str]:
         *([f"      split: {_scalar(source.split)}"] if source.split != "train" else []),
         "      # system: What the model is told in rows without a system message.",
         *(
-            f"      # ignore_fields: [{name}]   # {len(places):,} rows hold it: take out those that it speaks against"
-            for flag, places in seen.problems.items()
-            if (name := flag.removeprefix(NOT_FOLLOWED)) != flag
+            [f"      # ignore_fields: [{', '.join(spoken)}]   # once the rows are out that these speak against"]
+            * bool(spoken)
         ),
     ]
 
