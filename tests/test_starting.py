@@ -717,6 +717,10 @@ def test_what_rows_say_of_their_supervision_is_told_and_followed(here: Path) -> 
     assert "turns      more than one reply in 30 rows" in text
     assert "problems   none" not in text
     turns = [talk(n)["messages"] for n in range(60)]
+    write(here / "c.jsonl", [{"messages": [*one[:3], one[3] | {"weight": 0}]} for one in turns])
+    seen = survey(source_of("c.jsonl"))
+    assert set(seen.messages) == {2} and not seen.context, "what follows the last supervised turn is not rendered"
+    assert set(seen.replies) == {"Wrong"} and seen.problems.keys() == {"nothing_supervised"}
     write(here / "b.jsonl", [{"prompt": one[:3], "completion": one[3:]} for one in turns if "weight" not in one[1]])
     assert "supervised 30 assistant turns in 30 rows are context" in start("b.jsonl")[0]
     assert load_config(path).curate.sources[0].ignore_fields == ()

@@ -23,6 +23,6 @@ def test_what_follows_the_last_supervised_turn_is_left_out_and_no_weight_stays()
     assert last_supervised(messages) == 3
     assert through_last_supervised(messages) == [USER, SAID, USER, SAID]
     assert last_supervised([USER, CONTEXT]) is None
-    assert through_last_supervised([USER, CONTEXT]) == [USER, SAID]
+    assert through_last_supervised([USER, CONTEXT]) == [USER, CONTEXT]
     assert messages[1] == CONTEXT, "the data set's own messages stay as they are"
     assert without_weights([USER])[0] is USER

@@ -34,7 +34,7 @@ def without_weights(messages: Sequence[Message]) -> list[Message]:
 def through_last_supervised(messages: Sequence[Message]) -> list[Message]:
     """Without weights, and without what follows the last supervised message: no loss depends on it.
 
-    All messages if none is supervised.
+    The messages as they are if none is supervised.
     """
     last = last_supervised(messages)
-    return without_weights(messages if last is None else messages[: last + 1])
+    return list(messages) if last is None else without_weights(messages[: last + 1])

@@ -33,10 +33,7 @@ from tunelift.stages.curate.rows import Example, Quarantined, RawRow, ShapeError
 from tunelift.stages.curate.split import group_key
 from tunelift.stages.curate.weights import KEYS
 from tunelift.stages.curate.write import as_json
-from tunelift.starting.shapes import JsonShape
-from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
-from tunelift.tasks.scorers.numbers import only_number
-from tunelift.tasks.scorers.tool_calls import parse_calls
+from tunelift.starting.shapes import JsonShape, reply_kind
 from tunelift.tasks.spellings import Spellings
 from tunelift.tasks.task import inside_fence
 from tunelift.tasks.thinking import part, without_thinking
@@ -268,7 +265,7 @@ def _note(seen: Survey, example: Example, passed: Passed) -> str:
     seen.messages.append(len(messages))
     seen.reply_estimates.append(estimate(texts[-1]))
     fence, inside = ("", "") if calls else inside_fence(reply)
-    kind, value = ("tool_call", None) if calls else _kind(inside or reply)
+    kind, value = ("tool_call", None) if calls else reply_kind(inside or reply)
     if fence and kind in {"json", "calls_in_text"}:
         seen.fences[fence] += 1
     elif fence:
@@ -322,33 +319,6 @@ def estimate(text: str) -> float:
     one for each digit, run of letters and run of signs where these change often, as in numbers and hashes."""
     length = len(text.encode("utf-8", errors="replace"))
     return max(1.6 * len(text.split()), length / 3.5, len(PIECES.findall(text)))
-
-
-def _kind(reply: str) -> tuple[str, Any]:
-    """The kind of a reply, and the JSON that it is."""
-    text = reply.strip()
-    if text.startswith("<tool_call>"):
-        found = [{"name": call.name, "arguments": call.arguments} for call in parse_calls(text) or ()]
-        return ("calls_in_text" if found else "text"), found[0] if len(found) == 1 else found or None
-    try:
-        value = parse_json(text)
-    except NotJsonError:
-        return ("number" if _is_number(text) else "text"), None
-    if isinstance(value, list) and value and all(_is_call(entry) for entry in value):
-        return "calls_in_text", value
-    if isinstance(value, (dict, list)):
-        return ("calls_in_text" if _is_call(value) else "json"), value
-    return ("number" if _is_number(text) else "text"), value
-
-
-def _is_call(value: Any) -> bool:
-    if not isinstance(value, dict):
-        return False
-    return "tool" in value or ("name" in value and bool({"arguments", "parameters"} & value.keys()))
-
-
-def _is_number(text: str) -> bool:
-    return only_number(text, units=False) is not None  # A number with another unit is another answer.
 
 
 def languages(texts: Iterable[str]) -> dict[str, float]:

@@ -248,7 +248,7 @@ def task_from_split(
             f"The {config.from_split} split is empty, so it cannot be a task.",
             remedy=f"Raise curate.split.{config.from_split}, or give more data.",
         )
-    rows = [_through_answer(row) for row in rows]
+    rows = [{**row, "messages": through_last_supervised(row["messages"])} for row in rows]
     calling = [calls_of_reply(row["messages"][-1]) for row in rows]
     replies = [_last_reply(row) for row in rows]
     values = [_structured(reply) for reply in replies]
@@ -311,22 +311,11 @@ def _automatic(calling: Sequence[list[Any]], values: Sequence[Any]) -> tuple[str
     return ("exact_match", "valid_json", "field_f1", *(("right_tool",) if names_tools else ()))
 
 
-def _through_answer(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    messages = row["messages"]
-    if any(one["role"] == "assistant" for one in messages) and not any(map(is_supervised, messages)):
-        raise UserError(
-            "No reply of the row is supervised, so none of them is a right answer.",
-            where=_place(row),
-            remedy="Leave such rows out of the data; curation drops them as nothing_supervised.",
-        )
-    return {**row, "messages": through_last_supervised(messages)}
-
-
 def _last_reply(row: Mapping[str, Any]) -> str:
     last = row["messages"][-1]
-    if last["role"] != "assistant" or not isinstance(last.get("content"), str):
+    if not is_supervised(last) or not isinstance(last.get("content"), str):
         raise UserError(
-            "The row does not end with a reply in text, so there is nothing to compare an answer with.",
+            "The row has no supervised reply in text, so there is nothing to compare an answer with.",
             where=_place(row),
             remedy="Leave such rows out of the data, or evaluate on a task folder instead.",
         )

@@ -209,11 +209,14 @@ def test_rows_that_differ_in_what_is_supervised_are_no_duplicates(run: Run, tmp_
 
 
 def test_prompts_conflict_up_to_the_last_supervised_reply(run: Run, tmp_path: Path) -> None:
-    rows = [talk({"content": text}, weight=0) for text in ("At noon from the pier", "Never on a Sunday, sorry to say")]
-    stats = run(write_jsonl(tmp_path / "a.jsonl", [*rows, *pairs(30)]), split={**WIDE, "max_group_ratio": 0.9})
-    assert stats["conflicts"] == {"prompts": 1, "rows": 2}
-    (line,) = read_jsonl(tmp_path / "out/conflicts.jsonl")
-    assert [row["reply"] for row in line["rows"]] == [row["messages"][1]["content"] for row in rows]
+    texts = ["At noon from the pier", "Never on a Sunday, sorry to say"]
+    rows = [talk({"content": text}, weight=0) for text in texts]
+    rows += [talk({"weight": number}, content=text) for number, text in enumerate(texts)]
+    source = write_jsonl(tmp_path / "a.jsonl", [*rows, *pairs(30)])
+    stats = run(source, split={**WIDE, "max_group_ratio": 0.9}, duplicates={"near": "off"})
+    assert stats["conflicts"] == {"prompts": 2, "rows": 4}
+    conflicts = read_jsonl(tmp_path / "out/conflicts.jsonl")
+    assert [[row["reply"] for row in one["rows"]] for one in conflicts] == [texts, texts]
 
 
 def test_a_context_turn_still_gives_an_evaluation_item_away(run: Run, tmp_path: Path) -> None:
