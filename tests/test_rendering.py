@@ -35,6 +35,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(4)
     ]
     rows = "".join(json.dumps({"messages": turns[:count]}) + "\n" for count in (2, 4))
+    weighted = [turn | {"content": f"kept {turn['content']}"} for turn in turns]
+    weighted[1]["weight"] = 0
+    rows += json.dumps({"messages": weighted}) + "\n"
     (folder / "data/rows.jsonl").write_text(rows + (folder / "data/rows.jsonl").read_text())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -71,6 +74,20 @@ def test_a_row_shows_what_is_learnt_and_what_is_pinned(inside: Path, capsys: pyt
     assert "⟦!1.<|im_end|>⟧" in shown and "⟦!3.<|im_end|>⟧" in shown
     assert f"{name}#1: " in shown and "of them learnt (" in shown
     assert "\x1b" not in shown, "a row's text cannot steer the terminal"
+
+
+def test_a_turn_with_weight_0_is_shown_as_context(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = {split: inside.glob(f"runs/store/curate/*/{split}.jsonl") for split in ("train", "validation", "test")}
+    (found,) = (
+        (split, json.loads(line)["id"])
+        for split, (file,) in kept.items()
+        for line in file.read_text().splitlines()
+        if "kept 1." in line
+    )
+    assert cli.main(["render", "config.yaml", "--id", found[1], "--split", found[0]]) == 0
+    shown = capsys.readouterr().out
+    assert "training rows" not in shown and shown.count("⟦") == 1
+    assert "assistant\nkept 1.<|im_end|>" in shown and "⟦!kept 3.<|im_end|>⟧" in shown
 
 
 def test_a_row_is_found_by_its_id_and_so_is_one_of_its_turns(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -240,11 +240,11 @@ def test_the_text_that_is_asked_about_is_seen_and_what_is_not_used_is_said(here:
         writer.writerows(rows)
     text, _ = start("a.csv")
     assert "There are 1." in survey(source_of("a.csv")).sample[1]
-    assert "unused     'id': fields that the model neither sees nor learns\n" in text
+    assert "unused     'id' (60 rows): fields that the model neither sees nor learns\n" in text
     write(here / "b.jsonl", [{"text": f"{n} is", "label": n % 2} for n in range(60)])
     assert "unused" not in start("b.jsonl")[0]
     write(here / "c.jsonl", [{"prompt": f"{n} is", "completion": "odd", "facts": [n], "meta": {}} for n in range(60)])
-    assert "unused     'facts': fields" in start("c.jsonl")[0]
+    assert "unused     'facts' (60 rows): fields" in start("c.jsonl")[0]
 
 
 def test_a_question_with_a_truth_value_keeps_its_passage(here: Path) -> None:
@@ -697,3 +697,53 @@ def test_a_model_that_knows_no_tools_gets_a_template_that_teaches_each_turn(here
     assert "Be brief." in row.text and '"parameters": {' in row.text and "<tool_response>yes" in row.text
     assert len(supervise(tokenizer, [*said[1:3]], [TOOL])) == 1
     assert len(supervise(tokenizer, [said[1], said[4]], None)) == 1
+
+
+def test_what_rows_say_of_their_supervision_is_told_and_followed(here: Path) -> None:
+    def talk(n: int) -> dict:
+        said = [
+            ("user", f"Ask {n} {own_words(n)}"),
+            ("assistant", "Wrong"),
+            ("user", "Sure?"),
+            ("assistant", f"It is {n}"),
+        ]
+        turns = [{"role": role, "content": text} for role, text in said]
+        return {"messages": [turns[0], turns[1] | ({"weight": 0, "at": 7} if n % 2 else {}), *turns[2:]]}
+
+    write(here / "a.jsonl", [talk(n) for n in range(60)])
+    text, path = start("a.jsonl")
+    assert "supervised 'weight' in messages of 30 rows: 30 assistant turns in 30 rows are context" in text
+    assert "unused     'messages.at' (30 rows): fields" in text
+    assert "turns      more than one reply in 30 rows" in text
+    assert "problems   none" not in text
+    turns = [talk(n)["messages"] for n in range(60)]
+    write(here / "c.jsonl", [{"messages": [*one[:3], one[3] | {"weight": 0}]} for one in turns])
+    seen = survey(source_of("c.jsonl"))
+    assert set(seen.messages) == {2} and not seen.context, "what follows the last supervised turn is not rendered"
+    assert set(seen.replies) == {"Wrong"} and seen.problems.keys() == {"nothing_supervised"}
+    write(here / "b.jsonl", [{"prompt": one[:3], "completion": one[3:]} for one in turns if "weight" not in one[1]])
+    assert "supervised 30 assistant turns in 30 rows are context" in start("b.jsonl")[0]
+    assert load_config(path).curate.sources[0].ignore_fields == ()
+
+
+def test_fields_of_other_tools_are_told_with_their_rows_and_written_down(here: Path) -> None:
+    rows = [{"prompt": f"Ask {n} {own_words(n)}", "completion": f"It is {n}", "label": n > 3} for n in range(60)]
+    for n in (10, 11, 12, 13, 14, 15, 16, 17):
+        rows[n]["images"] = ["a.jpg"]
+    rows[20]["rating"], rows[21]["rating"], rows[22]["checked"] = 1, 5, False
+    write(here / "a.jsonl", rows)
+    text, path = start("a.jsonl")
+    assert "60 rows, 48 of them usable" in text
+    assert "unused     'label' (60 rows), 'images' (8 rows), 'rating' (2 rows), 'checked' (1 rows): fields" in text
+    assert "undesirable: 4 rows\n    a.jsonl:1: field label, value False\n" in text
+    assert "needs_media: 8 rows\n    a.jsonl:11: $.images is not empty" in text
+    assert "not_followed_rating: 2 rows\n    a.jsonl:21\n    a.jsonl:22" in text
+    assert "# ignore_fields: [rating]   # once the rows are out" in path.read_text()
+    assert load_config(path).curate.max_quarantine_ratio > 8 / 60, "the rows with pictures alone are quarantined"
+
+
+def test_a_label_that_is_learnt_is_no_verdict(here: Path) -> None:
+    write(here / "a.jsonl", [{"text": f"{n} {own_words(n)}", "label": n % 2 == 0} for n in range(60)])
+    text, path = start("a.jsonl")
+    assert "60 rows, 60 of them usable" in text and "unused" not in text and "problems   none" in text
+    assert load_config(path).curate.sources[0].fields == {"prompt": "text", "completion": "label"}

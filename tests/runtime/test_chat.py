@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.families import BY_NAME
 from tests.tiny import CHATML, make_tiny_model, tiny_tokenizer
 from tunelift.errors import UserError
-from tunelift.runtime.chat import _token_mask, load_tokenizer, mark_supervised, supervise
+from tunelift.runtime.chat import _token_mask, load_tokenizer, mark_supervised, row_lengths, supervise
 from tunelift.runtime.turns import UnusableRow, render
 
 
@@ -141,3 +142,73 @@ def test_tokens_that_do_not_stand_in_order_are_looked_at_one_by_one() -> None:
     swapped = [offsets[at] for at in (2, 0, 1, 3, 4)]
     assert _token_mask("aabbccdd", swapped, [(2, 6)], frozenset()) == [mask[at] for at in (2, 0, 1, 3, 4)]
     assert _token_mask("", [], [(0, 0)], frozenset()) == []
+
+
+def context(turns: list[dict], *places: int) -> list[dict]:
+    """The turns, those at `places` unsupervised."""
+    return [turn | ({"weight": 0} if place in places else {}) for place, turn in enumerate(turns)]
+
+
+def test_a_turn_with_weight_0_stands_in_the_text_and_is_not_learnt(tokenizer) -> None:
+    (row,) = supervise(tokenizer, context(TURNS, 2))
+    assert row.text == supervise(tokenizer, TURNS)[0].text, "the weight is not rendered"
+    marked = mark_supervised(tokenizer, row)
+    assert marked.count("⟦") == 1
+    assert "assistant\nFour.<|im_end|>" in marked
+    assert "⟦Seven.<|im_end|>⟧" in marked
+    assert row_lengths(tokenizer, context(TURNS, 2)) == ((len(row.input_ids), row.supervised_tokens),)
+
+
+def test_nothing_follows_the_last_supervised_turn(tokenizer) -> None:
+    (row,) = supervise(tokenizer, context(TURNS, 4))
+    assert row == supervise(tokenizer, TURNS[:3])[0]
+
+
+def test_a_conversation_without_a_supervised_turn_has_a_reason_of_its_own(tokenizer) -> None:
+    with pytest.raises(UnusableRow) as caught:
+        supervise(tokenizer, context(TURNS, 2, 4))
+    assert caught.value.reason == "nothing_supervised"
+
+
+def test_a_template_sees_no_weight() -> None:
+    made = tiny_tokenizer()
+    made.chat_template = CHATML.replace("message['content'] +", "message['content'] + (message | string) +")
+    (row,) = supervise(made, context(TURNS, 2))
+    assert "'content': 'Four.'" in row.text and "weight" not in row.text
+
+
+def test_where_each_turn_has_a_row_of_its_own_an_unsupervised_one_has_none() -> None:
+    """Qwen3 drops the thinking of earlier turns."""
+    qwen = BY_NAME["qwen_3"].tokenizer()
+    asked = {"role": "user", "content": "Two and two?"}
+    thought = [
+        {"role": "assistant", "content": text, "reasoning_content": f"Why {text}"} for text in ("Five.", "Four.")
+    ]
+    turns = [asked, thought[0], asked, thought[1], asked, thought[0]]
+    assert len(supervise(qwen, turns)) == 3
+    (first, last) = supervise(qwen, context(turns, 1))
+    for row, said in ((first, "Four."), (last, "Five.")):
+        assert mark_supervised(qwen, row).count("⟦") == 1
+        assert mark_supervised(qwen, row).rstrip().endswith(f"Why {said}\n</think>\n\n{said}<|im_end|>⟧")
+    (only,) = supervise(qwen, context(turns, 1, 5))
+    assert only == first, "the prompt holds the first reply, without thinking, and the last one is not there"
+
+
+def test_a_call_with_weight_0_is_context_that_the_template_must_show() -> None:
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+    tools = [{"type": "function", "function": {"name": "weather", "description": "", "parameters": {}}}]
+    turns = [
+        {"role": "user", "content": "Rain?"},
+        {"role": "assistant", "content": "", "tool_calls": [call], "weight": 0},
+        {"role": "tool", "content": "wet"},
+        {"role": "assistant", "content": "Yes."},
+    ]
+    qwen = BY_NAME["qwen_2_5"].tokenizer()
+    (row,) = supervise(qwen, turns, tools)
+    marked = mark_supervised(qwen, row)
+    assert marked.count("⟦") == 1 and "⟦Yes.<|im_end|>⟧" in marked and "Oslo" in marked.partition("⟦")[0]
+    qwen = tiny_tokenizer()
+    qwen.chat_template = "{% if tools %}{{ tools | string }}{% endif %}" + CHATML
+    with pytest.raises(UnusableRow) as caught:
+        supervise(qwen, turns, tools)
+    assert caught.value.reason == "template_ignores_tool_calls"

@@ -367,7 +367,7 @@ def test_a_split_without_instruction_shows_all_arms_the_same_and_keeps_template_
 def test_splits_that_make_no_task_are_refused() -> None:
     with pytest.raises(UserError, match="split is empty"):
         task_from_split([], SplitTaskConfig(from_split="test"))
-    with pytest.raises(UserError, match="does not end with a reply"):
+    with pytest.raises(UserError, match="has no supervised reply"):
         task_from_split(
             [{**row("1", "x"), "messages": [{"role": "user", "content": "x"}]}], SplitTaskConfig(from_split="test")
         )
@@ -613,3 +613,16 @@ def test_a_reply_with_a_name_is_a_call_only_of_a_tool_of_its_row() -> None:
     task = task_from_split(rows, SplitTaskConfig(from_split="test", scorers=("tool_call", "exact_match")))
     assert [item.accepted[0] for item in task.items] == [alice, {"name": "ping", "arguments": {}}, {"name": "ping"}]
     assert score(alice.replace("alice@", "WRONG@"), task.items[0], task)["exact_match"] == 0
+
+
+def test_a_reply_that_is_not_supervised_is_no_right_answer() -> None:
+    one = row("1", "right")
+    *_, asked, reply = one["messages"]
+    wrong = {"role": "assistant", "content": "wrong", "weight": 0}
+    for messages in ([asked, wrong, asked, reply], [asked, wrong, asked, reply, asked, wrong]):
+        task = task_from_split([{**one, "messages": messages}], SplitTaskConfig(from_split="test"))
+        (item,) = task.items
+        assert item.accepted == ("right",)
+        assert item.prompt == (asked, {"role": "assistant", "content": "wrong"}, asked), "the engine gets no weight"
+    with pytest.raises(UserError, match="no supervised reply"):
+        task_from_split([{**one, "messages": [asked, wrong]}], SplitTaskConfig(from_split="test"))

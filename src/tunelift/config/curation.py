@@ -25,6 +25,9 @@ class SourceConfig(Section):
     """The shape of the rows; `auto` looks at the first rows and says what it found."""
     fields: dict[str, str] = Field(default_factory=dict, examples=["{prompt: question, completion: answer}"])
     """Where the rows name a field of their format otherwise: the format's name, and the rows' own."""
+    ignore_fields: tuple[str, ...] = Field((), examples=["[rating]"])
+    """Fields of the rows that other tools go by (`label`, `rating`, `chosen`, `images` …), and that mean nothing here:
+    without this, rows that they speak against are left out or flagged."""
     system: str | None = None
     """The system message for rows that have none."""
     config: str | None = None

@@ -4,6 +4,7 @@ The text is the model's own chat template, and the supervised part is found in t
 the template writes after the prompt that the model gets at that turn, through the end-of-turn token. So the training
 text cannot differ from what the model sees when it answers. Where a template writes earlier turns differently from the
 last one (Qwen3 drops their thinking), each assistant turn gets a row of its own, as the model sees it at that turn.
+A turn with `"weight": 0` is context: it stands in the text, is not learnt, and gets no row.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunelift.errors import UserError
+from tunelift.runtime.supervision import is_supervised, through_last_supervised
 from tunelift.runtime.turns import (
     TOOL_REMEDY,
     Message,
@@ -96,15 +98,16 @@ def load_tokenizer(model: Path, template: str | None = None) -> PreTrainedTokeni
 def supervise(
     tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Sequence[Any] | None = None
 ) -> tuple[Supervised, ...]:
-    """Render a conversation and mark what is learnt: one row, or one an assistant turn where the template needs it.
+    """Render a conversation and mark what is learnt: one row, or one a supervised turn where the template needs it.
 
-    Every assistant turn is learnt once. In one row, the text is the template's rendering of the whole conversation; in
-    several, row n is the prompt that the model gets at its n-th turn and its reply, and only that reply is learnt.
+    Every supervised turn is learnt once. In one row, the text is the template's rendering of the conversation through
+    its last supervised turn; in several, row n is the prompt that the model gets at its n-th such turn and its reply,
+    and only that reply is learnt.
 
     Raises:
-        UnusableRow: with `reason` `special_token_in_content`, `no_assistant_turn`, `template_refused`,
-            `template_not_prefix_stable`, `end_of_turn_missing`, `token_across_boundary`, `double_bos`,
-            `template_ignores_system`, `template_ignores_reply`, or one of `TOOL_REASONS`.
+        UnusableRow: with `reason` `special_token_in_content`, `no_assistant_turn`, `nothing_supervised`,
+            `template_refused`, `template_not_prefix_stable`, `end_of_turn_missing`, `token_across_boundary`,
+            `double_bos`, `template_ignores_system`, `template_ignores_reply`, or one of `TOOL_REASONS`.
     """
     return tuple(_encode(tokenizer, text, turns) for text, turns in _rendered(tokenizer, messages, tools))
 
@@ -124,16 +127,22 @@ def _rendered(
     tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Sequence[Any] | None
 ) -> list[tuple[str, list[Turn]]]:
     """The text of each row, with the turns that are learnt in it."""
+    indices = [index for index, message in enumerate(messages) if is_supervised(message)]
+    messages = through_last_supervised(messages)
     refuse_special_tokens(tokenizer, messages)
-    indices = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
     if not indices:
+        if any(message["role"] == "assistant" for message in messages):
+            raise UnusableRow("nothing_supervised", 'Every assistant turn has "weight": 0, so nothing can be learnt.')
         raise UnusableRow("no_assistant_turn", "The conversation has no assistant turn, so nothing can be learnt.")
     turns = [assistant_turn(tokenizer, messages, tools, index) for index in indices]
     for index, turn in zip(indices, turns, strict=True):
+        _refuse_lost_calls(messages[index], turn.reply)
         _refuse_lost_reply(messages[index], turn.reply)
+    for index, message in enumerate(messages):
+        if message.get("tool_calls") and index not in indices:  # Context, without which a tool's result has no cause.
+            _refuse_lost_calls(message, assistant_turn(tokenizer, messages, tools, index).reply)
     _refuse_ignored(tokenizer, messages, tools, indices, turns)
-    last = indices[-1] == len(messages) - 1
-    whole = turns[-1].text if last else render(tokenizer, messages, tools, generate=False)
+    whole = turns[-1].text
     if all(whole.startswith(turn.through_end) for turn in turns):
         return [(whole, turns)]
     return [(turn.text, [turn]) for turn in turns]
@@ -157,8 +166,7 @@ def refuse_special_tokens(tokenizer: PreTrainedTokenizerFast, messages: Sequence
             )
 
 
-def _refuse_lost_reply(message: Message, reply: str) -> None:
-    """What the row says that the assistant said must stand in what is learnt."""
+def _refuse_lost_calls(message: Message, reply: str) -> None:
     calls = [call["function"]["name"] for call in message.get("tool_calls") or ()]
     missing = [name for name in calls if name not in reply]
     if missing:
@@ -167,6 +175,10 @@ def _refuse_lost_reply(message: Message, reply: str) -> None:
             f"The chat template leaves out the assistant's tool calls ({', '.join(missing)}).",
             remedy=TOOL_REMEDY,
         )
+
+
+def _refuse_lost_reply(message: Message, reply: str) -> None:
+    """What the row says that the assistant said must stand in what is learnt."""
     said = [message.get(field) for field in ("reasoning_content", "content")]
     pieces = [
         piece.strip()

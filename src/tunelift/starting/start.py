@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -178,6 +178,7 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
         + (f", the commonest {commonest}" if len(seen.replies) <= FEW_LABELS or has_labels(seen) else ""),
         *_alike(seen),
         *([f"tools      in {seen.tools:,} rows"] if seen.tools else []),
+        *_supervision(seen),
         *([f"turns      more than one reply in {seen.turns:,} rows"] if seen.turns else []),
         *([f"thinking   before a reply in {seen.thinking:,} rows"] if seen.thinking else []),
         f"lengths    {sizes.why}",
@@ -218,10 +219,17 @@ def _alike(seen: Survey) -> list[str]:
     return lines
 
 
-def _unused(names: Sequence[str]) -> str:
-    named = ", ".join(repr(name) for name in names[:UNUSED])
-    more = f" and {len(names) - UNUSED:,} more" if len(names) > UNUSED else ""
+def _unused(fields: Mapping[str, int]) -> str:
+    named = ", ".join(f"{name!r} ({rows:,} rows)" for name, rows in list(fields.items())[:UNUSED])
+    more = f" and {len(fields) - UNUSED:,} more" if len(fields) > UNUSED else ""
     return f"{named}{more}: fields that the model neither sees nor learns"
+
+
+def _supervision(seen: Survey) -> list[str]:
+    """What the rows say of single turns, and what comes of it."""
+    named = ", ".join(f"{key!r} in messages of {rows:,} rows" for key, rows in seen.weights.items())
+    turns = f"{seen.context['turns']:,} assistant turns in {seen.context['rows']:,} rows are context, not supervised"
+    return [f"supervised {named}{': ' * bool(named)}{turns}"] if named or seen.context else []
 
 
 def _words(counts: Sequence[int], unspaced: int = 0) -> str:
@@ -232,7 +240,8 @@ def _words(counts: Sequence[int], unspaced: int = 0) -> str:
 
 def _problems(seen: Survey) -> list[str]:
     """Each reason with the first places."""
-    lines = ["problems   none"] if not seen.problems else ["problems"]
+    none = "problems   beside the line on what is supervised, none" if _supervision(seen) else "problems   none"
+    lines = ["problems" if seen.problems else none]
     for reason, places in sorted(seen.problems.items(), key=lambda entry: -len(entry[1])):
         lines.append(f"  {reason}: {len(places):,} rows")
         lines += [f"    {place.rstrip(':')}" for place in places[:PLACES]]

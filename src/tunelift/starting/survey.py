@@ -13,27 +13,27 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tunelift.config.curation import CleanConfig, CurateConfig, PiiConfig, SourceConfig
+from tunelift.config.curation import CleanConfig, CurateConfig, PiiConfig, SourceConfig, SplitConfig
 from tunelift.runtime import hardware
 from tunelift.runtime.scripts import count_words, mostly_unspaced
+from tunelift.runtime.supervision import is_supervised, through_last_supervised
 from tunelift.stages.curate.checks import structure_fault
 from tunelift.stages.curate.clean import mend
 from tunelift.stages.curate.decide import families
 from tunelift.stages.curate.duplicates import ExactDuplicates, conversation_key, normalised
 from tunelift.stages.curate.examine import hash64
-from tunelift.stages.curate.formats import FIELDS, TURN_FIELDS, ShapeError, to_conversation
+from tunelift.stages.curate.formats import FIELDS, THINKING, TURN_FIELDS, parsed_json, to_conversation
+from tunelift.stages.curate.other_fields import UNDESIRABLE, empty, judge, watched
 from tunelift.stages.curate.passed import Facts, Passed
 from tunelift.stages.curate.pii import Pii
 from tunelift.stages.curate.processes import Processes
 from tunelift.stages.curate.read import parsed, read_source
 from tunelift.stages.curate.refusals import refusal
-from tunelift.stages.curate.rows import Example, Quarantined, RawRow
+from tunelift.stages.curate.rows import Example, Quarantined, RawRow, ShapeError
 from tunelift.stages.curate.split import group_key
+from tunelift.stages.curate.weights import KEYS
 from tunelift.stages.curate.write import as_json
-from tunelift.starting.shapes import JsonShape
-from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
-from tunelift.tasks.scorers.numbers import only_number
-from tunelift.tasks.scorers.tool_calls import parse_calls
+from tunelift.starting.shapes import JsonShape, reply_kind
 from tunelift.tasks.spellings import Spellings
 from tunelift.tasks.task import inside_fence
 from tunelift.tasks.thinking import part, without_thinking
@@ -52,6 +52,19 @@ SHORT = 200
 """Characters of a reply that is remembered as it is written."""
 SHOWN = 40
 """Characters of a message."""
+READ_OF_MESSAGES = {
+    "role",
+    "content",
+    "from",
+    "value",
+    "tool_calls",
+    "function_call",
+    "tool_call_id",
+    "name",
+    *THINKING,
+}
+"""Keys of a message that formats read."""
+SPEAKER = ("role", "from")
 MOST_SYSTEMS = 20
 """Different system messages that are remembered."""
 
@@ -66,7 +79,9 @@ class Survey:
     """There are rows beyond those that were looked at."""
     files: Counter[str] = field(default_factory=Counter)
     filled: Counter[str] = field(default_factory=Counter)
-    """By field, the rows where it holds text, a list or an object."""
+    """By field, the rows where it holds something."""
+    keys: Counter[str] = field(default_factory=Counter)
+    """Of messages likewise, without those that every message has."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """By reason, the place and the finding of each row."""
     prompt_words: list[int] = field(default_factory=list)
@@ -119,7 +134,9 @@ class Survey:
     tools: int = 0
     """Rows that use tools."""
     turns: int = 0
-    """Rows with more than one reply."""
+    """Rows with more than one supervised reply."""
+    context: Counter[str] = field(default_factory=Counter)
+    """`rows` with replies that are not supervised, and these `turns`."""
 
     languages: dict[str, float] = field(default_factory=dict)
     """Share of the sample in each, the commonest first."""
@@ -140,12 +157,18 @@ class Survey:
         return len(self.problems.get("exact_duplicate", ()))
 
     @property
-    def unused(self) -> list[str]:
-        """Fields that hold something, and that the source's format does not read; numbers alone are no loss."""
+    def unused(self) -> dict[str, int]:
+        """By field that the source's format does not read, the rows where it holds something; then keys of messages."""
         assert self.source.format != "auto", "the format is found before"
         read = {self.source.fields.get(name, name) for name in FIELDS[self.source.format]}
         turns = TURN_FIELDS if self.source.format in ("messages", "sharegpt") else ()
-        return [name for name in self.filled if name not in {*read, *turns}]
+        fields = {name: rows for name, rows in self.filled.items() if name not in {*read, *turns}}
+        return fields | {f"messages.{key}": rows for key, rows in self.keys.items() if key not in KEYS}
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """By key of messages that says what is supervised, the rows that have it."""
+        return {key: rows for key, rows in self.keys.items() if key in KEYS}
 
 
 def survey(source: SourceConfig) -> Survey:
@@ -175,44 +198,55 @@ def survey(source: SourceConfig) -> Survey:
 def _look(seen: Survey, passed: Passed) -> list[str]:
     """Note each row, and remember what it says; answers how its first user message begins."""
     duplicates, openings = ExactDuplicates(), list[str]()
+    fields = watched(seen.source, SplitConfig())
     rows = parsed(read_source(seen.source))
     for row in islice(rows, LOOKED_AT):
         seen.rows += 1
         seen.files[row.file] += 1
         if isinstance(row, RawRow):
-            seen.filled.update(name for name, value in row.value.items() if _holds_something(value))
-        example = _example(row, seen.source)
+            seen.filled.update(name for name, value in row.value.items() if not empty(value))
+            seen.keys.update(_message_keys(row.value))
+        example = _example(row, seen.source, fields)
         if isinstance(example, Quarantined):
             inside = "" if example.path == "$" else f"{example.path} "
             seen.problems.setdefault(example.reason, []).append(f"{example.place}: {inside}{example.detail}")
             continue
-        fault = structure_fault(example) or duplicates.fault(example)
+        fault = example.fault or structure_fault(example) or duplicates.fault(example)
         if fault is None:
             openings.append(_note(seen, example, passed))
+            for flag in example.flags:
+                seen.problems.setdefault(flag, []).append(f"{example.place}:")
         else:
             detail = f" of {fault.evidence['duplicate_of']}" if "duplicate_of" in fault.evidence else ""
+            detail = f" {fault.in_words()}" if fault.reason == UNDESIRABLE else detail
             seen.problems.setdefault(fault.reason, []).append(f"{example.place}:{detail}")
     seen.more = next(rows, None) is not None
     return openings
 
 
-def _holds_something(value: Any) -> bool:
-    return bool(value.strip() if isinstance(value, str) else isinstance(value, list | dict) and value)
+def _message_keys(row: dict[str, Any]) -> set[str]:
+    """Keys of its messages that hold something, without those that every message has."""
+    lists = [value for value in map(parsed_json, row.values()) if isinstance(value, list)]
+    messages = [one for value in lists for one in value if isinstance(one, dict) and not one.keys().isdisjoint(SPEAKER)]
+    return {key for one in messages for key in one.keys() - READ_OF_MESSAGES if not empty(one[key])}
 
 
-def _example(row: RawRow | Quarantined, source: SourceConfig) -> Example | Quarantined:
+def _example(row: RawRow | Quarantined, source: SourceConfig, fields: frozenset[str]) -> Example | Quarantined:
     if isinstance(row, Quarantined):
         return row
     assert source.format != "auto", "the format is found before"
     try:
         messages, tools = to_conversation(row.value, source.format, source.system, source.fields)
+        fault, flags = judge(row.value, fields, messages)
     except ShapeError as error:
         return Quarantined(row.file, row.line, error.path, error.reason, error.detail, row.text)
-    return Example(row.file, row.line, row.value, messages, tools, "")
+    return Example(row.file, row.line, row.value, messages, tools, "", fault=fault, flags=flags)
 
 
 def _note(seen: Survey, example: Example, passed: Passed) -> str:
-    messages, last = example.messages, example.messages[-1]
+    messages, said = through_last_supervised(example.messages), [one for one in example.messages if is_supervised(one)]
+    last = said[-1]
+    context = sum(one["role"] == "assistant" for one in messages) - len(said)
     asked = example.user_texts or [""]
     reply = without_thinking(last["content"])  # As the task made of the split has it.
     calls = last.get("tool_calls")
@@ -223,7 +257,7 @@ def _note(seen: Survey, example: Example, passed: Passed) -> str:
     seen.reply_words.append(count_words(written))
     seen.reply_characters.append(len(written))
     seen.unspaced += mostly_unspaced(written)
-    seen.thinking += any(one.get("reasoning_content") or part(one["content"]).thinking for one in _said(messages))
+    seen.thinking += any(one.get("reasoning_content") or part(one["content"]).thinking for one in said)
     system = messages[0]["content"] if messages[0]["role"] == "system" else ""
     if system in seen.systems or len(seen.systems) < MOST_SYSTEMS:
         seen.systems[system] += 1
@@ -231,7 +265,7 @@ def _note(seen: Survey, example: Example, passed: Passed) -> str:
     seen.messages.append(len(messages))
     seen.reply_estimates.append(estimate(texts[-1]))
     fence, inside = ("", "") if calls else inside_fence(reply)
-    kind, value = ("tool_call", None) if calls else _kind(inside or reply)
+    kind, value = ("tool_call", None) if calls else reply_kind(inside or reply)
     if fence and kind in {"json", "calls_in_text"}:
         seen.fences[fence] += 1
     elif fence:
@@ -245,17 +279,14 @@ def _note(seen: Survey, example: Example, passed: Passed) -> str:
         seen.written.setdefault(plain, raw)
     seen.spelled.note(example.place, [calls or (value if isinstance(value, (dict, list)) else reply)])
     seen.tools += bool(example.tools) or any(one["role"] == "tool" or one.get("tool_calls") for one in messages)
-    seen.turns += sum(message["role"] == "assistant" for message in messages) > 1
+    seen.turns += len(said) > 1
+    seen.context.update({"rows": 1, "turns": context} if context else {})
     if len(seen.sample) < SAMPLE:
         seen.sample.append(whole)
         seen.answers.append((0, raw if len(raw) <= SHORT and not calls else ""))
-        replies = [one["content"] for one in _said(messages) if not one.get("tool_calls")]
+        replies = [one["content"] for one in said if not one.get("tool_calls")]
         seen.refusals += any(refusal(reply) is not None for reply in replies)
     return _remember(example, passed)
-
-
-def _said(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [one for one in messages if one["role"] == "assistant"]
 
 
 def _remember(example: Example, passed: Passed) -> str:
@@ -288,33 +319,6 @@ def estimate(text: str) -> float:
     one for each digit, run of letters and run of signs where these change often, as in numbers and hashes."""
     length = len(text.encode("utf-8", errors="replace"))
     return max(1.6 * len(text.split()), length / 3.5, len(PIECES.findall(text)))
-
-
-def _kind(reply: str) -> tuple[str, Any]:
-    """The kind of a reply, and the JSON that it is."""
-    text = reply.strip()
-    if text.startswith("<tool_call>"):
-        found = [{"name": call.name, "arguments": call.arguments} for call in parse_calls(text) or ()]
-        return ("calls_in_text" if found else "text"), found[0] if len(found) == 1 else found or None
-    try:
-        value = parse_json(text)
-    except NotJsonError:
-        return ("number" if _is_number(text) else "text"), None
-    if isinstance(value, list) and value and all(_is_call(entry) for entry in value):
-        return "calls_in_text", value
-    if isinstance(value, (dict, list)):
-        return ("calls_in_text" if _is_call(value) else "json"), value
-    return ("number" if _is_number(text) else "text"), value
-
-
-def _is_call(value: Any) -> bool:
-    if not isinstance(value, dict):
-        return False
-    return "tool" in value or ("name" in value and bool({"arguments", "parameters"} & value.keys()))
-
-
-def _is_number(text: str) -> bool:
-    return only_number(text, units=False) is not None  # A number with another unit is another answer.
 
 
 def languages(texts: Iterable[str]) -> dict[str, float]:

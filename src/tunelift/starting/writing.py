@@ -14,12 +14,14 @@ import yaml
 
 from tunelift.config.curation import CurateConfig
 from tunelift.runtime import hardware
+from tunelift.stages.curate.other_fields import NOT_FOLLOWED
 from tunelift.starting import recipe
 from tunelift.starting.instructing import Instruction, instruction, searched
 from tunelift.starting.survey import Survey, estimate
 from tunelift.starting.thinking import Thinking
 
-DROPPED = ("exact_duplicate", "ends_without_reply", "roles_out_of_order", "empty_reply", "empty_turn")
+DROPPED = ("exact_duplicate", "ends_without_reply", "roles_out_of_order", "empty_reply", "empty_turn", "undesirable",
+           "nothing_supervised")  # fmt: skip
 """Problems of rows that can be read."""
 
 
@@ -159,6 +161,7 @@ def _prompted(shots: int, tried: Sequence[int], told: Instruction) -> list[str]:
 
 def _source(seen: Survey) -> list[str]:
     source = seen.source
+    spoken = [flag.removeprefix(NOT_FOLLOWED) for flag in seen.problems if flag.startswith(NOT_FOLLOWED)]
     return [
         f"    - path: {_scalar(source.path)}",
         f"      format: {source.format}",
@@ -166,6 +169,10 @@ def _source(seen: Survey) -> list[str]:
         *([f"      config: {_scalar(source.config)}"] if source.config else []),
         *([f"      split: {_scalar(source.split)}"] if source.split != "train" else []),
         "      # system: What the model is told in rows without a system message.",
+        *(
+            [f"      # ignore_fields: [{', '.join(spoken)}]   # once the rows are out that these speak against"]
+            * bool(spoken)
+        ),
     ]
 
 

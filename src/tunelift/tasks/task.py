@@ -13,6 +13,7 @@ from tunelift.artifacts.records import digest, file_sha256
 from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.errors import UserError
 from tunelift.runtime.drawing import draw
+from tunelift.runtime.supervision import is_supervised, through_last_supervised
 from tunelift.tasks import folder as files
 from tunelift.tasks.folder import Place, Rendering, Role, TaskFile
 from tunelift.tasks.items import Item, Message, make_item
@@ -223,12 +224,12 @@ def _primary(given: str | None, scorers: Sequence[Scorer], where: str) -> str:
 def task_from_split(
     rows: Sequence[Mapping[str, Any]], config: SplitTaskConfig, like: Task | None = None, *, seed: int = 0
 ) -> Task:
-    """A data set's own rows as a task: asked is the conversation without its last reply, right is that reply.
+    """A data set's own rows as a task: asked is the conversation before its last supervised reply, right is that reply.
 
-    A reply that calls tools has its calls as the right answer, one as an object and several as a list; one that is a
-    JSON object or list has that value, any other its text. Where `tool_call` judges, JSON that is no call stays text
-    as well, by which it wants no call. JSON in a code fence counts as JSON where the scorers look for it anywhere.
-    Thinking that a reply begins with is no part of its answer.
+    What follows that reply is left out. A reply that calls tools has its calls as the right answer, one as an object
+    and several as a list; one that is a JSON object or list has that value, any other its text. Where `tool_call`
+    judges, JSON that is no call stays text as well, by which it wants no call. JSON in a code fence counts as JSON
+    where the scorers look for it anywhere. Thinking that a reply begins with is no part of its answer.
     Files that scorers name are relative to the working directory.
 
     Args:
@@ -247,6 +248,7 @@ def task_from_split(
             f"The {config.from_split} split is empty, so it cannot be a task.",
             remedy=f"Raise curate.split.{config.from_split}, or give more data.",
         )
+    rows = [{**row, "messages": through_last_supervised(row["messages"])} for row in rows]
     calling = [calls_of_reply(row["messages"][-1]) for row in rows]
     replies = [_last_reply(row) for row in rows]
     values = [_structured(reply) for reply in replies]
@@ -311,9 +313,9 @@ def _automatic(calling: Sequence[list[Any]], values: Sequence[Any]) -> tuple[str
 
 def _last_reply(row: Mapping[str, Any]) -> str:
     last = row["messages"][-1]
-    if last["role"] != "assistant" or not isinstance(last.get("content"), str):
+    if not is_supervised(last) or not isinstance(last.get("content"), str):
         raise UserError(
-            "The row does not end with a reply in text, so there is nothing to compare an answer with.",
+            "The row has no supervised reply in text, so there is nothing to compare an answer with.",
             where=_place(row),
             remedy="Leave such rows out of the data, or evaluate on a task folder instead.",
         )

@@ -163,3 +163,29 @@ def test_a_conversation_in_several_rows_counts_each_of_them_and_each_reply_once(
     assert measured(talk, made, longest, 1) == found
     lost = {"tokens": longest, "limit": longest - 1, "supervised_tokens": found.supervised_tokens}
     assert measured(talk, made, longest - 1, 1).fault == Fault("too_long", lost)
+
+
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        ((None, 0), None),
+        ((0, None), "empty_turn"),
+        ((None, None), "empty_reply"),
+        ((0, 0), "empty_turn"),
+    ],
+)
+def test_an_empty_turn_that_is_not_supervised_is_an_empty_context(weights: tuple, reason: str | None) -> None:
+    """The first reply is empty, unless it is the one that is supervised."""
+    first = "b" if reason is None else " "
+    made = example(("user", "a"), ("assistant", first), ("user", "c"), ("assistant", "d"))
+    for place, weight in zip((1, 3), weights, strict=True):
+        if weight is not None:
+            made.messages[place]["weight"] = weight
+    fault = structure_fault(made)
+    assert (fault.reason if fault else None) == reason
+
+
+def test_a_conversation_of_which_nothing_is_supervised_is_dropped_for_that() -> None:
+    made = example(("user", "a"), ("call", ""), ("tool", "1"), ("assistant", "b"))
+    made.messages[1]["weight"] = made.messages[3]["weight"] = 0
+    assert structure_fault(made) == Fault("nothing_supervised", {"assistant_turns": 2})

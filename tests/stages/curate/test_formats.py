@@ -10,8 +10,8 @@ import pytest
 from tunelift.config.curation import SourceConfig
 from tunelift.errors import UserError
 from tunelift.stages.curate.detection import detect, shape_of
-from tunelift.stages.curate.formats import ShapeError, to_conversation
-from tunelift.stages.curate.rows import Line, Quarantined, RawRow
+from tunelift.stages.curate.formats import to_conversation
+from tunelift.stages.curate.rows import Line, Quarantined, RawRow, ShapeError
 
 ASKED = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 WITH_SYSTEM = [{"role": "system", "content": "Be brief."}, *ASKED]

@@ -434,3 +434,16 @@ def test_a_schema_that_cannot_judge_says_so_with_its_file(tmp_path: Path, conten
         ReplyChecks(CleanConfig(reply_schema=str(path)))
     assert caught.value.where == str(path)
     assert caught.value.remedy
+
+
+def test_only_supervised_replies_are_judged() -> None:
+    refused, cut = "I'm sorry, but I can't help with that.", '{"a": [1, 2'
+    turns = [*pair("Hi", refused)["messages"], *pair("And?", "Two words")["messages"], *pair("So?", cut)["messages"]]
+    turns[1]["weight"] = turns[5]["weight"] = 0
+    checks = ReplyChecks(CleanConfig(min_reply_words=2, max_reply_words=2))
+    assert checks.examine(turns) == (None, ())
+    del turns[1]["weight"]
+    assert checks.examine(turns)[0].reason == "refusal"
+    turns[1]["weight"], turns[3]["content"] = 0, "three words now"
+    fault = checks.examine(turns)[0]
+    assert (fault.reason, fault.evidence["message"]) == ("reply_too_many_words", 3)

@@ -90,3 +90,13 @@ def test_the_example_of_a_prompt_is_cut_to_what_a_report_can_show() -> None:
 def test_without_a_template_messages_are_parted_by_blank_lines() -> None:
     messages = [{"role": "system", "content": "Choose."}, {"role": "user", "content": "Q\nAnswer:"}]
     assert prompts.as_text(messages) == "Choose.\n\nQ\nAnswer:"
+
+
+def test_an_example_ends_with_its_last_supervised_reply_and_shows_no_weight() -> None:
+    shot = row("a", "right")
+    *before, asked, reply = shot["messages"]
+    wrong = {"role": "assistant", "content": "wrong", "weight": 0}
+    shot["messages"] = [*before, asked, wrong, asked, reply, asked, wrong]
+    (kept,) = showable([shot], None)
+    assert kept["messages"] == [*before, asked, {"role": "assistant", "content": "wrong"}, asked, reply]
+    assert "weight" not in json.dumps(Prompting(False, shots=(kept,)).build(task(), item(0)))

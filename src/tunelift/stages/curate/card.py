@@ -19,12 +19,13 @@ ACCOUNT = """Every row read is in exactly one of the splits, `dropped.jsonl` (wi
 `quarantine.jsonl` (with file, line and raw text). `curation.html` shows them with samples, `duplicates.jsonl` holds
 each pair of near duplicates found, `conflicts.jsonl` the prompts with several answers, and `pii.jsonl` each finding of
 personal data, masked."""
-ROW_FIELDS = """`id` (hash of the conversation), `messages`, `tools` (if the row has any), `source` (file:line), `group`
-(hash of the first user message, or of the field that rows are grouped by), `cluster` (the smallest `group` of all rows
-that must not be parted from it: they lie in one split and are one item to statistics), `tokens`, `supervised_tokens`
-and `training_rows` (the rows that training makes of it: one, or one for each assistant turn where the template writes
-earlier turns differently from the last; the tokens are those of all of them), `edits` (what was mended or replaced, if
-anything) and `flags` (what was found and reported, if anything). Rows stand in the order in which they were read."""
+ROW_FIELDS = """`id` (hash of the conversation), `messages` (an assistant turn with `"weight": 0` is context and not
+supervised), `tools` (if the row has any), `source` (file:line), `group` (hash of the first user message, or of the
+field that rows are grouped by), `cluster` (the smallest `group` of all rows that must not be parted from it: they lie
+in one split and are one item to statistics), `tokens`, `supervised_tokens` and `training_rows` (the rows that training
+makes of it: one, or one for each supervised turn where the template writes earlier turns differently from the last;
+the tokens are those of all of them), `edits` (what was mended or replaced, if anything) and `flags` (what was
+found and reported, if anything). Rows stand in the order in which they were read."""
 PROVED = """Two things are proved, each by its own figure above. *Whole rows*: no row is alike, in its prompts and
 replies together, to a row of another split (leakage). *Prompts*: no row asks what a validation or test row asks, by
 the rule that evaluation items are looked for with, in words without case and punctuation (prompts). A request with
@@ -132,6 +133,8 @@ def _findings(stats: Json) -> Iterator[str]:
     pii, near, conflicts, leakage = stats["pii"], stats["duplicates"], stats["conflicts"], stats["leakage"]
     if stats["edited"]:
         yield "  edited: " + ", ".join(f"{kind} in {rows:,} rows" for kind, rows in stats["edited"].items())
+    if context := stats.get("context", {}).get("rows"):
+        yield f"  context: {stats['context']['turns']:,} assistant turns in {context:,} rows are not supervised"
     if stats["flagged"]:
         yield "  flagged, kept: " + ", ".join(f"{reason} {rows:,}" for reason, rows in stats["flagged"].items())
     if pii:

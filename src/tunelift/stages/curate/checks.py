@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunelift.runtime.chat import row_lengths
+from tunelift.runtime.supervision import is_supervised
 from tunelift.runtime.turns import UnusableRow
 from tunelift.stages.curate.rows import Example, Fault
 
@@ -22,10 +23,11 @@ FOLLOWS = {
 
 
 def structure_fault(example: Example) -> Fault | None:
-    """Check order and content of the turns: `ends_without_reply`, `roles_out_of_order`, `empty_reply`, `empty_turn`.
+    """Check order and content of the turns.
 
-    The order is: a system message or none, then user and assistant by turns; after an assistant's tool calls come the
-    tools' answers and the assistant again.
+    The reasons are `ends_without_reply`, `roles_out_of_order`, `empty_reply` (of a supervised turn), `empty_turn` and
+    `nothing_supervised`. The order is: a system message or none, then user and assistant by turns; after an assistant's
+    tool calls come the tools' answers and the assistant again.
     """
     messages = example.messages
     if not messages or messages[-1]["role"] != "assistant":
@@ -39,7 +41,9 @@ def structure_fault(example: Example) -> Fault | None:
     for index, message in enumerate(messages):
         # A tool may have nothing to say: a command without output.
         if not message["content"].strip() and not message.get("tool_calls") and message["role"] != "tool":
-            return Fault("empty_reply" if message["role"] == "assistant" else "empty_turn", {"message": index})
+            return Fault("empty_reply" if is_supervised(message) else "empty_turn", {"message": index})
+    if not any(map(is_supervised, messages)):
+        return Fault("nothing_supervised", {"assistant_turns": sum(one["role"] == "assistant" for one in messages)})
     return None
 
 

@@ -15,6 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from tunelift.config.curation import CurateConfig, DuplicatesConfig
+from tunelift.runtime.supervision import through_last_supervised
 from tunelift.stages.curate.families import with_families
 from tunelift.stages.curate.leakage import Settled, settle
 from tunelift.stages.curate.mix import draw
@@ -316,7 +317,8 @@ def _conflict_line(
     passed: Passed, places: Sequence[str], rows: Sequence[int], splits: NDArray[np.uint8]
 ) -> dict[str, Any]:
     ((prompt, _),) = passed.texts(np.asarray(rows[:1]))(np.arange(1))
-    replies = ["\n".join(filter(None, answer(orjson.loads(passed.line(row))["messages"][-1]))) for row in rows]
+    last = [through_last_supervised(orjson.loads(passed.line(row))["messages"])[-1] for row in rows]
+    replies = ["\n".join(filter(None, answer(message))) for message in last]
     return {
         "prompt": prompt[:SHOWN_CHARACTERS],
         "rows": [

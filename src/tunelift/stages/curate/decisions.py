@@ -57,9 +57,15 @@ def _reading(config: CurateConfig) -> Iterator[str]:
         if source.fields:
             named = ", ".join(f"{theirs} as {ours}" for ours, theirs in sorted(source.fields.items()))
             yield f"Fields of `{source.path}` were read under other names: {named}."
+        if source.ignore_fields:
+            yield f"Fields of `{source.path}` that mean nothing here: {', '.join(source.ignore_fields)}."
     yield (
         "A conversation is an optional system message, then user and assistant by turns. It ends with the assistant, "
         "and no turn is empty."
+    )
+    yield (
+        "Every assistant turn is supervised, but for those to which the data give a weight of 0 and those inside the "
+        "prompt of `prompt_completion`."
     )
 
 

@@ -15,18 +15,20 @@ import orjson
 
 from tunelift.config.curation import CurateConfig, SourceConfig, SourceFormat
 from tunelift.runtime.chat import load_tokenizer
+from tunelift.runtime.supervision import is_supervised, last_supervised, without_weights
 from tunelift.runtime.vocabulary import add_tokens
 from tunelift.stages.curate.checks import measured, structure_fault
 from tunelift.stages.curate.clean import mend
 from tunelift.stages.curate.contamination import Questions, contamination
 from tunelift.stages.curate.documents import kind
 from tunelift.stages.curate.duplicates import conversation_key, normalised
-from tunelift.stages.curate.formats import ShapeError, to_conversation
+from tunelift.stages.curate.formats import to_conversation
+from tunelift.stages.curate.other_fields import judge
 from tunelift.stages.curate.passed import Facts
 from tunelift.stages.curate.pii import Pii
 from tunelift.stages.curate.read import parse
 from tunelift.stages.curate.replies import ReplyChecks
-from tunelift.stages.curate.rows import Example, Fault, Line, Quarantined, RawRow
+from tunelift.stages.curate.rows import Example, Fault, Line, Quarantined, RawRow, ShapeError
 from tunelift.stages.curate.split import short_hash
 from tunelift.stages.curate.write import as_json
 
@@ -52,6 +54,8 @@ class Chunk:
     config: SourceConfig
     shape: SourceFormat | None
     """None if no row of the source could be read."""
+    watched: frozenset[str]
+    """Fields beside the conversation that are not passed over."""
     rows: Sequence[Line | RawRow | Quarantined]
 
 
@@ -78,6 +82,8 @@ class Examined:
     """Of a row that passed."""
     edits: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    context_turns: int = 0
+    """Assistant turns that are not supervised, of a row that passed."""
     pii: tuple[dict[str, Any], ...] = ()
     items: tuple[tuple[str, int], ...] = ()
     """Evaluation items in it: task and index."""
@@ -133,19 +139,21 @@ class Examiner:
         split = self.config.split
         try:
             messages, tools = to_conversation(row.value, chunk.shape, chunk.config.system, chunk.config.fields)
+            fault, flags = judge(row.value, chunk.watched, messages)
             group = _field(row.value, split.group_by, "group_by") if split.group_by else ""
             stratum = _field(row.value, split.stratify_by, "stratify_by") if split.stratify_by else ""
         except ShapeError as error:
             raw = row.text or as_json(row.value).decode()
             return Quarantined(row.file, row.line, error.path, error.reason, error.detail, raw)
-        return Example(row.file, row.line, row.value, messages, tools, group, stratum)
+        return Example(row.file, row.line, row.value, messages, tools, group, stratum, fault, flags)
 
     def _judged(self, example: Example, notes: _Notes) -> tuple[Example, Fault | None, tuple[tuple[int, int], ...]]:
         """The row mended and redacted, the first fault found, and its lengths where it can be rendered."""
         messages, notes.edits = mend(example.messages, self.config.clean)
         if notes.edits:
             example = replace(example, messages=messages)
-        fault = structure_fault(example)
+        fault = example.fault or structure_fault(example)
+        notes.flags += example.flags
         if fault is None:
             fault, reported = self._replies.examine(example.messages)
             notes.flags += [one.reason for one in reported]
@@ -176,9 +184,11 @@ class Examiner:
 
     def _passed(self, example: Example, lengths: tuple[tuple[int, int], ...], notes: _Notes) -> Examined:
         conversation = example.conversation
-        last = conversation["messages"][-1]
-        reply = as_json({name: said for name, said in last.items() if name != "reasoning_content"}).decode()
-        before = as_json([conversation["messages"][:-1], example.tools]).decode()
+        last = last_supervised(example.messages)
+        assert last is not None, "rows without a supervised turn are dropped before"
+        said = {name: value for name, value in example.messages[last].items() if name != "reasoning_content"}
+        reply = as_json(said).decode()
+        before = as_json([without_weights(example.messages[:last]), example.tools]).decode()
         system = [message for message in conversation["messages"] if message["role"] == "system"]
         # By the text as it is learnt: mending and redaction can make the requests of two rows equal.
         by_field = self.config.split.group_by
@@ -211,6 +221,7 @@ class Examiner:
             facts=facts,
             edits=notes.edits,
             flags=tuple(notes.flags),
+            context_turns=sum(one["role"] == "assistant" and not is_supervised(one) for one in example.messages[:last]),
             pii=notes.pii,
         )
 

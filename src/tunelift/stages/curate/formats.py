@@ -12,6 +12,9 @@ import orjson
 from tunelift.config.curation import SourceFormat
 from tunelift.runtime.openai_form import openai_tools
 from tunelift.stages.curate.documents import holds_long_integer, kind, nested_too_deep
+from tunelift.stages.curate.other_fields import refuse_media
+from tunelift.stages.curate.rows import ShapeError
+from tunelift.stages.curate.weights import KEYS, weighted
 
 Message = dict[str, Any]
 Conversation = tuple[list[Message], list[Message] | None]
@@ -39,14 +42,6 @@ FIELDS: dict[SourceFormat, tuple[str, ...]] = {
     "prompt_completion": ("prompt", "completion", "system", "tools"),
 }
 """The fields that a format reads, those that it cannot do without first."""
-
-
-class ShapeError(Exception):
-    """A row is not of its source's format."""
-
-    def __init__(self, path: str, reason: str, detail: str) -> None:
-        super().__init__(f"{path}: {detail}")
-        self.path, self.reason, self.detail = path, reason, detail
 
 
 def to_conversation(
@@ -130,7 +125,7 @@ def _prompt_completion(row: dict[str, Any]) -> Conversation:
     for field, role, text in (("prompt", "user", _field), ("completion", "assistant", _reply)):
         turns = _turns_or_none(row.get(field))
         if turns is not None:
-            parts += _turns(turns, f"$.{field}", "role", "content")
+            parts += _turns(turns, f"$.{field}", "role", "content", context=field == "prompt")
         else:
             # White space at the seam belongs to gluing the two together, which a chat template replaces.
             parts.append(_turn(role, text(row, field).strip()))
@@ -227,8 +222,14 @@ def _turn_field(row: dict[str, Any], usual: str) -> str:
     return field
 
 
-def _turns(value: Any, path: str, role_key: str, text_key: str) -> list[Message]:
-    return [_message(item, f"{path}[{index}]", role_key, text_key) for index, item in enumerate(_list(value, path))]
+def _turns(value: Any, path: str, role_key: str, text_key: str, *, context: bool = False) -> list[Message]:
+    turns = []
+    for index, item in enumerate(_list(value, path)):
+        place = f"{path}[{index}]"
+        turn = _message(item, place, role_key, text_key)
+        refuse_media(item, place)
+        turns.append(turn if not context and KEYS.isdisjoint(item) else weighted(turn, item, place, context=context))
+    return turns
 
 
 def _message(item: Any, path: str, role_key: str, text_key: str) -> Message:

@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from tunelift.runtime.supervision import is_supervised
 from tunelift.stages.curate.similarity import Rows
 
 
@@ -154,7 +155,8 @@ class Passed:
 class StoredTexts:
     """What users wrote and what is learnt, of rows on disk; can be pickled, since it reads them when asked.
 
-    What is learnt is the assistant's thinking, its text and its tool calls, as JSON.
+    What is learnt is the assistant's thinking, its text and its tool calls, as JSON; a reply that is not supervised
+    stands with what users wrote, as context.
     """
 
     def __init__(self, path: Path, spans: Rows) -> None:
@@ -191,13 +193,15 @@ class StoredTexts:
 
 
 def _spoken(entry: dict[str, Any]) -> tuple[str, str]:
-    messages = entry["messages"]
-    prompt = [message["content"] for message in messages if message["role"] == "user"]
-    reply = []
-    for message in messages:
-        if message["role"] == "assistant":
-            reply += [message.get("reasoning_content", ""), *answer(message)]
-    return "\n".join(prompt), "\n".join(part for part in reply if part)
+    prompt: list[str] = []
+    reply: list[str] = []
+    for message in entry["messages"]:
+        if message["role"] == "user":
+            prompt.append(message["content"])
+        elif message["role"] == "assistant":
+            said = [message.get("reasoning_content", ""), *answer(message)]
+            (reply if is_supervised(message) else prompt).extend(part for part in said if part)
+    return "\n".join(prompt), "\n".join(reply)
 
 
 def answer(message: dict[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tunelift.runtime.chat import BOUNDARY_REMEDY
 from tunelift.runtime.turns import STABLE_REMEDY, TOOL_REASONS, TOOL_REMEDY
+from tunelift.stages.curate.other_fields import NOT_FOLLOWED
 
 MEANINGS = {
     "invalid_json": "The row is not JSON, or has a key twice in one object, or an integer beyond 64 bits.",
@@ -17,7 +18,12 @@ MEANINGS = {
     "ends_without_reply": "The conversation does not end with the assistant: nothing could be learnt from its end.",
     "roles_out_of_order": "User and assistant do not take turns.",
     "empty_reply": "The assistant says nothing.",
-    "empty_turn": "A message of the user or the system is empty.",
+    "empty_turn": "A message that is not supervised is empty.",
+    "nothing_supervised": "No assistant turn is supervised: all have a weight of 0, or what stands for it.",
+    "undesirable": "A field says that the reply is wrong or not wanted: label, kto_tag, is_correct … is false.",
+    "needs_media": "The row comes with a picture, a video or a sound, which a text model does not see.",
+    "loss_not_followed": "The row asks for a loss that is not computed: on other messages, on parts, or a share.",
+    "media_placeholder": "A user message holds <image>, <video> or <audio>, and the row has no such thing.",
     "exact_duplicate": "An equal conversation stands earlier.",
     "near_duplicate": "A conversation with nearly the same words stands earlier.",
     "contaminated": "The row holds what an evaluation item asks.",
@@ -60,6 +66,11 @@ REMEDIES = {
     "end_of_turn_missing": "Use the template that the model was published with.",
     "double_bos": "Use the template that the model was published with.",
     "special_token_in_content": "Take the control tokens out of the rows' text.",
+    "nothing_supervised": "Give the turns that are to be learnt a weight of 1, or take such rows out.",
+    "undesirable": "If the field means something else: name it as ignore_fields of the source.",
+    "needs_media": "Take such rows out, or allow for them with curate.max_quarantine_ratio. If the text does without, "
+    "name the field as ignore_fields of the source.",
+    "loss_not_followed": "Write a weight of 0 or 1 on assistant turns, and take such keys from all other messages.",
     "not_utf8": "Convert the file to UTF-8, from Latin-1 with: iconv -f ISO-8859-1 -t UTF-8.",
     "invalid_json": "Correct the lines; if the file is one JSON list, name it .json.",
     **dict.fromkeys(sorted(TOOL_REASONS), TOOL_REMEDY),
@@ -72,6 +83,8 @@ def meaning(reason: str) -> str:
     """A sentence on what a reason of dropped.jsonl or quarantine.jsonl means; empty if its name says it all."""
     if reason.startswith(PII):
         return f"The row holds personal data or a secret ({reason.removeprefix(PII)}), and curate.pii says to drop it."
+    if reason.startswith(NOT_FOLLOWED):
+        return f"The row's field {reason.removeprefix(NOT_FOLLOWED)!r} may say what its reply is worth; it is not read."
     if reason in TOOL_REASONS:
         return "The row uses tools, and the model's chat template does not show them."
     return MEANINGS.get(reason, "")
@@ -82,4 +95,7 @@ def remedy(reason: str) -> str:
     if reason.startswith(PII):
         kind = reason.removeprefix(PII)
         return f"To keep such rows with a placeholder instead: set curate.pii.{kind} to redact."
+    if reason.startswith(NOT_FOLLOWED):
+        name = reason.removeprefix(NOT_FOLLOWED)
+        return f"Take out the rows that it speaks against, then write ignore_fields: [{name}] beside the source's path."
     return REMEDIES.get(reason, "")

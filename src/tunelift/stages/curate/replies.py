@@ -13,6 +13,7 @@ import orjson
 from tunelift.config.curation import CleanConfig
 from tunelift.errors import UserError
 from tunelift.runtime.scripts import count_words
+from tunelift.runtime.supervision import is_supervised, last_supervised
 from tunelift.stages.curate.endings import cut_off
 from tunelift.stages.curate.refusals import refusal
 from tunelift.stages.curate.rows import Fault
@@ -54,8 +55,8 @@ class ReplyChecks:
     def examine(self, messages: Sequence[Message]) -> tuple[Fault | None, tuple[Fault, ...]]:
         """Why the conversation is dropped, if so, and the findings that are only reported.
 
-        The reasons are `refusal` and `cut_off` (any assistant turn), `wrong_language` (any user or assistant turn),
-        `reply_too_few_words`, `reply_too_many_words` and `reply_not_valid` (the last reply).
+        The reasons are `refusal` and `cut_off` (any supervised turn), `wrong_language` (any user or assistant turn),
+        `reply_too_few_words`, `reply_too_many_words` and `reply_not_valid` (the last supervised reply).
         """
         flags: list[Fault] = []
         for reason, handling, look in (
@@ -88,9 +89,11 @@ class ReplyChecks:
         return None
 
     def _last_reply(self, messages: Sequence[Message]) -> Fault | None:
-        index, reply = len(messages) - 1, messages[-1]["content"]
+        index = last_supervised(messages)
+        assert index is not None, "rows without a supervised turn are dropped before"
+        reply = messages[index]["content"]
         fewest, most = self._config.min_reply_words, self._config.max_reply_words
-        if messages[-1].get("tool_calls") and not reply.strip():
+        if messages[index].get("tool_calls") and not reply.strip():
             return None
         if fewest or most:
             words = count_words(reply)
@@ -104,7 +107,7 @@ class ReplyChecks:
 
 def _in_replies(reason: str, messages: Sequence[Message], look: Callable[[str], str | None]) -> Fault | None:
     for index, message in enumerate(messages):
-        if message["role"] != "assistant" or message.get("tool_calls"):
+        if not is_supervised(message) or message.get("tool_calls"):
             continue  # What is said beside a call goes on after it.
         found = look(message["content"])
         if found is not None:

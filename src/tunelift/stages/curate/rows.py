@@ -6,6 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 
+class ShapeError(Exception):
+    """A row is not of its source's format, or asks for what is not done."""
+
+    def __init__(self, path: str, reason: str, detail: str) -> None:
+        super().__init__(f"{path}: {detail}")
+        self.path, self.reason, self.detail = path, reason, detail
+
+
 @dataclass(frozen=True)
 class Line:
     """One row of a JSONL file before it is parsed, which any process may do."""
@@ -61,6 +69,10 @@ class Example:
     """Examples of one group share a split; empty without `group_by`, where it is the first user message at the end."""
     stratum: str = ""
     """What splits are to have like shares of; empty without such a field."""
+    fault: Fault | None = None
+    """What the row says itself against being used."""
+    flags: tuple[str, ...] = ()
+    """What is reported of the row's other fields."""
 
     @property
     def place(self) -> str:

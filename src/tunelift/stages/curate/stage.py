@@ -25,6 +25,7 @@ from tunelift.stages.curate.decisions import decisions
 from tunelift.stages.curate.detection import detect
 from tunelift.stages.curate.examine import Chunk, Examined, Rules, dropped_entry, examine_chunks
 from tunelift.stages.curate.files import refuse_overlap
+from tunelift.stages.curate.other_fields import NOT_FOLLOWED, watched
 from tunelift.stages.curate.page import write_curation_page
 from tunelift.stages.curate.passed import Passed
 from tunelift.stages.curate.processes import Processes
@@ -137,12 +138,13 @@ class Reading:
             left = None if self.config.max_rows is None else self.config.max_rows - self.read.total()
             if left == 0:
                 return
+            fields = watched(source, self.config.split)
             shape, rows = detect(source, islice(read_source(source), left))
             for some in _chunked(rows):
                 files = Counter(row.file for row in some)
                 self.read += files
                 self.formats |= dict.fromkeys(files, shape)
-                yield Chunk(number, source, shape, some)
+                yield Chunk(number, source, shape, fields, some)
 
 
 def _chunked(rows: Iterable[Line | RawRow | Quarantined]) -> Iterator[list[Line | RawRow | Quarantined]]:
@@ -162,6 +164,8 @@ class Account:
     """Likewise, `file:line`."""
     edited: Counter[str] = field(default_factory=Counter)
     flagged: Counter[str] = field(default_factory=Counter)
+    context: Counter[str] = field(default_factory=Counter)
+    """`rows` with assistant turns that are not supervised, and their `turns`."""
     items: dict[str, set[int]] = field(default_factory=dict)
     """By task, the items found in any row."""
     searched: int = 0
@@ -174,12 +178,14 @@ class Account:
             self.places.append(row.place)
             self.edited.update(row.edits)
             self.flagged.update(row.flags)
+            if row.context_turns:
+                self.context.update(rows=1, turns=row.context_turns)
         self.searched += not row.quarantined
         for task, item in row.items:
             self.items.setdefault(task, set()).add(item)
 
     def counts(self) -> dict[str, Any]:
-        """`edited`, `flagged`, `contamination`, `contaminated_items` and `contamination_rows` of stats.json."""
+        """`edited`, `flagged`, `context`, `contamination`, `contaminated_items`, `contamination_rows` of stats.json."""
         items = {
             task: {"items": len(texts), "found": len(self.items.get(task, ()))}
             for task, texts in self.questions.items()
@@ -187,6 +193,7 @@ class Account:
         return {
             "edited": by_count(self.edited),
             "flagged": by_count(self.flagged),
+            "context": {name: self.context[name] for name in ("rows", "turns")},
             "contamination": {task: count["found"] / max(count["items"], 1) for task, count in items.items()},
             "contaminated_items": items,
             "contamination_rows": self.searched,
@@ -315,3 +322,7 @@ def _examples(reasons: dict[str, int], ledger: Ledger) -> str:
 def _warn(stats: dict[str, Any], config: CurateConfig) -> None:
     if config.split.test and not stats["splits"]["test"]["rows"]:
         console.warn("the test split is empty; add rows, or raise curate.split.test")
+    for flag, rows in stats["flagged"].items():
+        if flag.startswith(NOT_FOLLOWED):
+            name = flag.removeprefix(NOT_FOLLOWED)
+            console.warn(f"{rows:,} rows hold {name!r}, and are supervised whatever it says: {remedy(flag)}")

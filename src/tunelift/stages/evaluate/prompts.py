@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunelift.config.evaluation import ArmConfig
 from tunelift.runtime import turns
+from tunelift.runtime.supervision import through_last_supervised
 from tunelift.runtime.turns import UnusableRow
 from tunelift.tasks.task import Item, Task, as_answer, calls_of_reply
 from tunelift.tasks.thinking import without_thinking
@@ -98,13 +99,13 @@ def showable(rows: Sequence[Row], tokenizer: Callable[[], PreTrainedTokenizerFas
     """Rows as they can stand before a question: with native calls where the chat template shows them so, else in text.
 
     Mistral's templates and OpenAI's endpoint want a result behind every call, and ChatML without tools leaves it out.
-    Replies are shown without their thinking, as templates show earlier turns: an example is to show the answer, and a
-    long thought in it would take the place and the tokens of others.
+    An example ends with its last supervised reply. Replies are shown without their thinking, as templates show earlier
+    turns: an example is to show the answer, and a long thought in it would take the place and the tokens of others.
 
     Args:
         tokenizer: Loads the arm's tokenizer; None where it is not known.
     """
-    rows = [{**row, "messages": list(map(_without_thinking, row["messages"]))} for row in rows]
+    rows = [{**row, "messages": list(map(_without_thinking, through_last_supervised(row["messages"])))} for row in rows]
     first = next((row for row in rows if _is_example(row) and row["messages"][-1].get("tool_calls")), None)
     if first is None or (tokenizer is not None and _shows_calls(tokenizer(), first)):
         return rows
