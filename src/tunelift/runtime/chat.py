@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 
 BOUNDARY_REMEDY = (
-    "Take white space from the beginning of the replies; if the template begins each answer with thinking and the rows "
-    "hold none, pin enable_thinking: false in model.template_arguments."
+    "Take white space from the beginning of the replies, of an indented block from all of its lines; if the template "
+    "begins each answer with thinking and the rows hold none, pin enable_thinking: false in model.template_arguments."
 )
 
 
@@ -169,7 +169,7 @@ def _refuse_lost_reply(message: Message, reply: str) -> None:
         )
     said = [message.get(field) for field in ("reasoning_content", "content")]
     pieces = [
-        piece.strip()
+        _with_indent(piece)
         for text in said
         if isinstance(text, str)
         for piece in text.replace("</think>", "<think>").split("<think>")
@@ -179,9 +179,22 @@ def _refuse_lost_reply(message: Message, reply: str) -> None:
         raise UnusableRow(
             "template_ignores_reply",
             f"The chat template leaves out a part of the reply: {lost[:60]!r}.",
-            remedy="Write thinking as <think>…</think> into the content if the template drops reasoning_content; if it "
+            remedy="Dedent a reply that is an indented block, since the template trims its first line. Write thinking as <think>…</think> into the content if the template drops reasoning_content; if it "
             "drops thinking or the text beside tool calls, take that out of the rows.",
         )
+
+
+def _with_indent(piece: str) -> str:
+    """The text without white space around it, but with the first of several lines as far in as it stands.
+
+    Llama 3's template trims each message, which would move a block of code against its first line.
+    """
+    text = piece.strip()
+    if not piece[:1].isspace() or "\n" not in text:
+        return text
+    before = piece[: len(piece) - len(piece.lstrip())]
+    indent = before[before.rfind("\n") + 1 :]
+    return text if indent == " " else indent + text  # One blank glues a reply to its prompt.
 
 
 def _refuse_ignored(

@@ -25,6 +25,8 @@ class RawRow:
     value: dict[str, Any]
     text: str = ""
     """As it stands in the file, where the file is text."""
+    edits: tuple[str, ...] = ()
+    """What reading changed beside the form."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Example:
     """Examples of one group share a split; empty without `group_by`, where it is the first user message at the end."""
     stratum: str = ""
     """What splits are to have like shares of; empty without such a field."""
+    edits: tuple[str, ...] = ()
+    """What was changed so far."""
 
     @property
     def place(self) -> str:
