@@ -179,8 +179,9 @@ def _refuse_lost_reply(message: Message, reply: str) -> None:
         raise UnusableRow(
             "template_ignores_reply",
             f"The chat template leaves out a part of the reply: {lost[:60]!r}.",
-            remedy="Dedent a reply that is an indented block, since the template trims its first line. Write thinking as <think>…</think> into the content if the template drops reasoning_content; if it "
-            "drops thinking or the text beside tool calls, take that out of the rows.",
+            remedy="Write thinking as <think>…</think> into the content if the template drops reasoning_content; if it "
+            "drops thinking or the text beside tool calls, take that out of the rows; if it trims the first line of an "
+            "indented block, dedent the block.",
         )
 
 

@@ -19,6 +19,13 @@ ARGUMENTS = "arguments"
 """The objects in which a null that is left out is told: it would be supervised. Elsewhere null is as good as absent."""
 NULLS, NAMES, WHOLE, DAYS = "nulls", "class_names", "whole_numbers", "days"
 """What may be done to a row, as its `edits` have it."""
+READ_AS = {
+    NULLS: "arguments of tool calls without their nulls, which Parquet writes like fields that are not there",
+    NAMES: "class labels as their names",
+    WHOLE: "floats that are whole as integers",
+    DAYS: "timestamps at midnight as days",
+}
+"""The same for people."""
 EXACT = 2.0**53
 """Up to here, floats hold every integer."""
 DAY_TICKS = {"s": 86_400, "ms": 86_400 * 10**3, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tunelift.config.curation import CleanConfig
+from tunelift.stages.curate.order import in_order
 
 Message = dict[str, Any]
 
@@ -35,13 +36,15 @@ FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})(.*)")
 
 
 def mend(messages: Sequence[Message], config: CleanConfig) -> tuple[list[Message], tuple[str, ...]]:
-    """The messages with their texts mended, and what was done: `unicode`, `whitespace`, or neither.
+    """The messages with their texts mended, and what was done: `turn_order`, `unicode`, `whitespace`, or nothing.
 
     Unicode is repaired in everything that a message says, the arguments of tool calls included; white space in its
     text and thinking. Mending twice is mending once. Messages that need nothing come back as they are.
     """
     edits: dict[str, None] = {}
     mended, before = list(messages), None
+    if config.turn_order == "mend" and (mended := in_order(messages)) != messages:
+        edits["turn_order"] = None
     while mended != before:  # Again, since mojibake can come to light at the beginning of a line.
         before = mended
         if config.unicode:

@@ -42,7 +42,13 @@ MEANINGS = {
     "double_bos": "The text would begin with two beginning-of-text tokens.",
     "special_token_in_content": "A message holds a control token of the model.",
 }
+TURNS_REMEDY = (
+    "Set curate.clean.turn_order to mend: it joins turns of one speaker, and cuts a greeting of the assistant before "
+    "the first user turn, and what the user says after the last reply."
+)
 REMEDIES = {
+    "ends_without_reply": TURNS_REMEDY,
+    "roles_out_of_order": TURNS_REMEDY,
     "too_long": "Raise train.max_length.",
     "reply_too_short": "Lower curate.min_reply_tokens.",
     "reply_too_few_words": "Lower curate.clean.min_reply_words.",

@@ -315,3 +315,8 @@ def _examples(reasons: dict[str, int], ledger: Ledger) -> str:
 def _warn(stats: dict[str, Any], config: CurateConfig) -> None:
     if config.split.test and not stats["splits"]["test"]["rows"]:
         console.warn("the test split is empty; add rows, or raise curate.split.test")
+    if rows := stats["edited"].get("nulls"):
+        console.warn(
+            f"nulls were left out of tool calls' arguments in {rows:,} rows: in Parquet a null looks like a field that "
+            "is not there. Where it is meant, give the arguments as JSON text, or the rows as .jsonl"
+        )
