@@ -145,23 +145,29 @@ class _Form:
         more fields on its first or last line, where those of the record come on top.
         """
         first, *others = map(_text, taken)
-        *whole, last = self._fields(first) or [""]
-        if self.columns < 2 or ESCAPED.search(first) or not self._is_row([*whole, *last.split(self.delimiter)]):
+        if self.columns < 2 or not self._is_row(first, open_ended=True):
             return False
         others = [line for line in others if line.strip()]
-        rows = sum(ESCAPED.search(line) is None and self._is_row(self._fields(line)) for line in others)
+        rows = sum(self._is_row(line) or (broken and self._is_row(line, open_ended=True)) for line in others)
         return 2 * rows >= len(others) if broken else rows == len(others)
+
+    def _is_row(self, line: str, open_ended: bool = False) -> bool:
+        """Whether it is no line of prose: there a blank follows each comma, and one may end the line.
+
+        With `open_ended`, a mark that opens in its last field and stays open is a part of the text.
+        """
+        fields = self._fields(line)
+        if open_ended and fields:
+            fields = [*fields[:-1], *fields[-1].split(self.delimiter)]
+        if len(fields) != self.columns or ESCAPED.search(line) or (self.columns == 2 and not all(fields)):
+            return False
+        return self.spaced or not any(one[:1].isspace() for one in fields)
 
     def _fields(self, line: str) -> list[str]:
         try:
             return next(csv.reader([line.rstrip("\r\n")], delimiter=self.delimiter), [])
         except csv.Error:  # A carriage return inside.
             return []
-
-    def _is_row(self, fields: Sequence[str]) -> bool:
-        if len(fields) != self.columns or (self.columns == 2 and not all(fields)):  # A comma may end a line of prose.
-            return False
-        return self.spaced or not any(one[:1].isspace() for one in fields)
 
 
 def _stray(file: str, start: int, lines: _Lines, fault: str) -> Quarantined:
