@@ -171,11 +171,10 @@ def from_json(content: bytes, file: str, where: str) -> Iterator[RawRow | Quaran
     # Bytes that are no UTF-8 survive as surrogates, so that they cost their own row only; so do NaN and Infinity.
     text = content.decode("utf-8", errors="surrogateescape")
     elements = list(_elements(text, _list_key(text, where), where))
-    own_lines = len({line for line, _, _ in elements}) == len(elements)
-    for number, (line, start, end) in enumerate(elements, start=1):
-        column = start - text.rfind("\n", 0, start)
+    own_lines = len({line for (line, _), _, _ in elements}) == len(elements)
+    for number, (begins, start, end) in enumerate(elements, start=1):
         data = text[start:end].encode("utf-8", errors="surrogateescape")
-        yield parse(Line(file, line if own_lines else number, data), (line, column))
+        yield parse(Line(file, begins[0] if own_lines else number, data), begins)
 
 
 def _list_key(text: str, where: str) -> str | None:
@@ -213,8 +212,8 @@ def _skip(text: str, position: int) -> int:
     return blank.end() if blank else position
 
 
-def _elements(text: str, key: str | None, where: str) -> Iterator[tuple[int, int, int]]:
-    """Line, start and end of each element of the list; `text` is known to be well-formed."""
+def _elements(text: str, key: str | None, where: str) -> Iterator[tuple[tuple[int, int], int, int]]:
+    """Line and column, start and end of each element of the list; `text` is known to be well-formed."""
     decode = _READER.raw_decode
     position = _skip(text, 0)
     if key is not None:
@@ -224,12 +223,13 @@ def _elements(text: str, key: str | None, where: str) -> Iterator[tuple[int, int
                 position = _skip(text, decode(text, position)[1])
             name, position = decode(text, _skip(text, position + 1))
             position = _skip(text, _skip(text, position) + 1)
-    line, counted = 1, 0
+    line, counted, before = 1, 0, -1
     position = _skip(text, position + 1)
     while text[position] != "]":
-        line, counted = line + text.count("\n", counted, position), position
+        line, before = line + text.count("\n", counted, position), max(before, text.rfind("\n", counted, position))
+        counted = position
         _, end = decode(text, position)
-        yield line, position, end
+        yield (line, position - before), position, end
         position = _skip(text, end)
         if text[position] == ",":
             position = _skip(text, position + 1)

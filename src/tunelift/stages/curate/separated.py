@@ -144,6 +144,9 @@ class _Form:
         Of a record that is broken in any case, half of the other lines are enough. A table inside a genuine field has
         more fields on its first or last line, where those of the record come on top.
         """
+        fewest, mark = self.columns - 1, self.delimiter.encode()
+        if not broken and any(line.count(mark) < fewest for line in taken if line.strip()):
+            return False  # Nearly always so, and cheap.
         first, *others = map(_text, taken)
         if self.columns < 2 or not self._is_row(first, open_ended=True):
             return False
