@@ -91,6 +91,7 @@ FIELDS = [
     "It is late.\nAgain.",
     "name,age\nAnn,3\nBob,4",
     'He said "no",\nand left',
+    'He said "no",and left\nagain',
     '{"a": 1,\n"b": 2}',
     "a\n\nb",
     "for x in y:\n    f(x,y)\nend",
@@ -130,6 +131,11 @@ def test_only_rows_with_a_mark_can_be_lost(rows: list[tuple[str, str]], marked: 
     read_rows = {row.line - 2: tuple(row.value.values()) for row in found if isinstance(row, RawRow)}
     assert {number: rows[number] for number in range(len(rows)) if number not in marked}.items() <= read_rows.items()
     assert len(found) == len(rows)
+
+
+def test_where_blanks_follow_the_commas_of_the_header_they_do_not_tell_prose() -> None:
+    found = texts('text, label\n"Short, neg\nLate, neg\nAgain", pos\n')
+    assert found == {2: STRAY, 3: "Late", 4: 'Again"'}
 
 
 def test_a_field_that_is_never_closed_and_no_row_refuses_the_file() -> None:
