@@ -137,6 +137,28 @@ def test_a_data_set_or_folder_stands_for_the_one_source_in_it(run: Curated, tmp_
         run.tell("data:3")
 
 
+def test_a_line_inside_a_record_that_could_not_be_read_names_the_record_and_the_reason(
+    run: Curated, tmp_path: Path
+) -> None:
+    import orjson
+
+    record = {"file": "a.csv", "line": 3, "path": "$", "reason": "stray_quote", "detail": "x", "raw": '"b,n\nc",p'}
+    other = {**record, "file": "a.json"}
+    (tmp_path / "stats.json").write_bytes(orjson.dumps({"sources": {"a.csv": {}, "a.json": {}}}))
+    for name in ("train", "validation", "test", "dropped"):
+        (tmp_path / f"{name}.jsonl").touch()
+    (tmp_path / "train.jsonl").write_bytes(b'{"source":"a.csv:6"}\n{"source":"a.json:6"}\n')
+    (tmp_path / "quarantine.jsonl").write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in (record, other)))
+    run.curated = lambda: SimpleNamespace(path=tmp_path)
+    told = run.tell("a.csv:4")
+    assert told.startswith("Line 4 is in the record that begins on line 3.")
+    assert facts(told)["reason"].startswith("stray_quote. A quotation mark")
+    assert "twice inside a quoted field" in facts(told)["remedy"]
+    for place in ("a.csv:5", "a.json:4"):
+        with pytest.raises(UserError, match="No row begins on this line"):
+            run.tell(place)
+
+
 @pytest.mark.parametrize(
     ("place", "says"),
     [

@@ -637,6 +637,42 @@ def test_the_engine_has_room_for_an_example_or_the_arm_is_left_out(
     assert config.engine.max_model_len == "auto" if engine is None else config.engine.max_model_len in engine
 
 
+def turns(here: Path, out_of_order: int, of: int = 40) -> str:
+    """Rows of which some end with thanks."""
+    rows = []
+    for n in range(of):
+        said = [("user", f"Where is {own_words(n)}?"), ("assistant", f"It is near {own_words(n + 500)}.")]
+        said += [("user", "Thanks!")] * (n < out_of_order)
+        rows.append({"messages": [{"role": role, "content": text} for role, text in said]})
+    return write(here / "a.jsonl", rows)
+
+
+def test_rows_in_which_nobody_takes_turns_are_offered_with_their_number(here: Path) -> None:
+    text, written = start(turns(here, 10))
+    assert "not take turns in 10 rows; clean: {turn_order: mend} would save them" in text
+    assert "# clean: {turn_order: mend}   # would save 10 rows" in written.read_text()
+    assert load_config(written).curate.clean.turn_order == "drop"
+
+
+def test_where_most_rows_take_no_turns_the_config_mends_them(here: Path) -> None:
+    text, written = start(turns(here, 40))
+    assert "40 rows, 40 of them usable" in text
+    assert "in 40 rows; clean: {turn_order: mend} joins or cuts them" in text
+    assert load_config(written).curate.clean.turn_order == "mend"
+    assert all("Thanks" not in one for one in survey(source_of("a.jsonl"), mends=True).sample)
+
+
+def test_what_reading_made_of_arrows_columns_is_said(here: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"text": [f"Say {own_words(n)}" for n in range(40)], "label": [0.0, 1.0, None, 1.0] * 10})
+    pq.write_table(table, here / "a.parquet")
+    text, _ = start("a.parquet")
+    assert "read       floats that are whole as integers in 30 rows" in text
+    assert "commonest '1' (20), '0' (10)" in text
+
+
 def test_many_broken_rows_are_allowed_for(here: Path) -> None:
     path = here / "a.jsonl"
     rows = [json.dumps({"prompt": str(n), "completion": "x"}) + "\n" for n in range(60)]

@@ -43,6 +43,7 @@ def explain(run: Pipeline, place: str) -> str:
     sources = orjson.loads((out / "stats.json").read_bytes())["sources"]
     file, line = _parsed(place, sources)
     found = _quarantined(out, file, line) or _dropped(run, out, f"{file}:{line}") or _kept(run, out, f"{file}:{line}")
+    found = found or _inside_quarantined(out, file, line)
     if found is None:
         raise _no_row(out, file, line, run.config.curate.max_rows)
     return console.harmless("\n".join(found))
@@ -154,23 +155,37 @@ def _of(out: Path, name: str, place: str, key: str = "source") -> list[Json]:
 # --- What became of it ----------------------------------------------------------------------------------------------
 
 
-def _quarantined(out: Path, file: str, line: int) -> list[str] | None:
+def _unread(out: Path, file: str, line: int) -> Json | None:
+    """The entry of quarantine.jsonl for the row on this line."""
     text = b'"file":' + orjson.dumps(file) + b',"line":' + str(line).encode() + b","
-    for found in _entries(out / "quarantine.jsonl", text):
-        entry = found.entry
-        if (entry["file"], entry["line"]) == (file, line):
-            return [
-                f"{file}:{line} could not be read, and stands in quarantine.jsonl.",
-                "",
-                *_facts(
-                    ("reason", f"{entry['reason']}. {meaning(entry['reason'])}"),
-                    ("where", "the row itself" if entry["path"] == "$" else entry["path"]),
-                    ("what", entry["detail"]),
-                    ("remedy", remedy(entry["reason"])),
-                    ("raw", _cut(entry["raw"], LONGEST)),
-                ),
-            ]
-    return None
+    entries = (found.entry for found in _entries(out / "quarantine.jsonl", text))
+    return next((entry for entry in entries if (entry["file"], entry["line"]) == (file, line)), None)
+
+
+def _quarantined(out: Path, file: str, line: int) -> list[str] | None:
+    entry = _unread(out, file, line)
+    if entry is None:
+        return None
+    return [
+        f"{file}:{line} could not be read, and stands in quarantine.jsonl.",
+        "",
+        *_facts(
+            ("reason", f"{entry['reason']}. {meaning(entry['reason'])}"),
+            ("where", "the row itself" if entry["path"] == "$" else entry["path"]),
+            ("what", entry["detail"]),
+            ("remedy", remedy(entry["reason"])),
+            ("raw", _cut(entry["raw"], LONGEST)),
+        ),
+    ]
+
+
+def _inside_quarantined(out: Path, file: str, line: int) -> list[str] | None:
+    """The record of CSV that could not be read, where this is one of its other lines."""
+    begins = max((number for number in _all_lines(out, file) if number < line), default=0)
+    entry = _unread(out, file, begins) if ".csv" in file.lower() else None
+    if entry is None or begins + entry["raw"].count("\n") < line:
+        return None
+    return [f"Line {line} is in the record that begins on line {begins}.", *(_quarantined(out, file, begins) or ())]
 
 
 def _dropped(run: Pipeline, out: Path, place: str) -> list[str] | None:

@@ -250,6 +250,19 @@ def test_thinking_that_the_template_drops_is_an_error_and_no_silent_loss() -> No
         assert "<think>" in caught.value.remedy
 
 
+def test_an_indented_block_whose_first_line_the_template_trims_is_an_error() -> None:
+    block = "    total = 0\n    for row in rows:\n        total += row"
+    with pytest.raises(UnusableRow) as caught:
+        supervise(BY_NAME["llama_3_1"].tokenizer(), [user("Go on."), assistant(block)])
+    assert caught.value.reason == "template_ignores_reply"
+    assert "dedent" in caught.value.remedy
+    for reply in ("    total = 0", " Yes, it is.\nReally.", "Yes:\n    - it is"):
+        (learnt,) = learnt_parts(BY_NAME["llama_3_1"], [user("Go on."), assistant(reply)])
+        assert learnt.startswith(reply.strip())
+    (learnt,) = learnt_parts(BY_NAME["qwen_2_5"], [user("Go on."), assistant(block)])
+    assert learnt.startswith(block)
+
+
 def test_thinking_against_a_pin_that_forbids_it_is_an_error() -> None:
     with pytest.raises(UnusableRow) as caught:
         supervise(_pinned(BY_NAME["qwen_3_no_thinking"]), [user("a?"), assistant("A.", reasoning_content="Hm.")])

@@ -51,6 +51,9 @@ class CleanConfig(Section):
     """Repair text that was decoded wrongly (mojibake), and take out control characters, by ftfy."""
     whitespace: bool = True
     """Take white space from the ends of messages, and from the ends of lines; more than one blank line becomes one."""
+    turn_order: Literal["drop", "mend"] = "drop"
+    """Conversations in which user and assistant do not take turns: `mend` joins turns of one speaker with a blank line,
+    and cuts an assistant's greeting before the first user turn and user turns after the last reply."""
     refusals: Handling = "drop"
     """Replies that refuse or speak as an AI model: "I'm sorry, I can't …", "As an AI language model …"."""
     cut_off: Handling = "drop"

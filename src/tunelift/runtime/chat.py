@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 
 BOUNDARY_REMEDY = (
-    "Take white space from the beginning of the replies; if the template begins each answer with thinking and the rows "
-    "hold none, pin enable_thinking: false in model.template_arguments."
+    "Take white space from the beginning of the replies, of an indented block from all of its lines; if the template "
+    "begins each answer with thinking and the rows hold none, pin enable_thinking: false in model.template_arguments."
 )
 
 
@@ -181,7 +181,7 @@ def _refuse_lost_reply(message: Message, reply: str) -> None:
     """What the row says that the assistant said must stand in what is learnt."""
     said = [message.get(field) for field in ("reasoning_content", "content")]
     pieces = [
-        piece.strip()
+        _with_indent(piece)
         for text in said
         if isinstance(text, str)
         for piece in text.replace("</think>", "<think>").split("<think>")
@@ -192,8 +192,22 @@ def _refuse_lost_reply(message: Message, reply: str) -> None:
             "template_ignores_reply",
             f"The chat template leaves out a part of the reply: {lost[:60]!r}.",
             remedy="Write thinking as <think>…</think> into the content if the template drops reasoning_content; if it "
-            "drops thinking or the text beside tool calls, take that out of the rows.",
+            "drops thinking or the text beside tool calls, take that out of the rows; if it trims the first line of an "
+            "indented block, dedent the block.",
         )
+
+
+def _with_indent(piece: str) -> str:
+    """The text without white space around it, but with the first of several lines as far in as it stands.
+
+    Llama 3's template trims each message, which would move a block of code against its first line.
+    """
+    text = piece.strip()
+    if not piece[:1].isspace() or "\n" not in text:
+        return text
+    before = piece[: len(piece) - len(piece.lstrip())]
+    indent = before[before.rfind("\n") + 1 :]
+    return text if indent == " " else indent + text  # One blank glues a reply to its prompt.
 
 
 def _refuse_ignored(

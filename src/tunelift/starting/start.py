@@ -12,6 +12,7 @@ from tunelift.artifacts.store import write_durably, writing
 from tunelift.config.schema import Config
 from tunelift.errors import UserError
 from tunelift.runtime import hardware
+from tunelift.stages.curate.arrow import READ_AS
 from tunelift.starting.grouping import joined
 from tunelift.starting.guessing import source_of
 from tunelift.starting.recipe import (
@@ -71,6 +72,8 @@ def start(
     _refuse_existing(out)
     source = source_of(data, prompt, completion, split, config)
     seen = survey(source)
+    if seen.mendable > seen.usable:  # So the data is, then, and no fault of some rows.
+        seen = survey(source, mends=True)
     _refuse_few(seen, data)
     machine = hardware.detect()
     chosen = base_model(machine, model, seen)
@@ -184,6 +187,8 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
         f"lengths    {sizes.why}",
         f"too long   {_too_long(sizes, seen)} at train.max_length={sizes.max_length}",
         f"languages  {shares or 'the texts are too short to tell'}",
+        *(f"read       {READ_AS[edit]} in {rows:,} rows" for edit, rows in seen.changed.most_common()),
+        *([f"order      {_order(seen)}"] if seen.mendable else []),
         f"duplicates {seen.duplicates:,} rows equal to an earlier one",
         f"refusals   {seen.refusals:,} of {len(seen.sample):,} rows looked at; curate drops them",
         *_problems(seen),
@@ -230,6 +235,11 @@ def _supervision(seen: Survey) -> list[str]:
     named = ", ".join(f"{key!r} in messages of {rows:,} rows" for key, rows in seen.weights.items())
     turns = f"{seen.context['turns']:,} assistant turns in {seen.context['rows']:,} rows are context, not supervised"
     return [f"supervised {named}{': ' * bool(named)}{turns}"] if named or seen.context else []
+
+
+def _order(seen: Survey) -> str:
+    does = "joins or cuts them" if seen.mends else "would save them, in place of dropping them"
+    return f"user and assistant do not take turns in {seen.mendable:,} rows; clean: {{turn_order: mend}} {does}"
 
 
 def _words(counts: Sequence[int], unspaced: int = 0) -> str:

@@ -23,6 +23,7 @@ from tunelift.stages.curate.decide import families
 from tunelift.stages.curate.duplicates import ExactDuplicates, conversation_key, normalised
 from tunelift.stages.curate.examine import hash64
 from tunelift.stages.curate.formats import FIELDS, THINKING, TURN_FIELDS, parsed_json, to_conversation
+from tunelift.stages.curate.order import in_order
 from tunelift.stages.curate.other_fields import UNDESIRABLE, empty, judge, watched
 from tunelift.stages.curate.passed import Facts, Passed
 from tunelift.stages.curate.pii import Pii
@@ -46,6 +47,8 @@ PLACES = 3
 """Places that are named for each problem."""
 ENOUGH_WORDS = 4
 """A language is not told from fewer."""
+OUT_OF_ORDER = ("ends_without_reply", "roles_out_of_order")
+"""Faults of rows that `curate.clean.turn_order` may save."""
 PII = Pii(PiiConfig())
 PIECES = re.compile(r"\d|[^\W\d_]+|(?:[^\w\s]|_)+")
 SHORT = 200
@@ -82,6 +85,12 @@ class Survey:
     """By field, the rows where it holds something."""
     keys: Counter[str] = field(default_factory=Counter)
     """Of messages likewise, without those that every message has."""
+    changed: Counter[str] = field(default_factory=Counter)
+    """By edit, the rows that reading changed beside their form."""
+    mends: bool = False
+    """Whether user and assistant are made to take turns (`curate.clean.turn_order`)."""
+    mendable: int = 0
+    """Rows where they do not, and can be."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """By reason, the place and the finding of each row."""
     prompt_words: list[int] = field(default_factory=list)
@@ -171,13 +180,13 @@ class Survey:
         return {key: rows for key, rows in self.keys.items() if key in KEYS}
 
 
-def survey(source: SourceConfig) -> Survey:
-    """Look at a source's rows.
+def survey(source: SourceConfig, mends: bool = False) -> Survey:
+    """Look at a source's rows; with `mends`, as they are where user and assistant are made to take turns.
 
     Raises:
         UserError: it cannot be read.
     """
-    seen = Survey(source)
+    seen = Survey(source, mends=mends)
     with TemporaryDirectory(prefix="tunelift-") as folder, Passed(Path(folder, "passed.work")) as passed:
         openings = _look(seen, passed)
         with Processes(hardware.detect().cores) as processes:
@@ -204,6 +213,7 @@ def _look(seen: Survey, passed: Passed) -> list[str]:
         seen.rows += 1
         seen.files[row.file] += 1
         if isinstance(row, RawRow):
+            seen.changed.update(row.edits)
             seen.filled.update(name for name, value in row.value.items() if not empty(value))
             seen.keys.update(_message_keys(row.value))
         example = _example(row, seen.source, fields)
@@ -211,7 +221,13 @@ def _look(seen: Survey, passed: Passed) -> list[str]:
             inside = "" if example.path == "$" else f"{example.path} "
             seen.problems.setdefault(example.reason, []).append(f"{example.place}: {inside}{example.detail}")
             continue
-        fault = example.fault or structure_fault(example) or duplicates.fault(example)
+        fault = example.fault or structure_fault(example)
+        if fault and fault.reason in OUT_OF_ORDER:
+            mended = replace(example, messages=in_order(example.messages))
+            if structure_fault(mended) is None:
+                seen.mendable += 1
+                example, fault = (mended, None) if seen.mends else (example, fault)
+        fault = fault or duplicates.fault(example)
         if fault is None:
             openings.append(_note(seen, example, passed))
             for flag in example.flags:

@@ -195,6 +195,14 @@ def _curating(seen: Survey) -> list[str]:
             f"  # {broken:,} of {seen.rows:,} rows cannot be read; curate lists them in quarantine.jsonl.",
             f"  max_quarantine_ratio: {min(1.0, round(ratio + 0.05, 2)):g}",
         ]
+    if seen.mends:
+        lines += [
+            f"  # In {seen.mendable:,} rows user and assistant do not take turns: turns of one speaker are joined, a",
+            "  # greeting before the first user turn and what follows the last reply are cut. Else they are dropped.",
+            "  clean: {turn_order: mend}",
+        ]
+    elif seen.mendable:
+        lines.append(f"  # clean: {{turn_order: mend}}   # would save {seen.mendable:,} rows that curate drops")
     main = next(iter(seen.languages), None)
     if main and seen.languages[main] < 1:
         lines.append(f"  # clean: {{languages: [{main}]}}   # would keep {seen.languages[main]:.0%} of the rows")

@@ -87,6 +87,18 @@ def test_text_that_is_right_stays_as_it_is(text: str) -> None:
         # An indented block is moved as a whole or not at all.
         ("\n    if a:\n        b()\n\n    return c\n", "    if a:\n        b()\n\n    return c"),
         ("   Dear all,\nhello", "Dear all,\nhello"),
+        (
+            "        self.items = []\n\n    def add(self):\n        pass\n",
+            "        self.items = []\n\n    def add(self):\n        pass",
+        ),
+        ("    return x\n\nprint(f(1))", "    return x\n\nprint(f(1))"),
+        ("\n \n\treturn x\n}", "\treturn x\n}"),
+        ("    String s = a;\n}", "    String s = a;\n}"),
+        ("  Sure! Here it is:\n\n1. One", "Sure! Here it is:\n\n1. One"),
+        ("    return x\n", "return x"),
+        # One blank glues a reply to its prompt, unless the block stands there.
+        (" def f():\n    return 1", "def f():\n    return 1"),
+        (" a\n  b\n c", " a\n  b\n c"),
         ("```\na  \n\n\n\nb\n```  \n\n\n\nc", "```\na  \n\n\n\nb\n```\n\nc"),
         ("~~~ text  \n a \n~~~", "~~~ text\n a \n~~~"),
         ("````\n```\na  \n```\n\n\n\n````", "````\n```\na  \n```\n\n\n\n````"),

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tunelift.config.curation import SourceConfig
+from tunelift.config.curation import CleanConfig, SourceConfig
 from tunelift.errors import UserError
+from tunelift.stages.curate.clean import mend
 from tunelift.stages.curate.detection import detect, shape_of
 from tunelift.stages.curate.formats import to_conversation
 from tunelift.stages.curate.rows import Line, Quarantined, RawRow, ShapeError
@@ -66,6 +67,43 @@ IN_FULL = {"type": "function", "function": {"name": "weather", "description": ""
 def test_each_format_becomes_messages_and_is_detected(shape: Any, row: dict, messages: list[dict]) -> None:
     assert to_conversation(row, shape, None) == (messages, None)
     assert shape_of(row) == shape
+
+
+@pytest.mark.parametrize(
+    ("completion", "reply"),
+    [
+        ("    total = 0\n    for row in rows:\n        total += row\n", None),
+        ("\n    return x\n\nprint()", "    return x\n\nprint()"),
+        ("    return x", None),
+        ("\treturn x\n}", None),
+        (" A hammer.\n", "A hammer.\n"),
+        ("\n\nA hammer.", "A hammer."),
+        (" Yes:\n  - one", "Yes:\n  - one"),
+        ("", None),
+        (" \n", ""),
+    ],
+)
+def test_only_what_glues_a_completion_to_its_prompt_is_taken_off(completion: str, reply: str | None) -> None:
+    row = {"prompt": "  def count(rows):\n", "completion": completion}
+    messages, _ = to_conversation(row, "prompt_completion", None)
+    assert [message["content"] for message in messages] == [
+        "  def count(rows):",
+        completion if reply is None else reply,
+    ]
+
+
+@pytest.mark.parametrize("shape", ["alpaca", "sharegpt", "messages", "prompt_completion"])
+@pytest.mark.parametrize("whitespace", [True, False])
+def test_an_indented_reply_of_several_lines_is_the_same_in_every_format(shape: Any, whitespace: bool) -> None:
+    block = "        self.items = []\n\n    def add(self, item):\n        self.items.append(item)"
+    rows = {
+        "alpaca": {"instruction": "Go on.", "output": block},
+        "sharegpt": {"conversations": [{"from": "human", "value": "Go on."}, {"from": "gpt", "value": block}]},
+        "messages": {"messages": [{"role": "user", "content": "Go on."}, {"role": "assistant", "content": block}]},
+        "prompt_completion": {"prompt": "Go on.", "completion": block},
+    }
+    messages, edits = mend(to_conversation(rows[shape], shape, None)[0], CleanConfig(whitespace=whitespace))
+    assert (messages[-1]["content"], edits) == (block, ())
 
 
 def test_tools_and_calls_are_kept_with_arguments_as_an_object() -> None:

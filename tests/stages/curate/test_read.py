@@ -22,6 +22,7 @@ from tunelift.errors import UserError
 from tunelift.stages.curate import documents, source_fingerprint, tables
 from tunelift.stages.curate.files import refuse_overlap
 from tunelift.stages.curate.read import parse, parsed, read_source
+from tunelift.stages.curate.reasons import remedy
 from tunelift.stages.curate.rows import Line, Quarantined, RawRow
 
 
@@ -77,7 +78,7 @@ def test_a_json_list_gives_its_elements_with_their_lines_and_sets_bad_ones_aside
     )
     rows = read(path)
     assert values(rows) == [(2, {"a": "x\n,]"}), (8, {"a": 2})]
-    bad = [(3, "not_an_object"), (5, "not_utf8"), (6, "not_utf8"), (7, "invalid_json")]
+    bad = [(3, "not_an_object"), (5, "not_utf8"), (6, "invalid_json"), (7, "invalid_json")]
     assert [fault[:2] for fault in faults(rows)] == bad
     assert rows[2].raw == '{"a": "caf\\xe9"}'  # type: ignore[union-attr]
 
@@ -103,6 +104,78 @@ def test_what_would_be_changed_without_a_word_is_quarantined_in_both_forms_of_js
     for found in (read(write_jsonl(tmp_path / "a.jsonl", rows)), read(listed)):
         assert [(reason, detail) for _, reason, detail in faults(found)] == [("invalid_json", one) for _, one in UNTRUE]
         assert [value for _, value in values(found)] == TRUE
+
+
+@pytest.mark.parametrize(
+    ("value", "column"),
+    [("NaN", 17), ("-Infinity", 18), ("Infinity", 17), ("[1, NaN]", 21), ("1e999", 17)],
+)
+def test_what_json_has_no_number_for_costs_its_row_of_a_list_only(value: str, column: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    rows = ['{"a": "NaN, Infinity"}', f'{{"b": "ü", "a": {value}}}', '{\n  "b": 1,\n  "a": NaN}', '{"a": 2}']
+    for text, indent in (
+        ("[\n" + ",\n".join(rows) + "]", 0),
+        ('{"mean": NaN,\n"data": [' + ",\n  ".join(rows) + "]}", 2),
+    ):
+        path.write_text(text)
+        found = read(path)
+        assert [row.value["a"] for row in found if isinstance(row, RawRow)] == ["NaN, Infinity", 2]
+        (one, other) = (row for row in found if isinstance(row, Quarantined))
+        assert one.detail.endswith(f"at line 3, column {column + indent}")
+        assert (one.line, one.reason) == (3, "invalid_json")
+        assert (other.line, other.detail[-19:]) == (4, "at line 6, column 8")
+
+
+def test_an_integer_longer_than_python_reads_costs_its_row_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"a": 1},\n{"a": ' + "9" * 5000 + "}]")
+    assert [(row.line, isinstance(row, RawRow)) for row in read(path)] == [(1, True), (2, False)]
+
+
+GLUED = '{"a": "}{"}{"b": {"c": 1}} {"d": [{}]}'
+
+
+def test_objects_that_lack_a_line_break_between_them_are_counted(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"a": 1}, GLUED, {"a": 2}])
+    assert values(read(path)) == [(1, {"a": 1}), (3, {"a": 2})]
+    assert faults(read(path)) == [(2, "several_objects", "3 objects stand on one line: the second begins at column 12")]
+    assert "a line of its own" in remedy("several_objects")
+
+
+@pytest.mark.parametrize(
+    "line", ['{"a": 1}x', '{"a": 1}{"b": ', '{"a": 1}[2]', '{"a": 1},{"a": 2}', '{"a": 1}' + "{" * 3000]
+)
+def test_an_object_with_something_else_behind_it_is_no_json(line: str, tmp_path: Path) -> None:
+    ((_, reason, detail),) = faults(read(write_jsonl(tmp_path / "a.jsonl", [line])))
+    assert (reason, detail) == ("invalid_json", "unexpected content after document, at column 9")
+
+
+TURNS = [
+    ("messages", [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]),
+    ("messages", [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": []}]),
+    ("conversations", [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]),
+]
+
+
+@pytest.mark.parametrize(("name", "turns"), TURNS)
+def test_a_bare_list_of_turns_is_a_row(name: str, turns: list[dict], tmp_path: Path) -> None:
+    listed = tmp_path / "a.json"
+    listed.write_text(json.dumps([turns, turns]))
+    assert values(read(listed)) == [(1, {name: turns}), (2, {name: turns})]
+    (row,) = read(write_jsonl(tmp_path / "a.jsonl", [json.dumps(turns)]))
+    assert isinstance(row, RawRow)
+    assert (row.value, row.text) == ({name: turns}, json.dumps(turns))
+    double = json.dumps(turns)[:-2] + ', "value": 1, "value": 2}]'
+    assert faults(read(write_jsonl(tmp_path / "a.jsonl", [double])))[0][1] == "invalid_json"
+
+
+@pytest.mark.parametrize(
+    "row", [[], ["Hi", "Hello"], [{"role": "user"}], [{"role": "user", "content": "Hi"}, 3], [{"a": 1}]]
+)
+def test_any_other_list_is_no_row_and_the_remedy_says_how_to_wrap_it(row: list, tmp_path: Path) -> None:
+    found = faults(read(write_jsonl(tmp_path / "a.jsonl", [json.dumps(row)])))
+    assert found == [(1, "not_an_object", "the row is a list, not an object")]
+    assert '{"messages": [' in remedy("not_an_object")
 
 
 def test_elements_that_share_a_line_are_told_apart_by_number(tmp_path: Path) -> None:
@@ -136,7 +209,7 @@ def test_any_json_list_is_read_back_whole(rows: list[dict], indent: int | None, 
         ('{"data": [], "train": []}', "", "an object with the keys 'data', 'train'"),
         ('{"data": [1], "b" : 3 ,\n"c": [{}], "data": [2] }', "", "'data' stands twice"),
         ("3", "", "a number"),
-        ('[{"a": NaN}]', "", "NaN is no JSON value"),
+        ('{"data": NaN}', "", "an object with the keys 'data'"),
         ("[" * 5000, "", "usable JSON"),
     ],
 )
@@ -182,7 +255,7 @@ def test_csv_separated_by_semicolons_is_understood(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message", "line"),
     [
-        (b'instruction,output\na,b\n"never closed,b\nc,d\n', "never closed", 3),
+        (b'instruction,output\na,b\n"never closed\nc\nd\n', "never closed", 3),
         (b"output,output\na,b\n", "'output' more than once", 1),
         (b"instruction\rok,output\ra,b\r", "header cannot be read", 1),
         (b"instruction,r\xe9ponse\na,b\n", "header is not UTF-8", 1),
@@ -472,9 +545,9 @@ def test_a_hub_data_set_is_read_at_one_commit(monkeypatch: pytest.MonkeyPatch) -
 
     asked = {}
 
-    def load(name: str, config: str | None, *, split: str, revision: str) -> list[dict]:
+    def load(name: str, config: str | None, *, split: str, revision: str) -> datasets.Dataset:
         asked.update(name=name, config=config, split=split, revision=revision)
-        return pairs(2)
+        return datasets.Dataset.from_list(pairs(2))
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     commit = "0123456789abcdef0123456789abcdef01234567"

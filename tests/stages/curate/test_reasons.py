@@ -22,6 +22,7 @@ REASONS = (
         "media_placeholder",
         "not_followed_rating",
     ),
+    *("stray_quote", "several_objects"),
     *("template_refused", "template_refuses_tools", "template_ignores_tool_calls", "special_token_in_content"),
 )
 

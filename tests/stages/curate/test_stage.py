@@ -120,6 +120,27 @@ def test_each_row_ends_in_one_place_with_its_reason(run, tmp_path: Path) -> None
     }
 
 
+def test_nulls_that_parquet_hides_in_arguments_are_warned_of(
+    run,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    shows = CHATML.replace(
+        "+ '<|im_end|>'", "+ (message.tool_calls | tojson if message.tool_calls else '') + '<|im_end|>'"
+    )
+    calling = pair("Delete the label.")
+    calling["messages"][1]["tool_calls"] = [{"function": {"name": "set", "arguments": {"label": None, "at": 1}}}]
+    pq.write_table(pa.Table.from_pylist([*pairs(30), calling]), tmp_path / "a.parquet")
+    stats = run(tmp_path / "a.parquet", template=shows)
+    assert stats["edited"] == {"nulls": 1}
+    assert "nulls were left out of tool calls' arguments in 1 rows" in capsys.readouterr().err
+    row = kept_rows(tmp_path / "out")[f"{tmp_path / 'a.parquet'}:31"]
+    assert row["edits"] == ["nulls"]
+
+
 def test_splits_hold_messages_counts_and_lineage(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     tools = [{"type": "function", "function": {"name": "x"}}]
     shows = "{% if tools %}{{ tools | tojson }}{% endif %}" + CHATML

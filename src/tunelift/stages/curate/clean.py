@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tunelift.config.curation import CleanConfig
+from tunelift.stages.curate.order import in_order
 
 Message = dict[str, Any]
 
@@ -28,17 +29,22 @@ NEAR = 3
 """Characters beside one that is not ASCII that can tell whether it is mojibake."""
 LOOSE = re.compile(r"\n(?:(?<=[^\S\n]\n)|\n\n)")
 """White space at the end of a line, or two blank lines: without one there is nothing to do inside a text."""
+PROSE = re.compile(r"[^\W\d_a-z][^=(){}\[\];<>_]*")
+"""A line that begins as sentences do, and has no sign of code."""
+ONE_BLANK = re.compile(r"\n \S")
 FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})(.*)")
 
 
 def mend(messages: Sequence[Message], config: CleanConfig) -> tuple[list[Message], tuple[str, ...]]:
-    """The messages with their texts mended, and what was done: `unicode`, `whitespace`, or neither.
+    """The messages with their texts mended, and what was done: `turn_order`, `unicode`, `whitespace`, or nothing.
 
     Unicode is repaired in everything that a message says, the arguments of tool calls included; white space in its
     text and thinking. Mending twice is mending once. Messages that need nothing come back as they are.
     """
     edits: dict[str, None] = {}
     mended, before = list(messages), None
+    if config.turn_order == "mend" and (mended := in_order(messages)) != messages:
+        edits["turn_order"] = None
     while mended != before:  # Again, since mojibake can come to light at the beginning of a line.
         before = mended
         if config.unicode:
@@ -107,7 +113,8 @@ def _fixed(text: str) -> str:
 def tidied(text: str) -> str:
     """Text without white space at its ends and at the ends of its lines, and with one blank line where there are more.
 
-    Code fences keep theirs. An indented block keeps its indentation: its first line is not moved against the others.
+    Code fences keep theirs. Of several lines the first keeps its indentation, unless it is prose: code would mean
+    something else without it.
     """
     text = text.replace("\r\n", "\n") if "\r" in text else text
     if text[:1].isspace():
@@ -117,11 +124,21 @@ def tidied(text: str) -> str:
 
 
 def _without_blank_start(text: str) -> str:
+    indent, first = first_line(text)
+    line, *others = first.split("\n")
+    loose = PROSE.fullmatch(line) is not None and not any(other[:1].isspace() for other in others if other.strip())
+    return first if loose or "\n" not in first.rstrip() or is_glue(indent, first) else indent + first
+
+
+def first_line(text: str) -> tuple[str, str]:
+    """The white space before the first line that is not blank, and the text from there."""
     first = text.lstrip()
-    start = text.rfind("\n", 0, len(text) - len(first)) + 1
-    indent = text[start : len(text) - len(first)]
-    rest = [line for line in text[start:].split("\n")[1:] if line.strip()]
-    return text[start:] if rest and all(line.startswith(indent) for line in rest) else first
+    return text[text.rfind("\n", 0, len(text) - len(first)) + 1 : len(text) - len(first)], first
+
+
+def is_glue(indent: str, first: str) -> bool:
+    """Whether a first line's indentation only parts it from a prompt: one blank, where no other line has one."""
+    return not indent or (indent == " " and ONE_BLANK.search(first) is None)
 
 
 def _tidied_lines(text: str) -> str:

@@ -71,6 +71,11 @@ def _reading(config: CurateConfig) -> Iterator[str]:
 
 def _cleaning(config: CurateConfig) -> Iterator[str]:
     clean = config.clean
+    if clean.turn_order == "mend":
+        yield (
+            "Turns of one speaker are joined with a blank line; a greeting of the assistant before the first user "
+            "turn, and user turns after the last reply, are cut."
+        )
     if clean.unicode:
         yield "Text that was decoded wrongly is repaired, and control characters are taken out, by ftfy."
     if clean.whitespace:

@@ -11,8 +11,8 @@ from typing import Any
 from tunelift.config.curation import SourceConfig, SourceFormat
 from tunelift.errors import UserError
 from tunelift.runtime import console
+from tunelift.stages.curate.documents import parse
 from tunelift.stages.curate.formats import FIELDS, TURN_FIELDS, parsed_json, renamed
-from tunelift.stages.curate.read import parse
 from tunelift.stages.curate.rows import Line, Quarantined, RawRow
 
 DETECTION_ROWS = 50

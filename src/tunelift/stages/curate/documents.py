@@ -1,23 +1,22 @@
-"""Rows out of text that is more than one JSON object a line: a JSON list, or CSV."""
+"""Rows out of text: what makes JSON a row, and where rows stand in a JSON list."""
 
 from __future__ import annotations
 
-import csv
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import Any
 
 import orjson
 
 from tunelift.errors import UserError
-from tunelift.stages.curate.rows import Quarantined, RawRow
+from tunelift.stages.curate.rows import Line, Quarantined, RawRow
 
 LIST_KEYS = ("data", "train")
 """Where a JSON object may hold the list of rows."""
+TURNS = {"messages": ("role", "content"), "conversations": ("from", "value")}
+"""Under which name a list of turns stands in a row, and what its turns have."""
 DEEPEST = 200
 """Levels that a row may have: orjson writes 254, and rows are written inside other objects."""
 _DIGITS = bytes(ord("0") if chr(code) in "0123456789" else ord(" ") for code in range(256))
@@ -26,10 +25,50 @@ NESTED = ("nested_too_deep", f"the row is nested more than {DEEPEST} levels deep
 """Reason and detail of a row that has more."""
 
 
+def parse(line: Line, begins: tuple[int, int] | None = None) -> RawRow | Quarantined:
+    """A row's JSON as a row, or why it is none; `begins` are line and column where that is not the line's beginning."""
+    raw = line.data.decode("utf-8", errors="backslashreplace")
+    try:
+        value = orjson.loads(line.data)
+    except orjson.JSONDecodeError as error:
+        try:
+            line.data.decode("utf-8")
+        except UnicodeDecodeError as wrong:
+            return not_utf8(line.file, line.line, wrong, raw)
+        if error.msg.startswith("depth limit"):
+            return Quarantined(line.file, line.line, "$", *NESTED, raw)
+        if objects := glued_objects(raw):
+            detail = f"{objects} objects stand on one line: the second begins at column {error.colno}"
+            return Quarantined(line.file, line.line, "$", "several_objects", detail, raw)
+        detail = f"{error.msg}, at {_where(error, begins)}"
+        return Quarantined(line.file, line.line, "$", "invalid_json", detail, raw)
+    return row(line.file, line.line, value, line.data, raw)
+
+
+def _where(error: orjson.JSONDecodeError, begins: tuple[int, int] | None) -> str:
+    if begins is None:
+        return f"column {error.colno}"
+    line, column = begins
+    return f"line {line + error.lineno - 1}, column {error.colno + (column - 1 if error.lineno == 1 else 0)}"
+
+
 def row(file: str, line: int, value: Any, data: bytes, raw: str) -> RawRow | Quarantined:
     """A value parsed from `data` as a row, if it is an object, and can be written again as it stands there."""
-    fault = _fault(value, data)
-    return Quarantined(file, line, "$", *fault, raw) if fault else RawRow(file, line, value, raw)
+    if fault := _fault(value, data):
+        return Quarantined(file, line, "$", *fault, raw)
+    value = _conversation(value)
+    if not isinstance(value, dict):
+        return Quarantined(file, line, "$", "not_an_object", f"the row is {kind(value)}, not an object", raw)
+    return RawRow(file, line, value, raw)
+
+
+def _conversation(value: Any) -> Any:
+    """A list of turns under the name that its format has for it; any other value as it is."""
+    if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
+        for name, (who, what) in TURNS.items():
+            if all(who in turn and (what in turn or "tool_calls" in turn) for turn in value):
+                return {name: value}
+    return value
 
 
 def _fault(value: Any, data: bytes) -> tuple[str, str] | None:
@@ -43,8 +82,6 @@ def _fault(value: Any, data: bytes) -> tuple[str, str] | None:
         return "not_utf8" if "UTF-8" in str(error) else "invalid_json", str(error)
     if (key := _repeated_key(value, text)) is not None:
         return "invalid_json", f"the key {key!r} stands twice in one object"
-    if not isinstance(value, dict):
-        return "not_an_object", f"the row is {kind(value)}, not an object"
     return None
 
 
@@ -104,6 +141,24 @@ def kind(value: Any) -> str:
     return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
+_READER = json.JSONDecoder(parse_int=float)
+"""Finds where values end. Python's integers have a limit, beyond which it would refuse the file."""
+
+
+def glued_objects(text: str) -> int:
+    """How many JSON objects stand one after the other, which joined files lack a line break between; 0 if not so."""
+    position = count = 0
+    try:
+        while position < len(text):
+            value, position = _READER.raw_decode(text, _skip(text, position))
+            if not isinstance(value, dict):
+                return 0
+            count += 1
+    except (ValueError, RecursionError):
+        return 0
+    return count if count > 1 else 0
+
+
 def from_json(content: bytes, file: str, where: str) -> Iterator[RawRow | Quarantined]:
     """Rows of a JSON list, or of the one list under `data` or `train` in an object.
 
@@ -113,28 +168,26 @@ def from_json(content: bytes, file: str, where: str) -> Iterator[RawRow | Quaran
     Raises:
         UserError: the document is no JSON, or holds no such list.
     """
-    # Bytes that are no UTF-8 survive as surrogates, so that they cost their own row only.
+    # Bytes that are no UTF-8 survive as surrogates, so that they cost their own row only; so do NaN and Infinity.
     text = content.decode("utf-8", errors="surrogateescape")
     elements = list(_elements(text, _list_key(text, where), where))
-    own_lines = len({line for line, _, _ in elements}) == len(elements)
-    for number, (line, value, piece) in enumerate(elements, start=1):
-        place = line if own_lines else number
-        data = piece.encode("utf-8", errors="surrogateescape")
-        raw = data.decode("utf-8", errors="backslashreplace")
-        yield row(file, place, value, data, raw)
+    own_lines = len({line for (line, _), _, _ in elements}) == len(elements)
+    for number, (begins, start, end) in enumerate(elements, start=1):
+        data = text[start:end].encode("utf-8", errors="surrogateescape")
+        yield parse(Line(file, begins[0] if own_lines else number, data), begins)
 
 
 def _list_key(text: str, where: str) -> str | None:
     """Check the document and find its list: the key that holds it, or none if the document is the list."""
     remedy = "Correct it there; if the file holds one JSON object a line, name it .jsonl."
     try:
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document = _READER.decode(text)
     except json.JSONDecodeError as error:
         place = f"{where}:{error.lineno}:{error.colno}"
         raise UserError(
             f"The file is not JSON: {error.msg.removesuffix(' starting at')}.", where=place, remedy=remedy
         ) from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
         raise UserError(f"The file is not usable JSON: {error}.", where=where, remedy=remedy) from error
     if isinstance(document, list):
         return None
@@ -151,140 +204,41 @@ def _list_key(text: str, where: str) -> str | None:
     )
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
-
-
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
-def _elements(text: str, key: str | None, where: str) -> Iterator[tuple[int, Any, str]]:
-    """Line, value and text of each element of the list; `text` is known to be well-formed."""
-    decode = json.JSONDecoder().raw_decode
+def _skip(text: str, position: int) -> int:
+    blank = _BLANK.match(text, position)
+    return blank.end() if blank else position
 
-    def skip(position: int) -> int:
-        blank = _BLANK.match(text, position)
-        return blank.end() if blank else position
 
-    position = skip(0)
+def _elements(text: str, key: str | None, where: str) -> Iterator[tuple[tuple[int, int], int, int]]:
+    """Line and column, start and end of each element of the list; `text` is known to be well-formed."""
+    decode = _READER.raw_decode
+    position = _skip(text, 0)
     if key is not None:
         name = None
         while name != key or text[position] != "[":  # From "{" or a member's value on to the next member's value.
             if name is not None:
-                position = skip(decode(text, position)[1])
-            name, position = decode(text, skip(position + 1))
-            position = skip(skip(position) + 1)
-    line, counted = 1, 0
-    position = skip(position + 1)
+                position = _skip(text, decode(text, position)[1])
+            name, position = decode(text, _skip(text, position + 1))
+            position = _skip(text, _skip(text, position) + 1)
+    line, counted, before = 1, 0, -1
+    position = _skip(text, position + 1)
     while text[position] != "]":
-        line, counted = line + text.count("\n", counted, position), position
-        value, end = decode(text, position)
-        yield line, value, text[position:end]
-        position = skip(end)
+        line, before = line + text.count("\n", counted, position), max(before, text.rfind("\n", counted, position))
+        counted = position
+        _, end = decode(text, position)
+        yield (line, position - before), position, end
+        position = _skip(text, end)
         if text[position] == ",":
-            position = skip(position + 1)
-    while key is not None and text[position := skip(position + 1)] == ",":
-        name, position = decode(text, skip(position + 1))
+            position = _skip(text, position + 1)
+    while key is not None and text[position := _skip(text, position + 1)] == ",":
+        name, position = decode(text, _skip(text, position + 1))
         if name == key:
             raise UserError(
                 f"The key {key!r} stands twice, and only one list would be read.",
                 where=where,
                 remedy="Put the rows into one list.",
             )
-        position = decode(text, skip(skip(position) + 1))[1] - 1
-
-
-class _Lines:
-    """Decoded lines for the CSV reader; remembers those of the record being read."""
-
-    def __init__(self, stream: Iterable[bytes]) -> None:
-        self._stream = iter(stream)
-        self.number = 0
-        self.taken: list[bytes] = []
-        self.ended = False
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        try:
-            line = next(self._stream)
-        except StopIteration:
-            self.ended = True
-            raise
-        self.number += 1
-        self.taken.append(line)
-        return line.decode("utf-8", errors="surrogateescape")
-
-
-def from_csv(stream: Iterable[bytes], file: str, where: str) -> Iterator[RawRow | Quarantined]:
-    """Rows of a CSV file with a header; fields are separated by what its first line has most of: comma, semicolon, tab.
-
-    Raises:
-        UserError: the header is unusable, or a quoted field is never closed, which would swallow the rows after it.
-    """
-    csv.field_size_limit(sys.maxsize)
-    lines = _Lines(stream)
-    first = next((line for line in lines if line.strip()), "")
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-    except csv.Error as error:
-        raise UserError(
-            f"The header cannot be read: {error}.",
-            where=f"{where}:1",
-            remedy="Quote its names as CSV wants, or not at all.",
-        ) from error
-    lines.taken.clear()
-    _check_header(header, where)
-    while True:
-        start = lines.number + 1
-        try:
-            record = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if lines.ended:
-                raise UserError(
-                    "A quoted field that begins here is never closed.",
-                    where=f"{where}:{start}",
-                    remedy='Close it with ".',
-                ) from error
-            yield Quarantined(file, start, "$", "invalid_csv", str(error), _raw(lines))
-        else:
-            if record:
-                yield _record(file, start, header, record, lines)
-        lines.taken.clear()
-
-
-def _check_header(header: list[str], where: str) -> None:
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise UserError(
-            f"The header names {', '.join(map(repr, repeated))} more than once.",
-            where=f"{where}:1",
-            remedy="Name each column once.",
-        )
-    try:
-        "".join(header).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError(
-            "The header is not UTF-8.", where=f"{where}:1", remedy="Convert the file to UTF-8, with iconv for example."
-        ) from error
-
-
-def _record(file: str, line: int, header: list[str], record: list[str], lines: _Lines) -> RawRow | Quarantined:
-    raw = _raw(lines)
-    try:
-        b"".join(lines.taken).decode("utf-8")
-    except UnicodeDecodeError as error:
-        return not_utf8(file, line, error, raw)
-    if len(record) != len(header):
-        detail = f"the record has {len(record)} fields, the header has {len(header)}"
-        return Quarantined(file, line, "$", "wrong_columns", detail, raw)
-    return RawRow(file, line, dict(zip(header, record, strict=True)), raw)
-
-
-def _raw(lines: _Lines) -> str:
-    return b"".join(lines.taken).decode("utf-8", errors="backslashreplace").rstrip("\r\n")
+        position = decode(text, _skip(text, _skip(text, position) + 1))[1] - 1

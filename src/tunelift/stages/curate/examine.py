@@ -20,13 +20,12 @@ from tunelift.runtime.vocabulary import add_tokens
 from tunelift.stages.curate.checks import measured, structure_fault
 from tunelift.stages.curate.clean import mend
 from tunelift.stages.curate.contamination import Questions, contamination
-from tunelift.stages.curate.documents import kind
+from tunelift.stages.curate.documents import kind, parse
 from tunelift.stages.curate.duplicates import conversation_key, normalised
 from tunelift.stages.curate.formats import to_conversation
 from tunelift.stages.curate.other_fields import judge
 from tunelift.stages.curate.passed import Facts
 from tunelift.stages.curate.pii import Pii
-from tunelift.stages.curate.read import parse
 from tunelift.stages.curate.replies import ReplyChecks
 from tunelift.stages.curate.rows import Example, Fault, Line, Quarantined, RawRow, ShapeError
 from tunelift.stages.curate.split import short_hash
@@ -145,12 +144,13 @@ class Examiner:
         except ShapeError as error:
             raw = row.text or as_json(row.value).decode()
             return Quarantined(row.file, row.line, error.path, error.reason, error.detail, raw)
-        return Example(row.file, row.line, row.value, messages, tools, group, stratum, fault, flags)
+        return Example(row.file, row.line, row.value, messages, tools, group, stratum, fault, flags, row.edits)
 
     def _judged(self, example: Example, notes: _Notes) -> tuple[Example, Fault | None, tuple[tuple[int, int], ...]]:
         """The row mended and redacted, the first fault found, and its lengths where it can be rendered."""
-        messages, notes.edits = mend(example.messages, self.config.clean)
-        if notes.edits:
+        messages, mended = mend(example.messages, self.config.clean)
+        notes.edits = example.edits + mended
+        if mended:
             example = replace(example, messages=messages)
         fault = example.fault or structure_fault(example)
         notes.flags += example.flags

@@ -11,6 +11,7 @@ import orjson
 
 from tunelift.config.curation import SourceFormat
 from tunelift.runtime.openai_form import openai_tools
+from tunelift.stages.curate.clean import first_line, is_glue
 from tunelift.stages.curate.documents import holds_long_integer, kind, nested_too_deep
 from tunelift.stages.curate.other_fields import refuse_media
 from tunelift.stages.curate.rows import ShapeError
@@ -127,9 +128,16 @@ def _prompt_completion(row: dict[str, Any]) -> Conversation:
         if turns is not None:
             parts += _turns(turns, f"$.{field}", "role", "content", context=field == "prompt")
         else:
-            # White space at the seam belongs to gluing the two together, which a chat template replaces.
-            parts.append(_turn(role, text(row, field).strip()))
+            parts.append(_turn(role, _unglued(text(row, field), role)))
     return _system(row) + parts, _tools(row)
+
+
+def _unglued(text: str, role: str) -> str:
+    """Without what glues a prompt and a completion together, which a chat template replaces; indentation is none."""
+    if role == "user":
+        return text.rstrip()
+    indent, first = first_line(text)
+    return first if is_glue(indent, first) else indent + first
 
 
 def _turns_or_none(value: Any) -> list[Any] | None:

@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-import orjson
-
 from tunelift.artifacts.provenance import FileHashes
 from tunelift.artifacts.records import digest, file_sha256
 from tunelift.config.curation import SourceConfig
 from tunelift.errors import UserError
-from tunelift.stages.curate import documents, tables
-from tunelift.stages.curate.documents import NESTED
+from tunelift.stages.curate import documents, separated, tables
+from tunelift.stages.curate.documents import parse
 from tunelift.stages.curate.files import HUB, files_of, kind_of, shown
 from tunelift.stages.curate.opening import explained, opened
 from tunelift.stages.curate.rows import Line, Quarantined, RawRow
@@ -39,23 +37,6 @@ def read_source(source: SourceConfig) -> Rows:
         raise UserError(
             "The source has no rows.", where=source.path, remedy="Fill it, or remove it from curate.sources."
         )
-
-
-def parse(line: Line) -> RawRow | Quarantined:
-    """A line of JSONL as a row, or why it is none."""
-    raw = line.data.decode("utf-8", errors="backslashreplace")
-    try:
-        value = orjson.loads(line.data)
-    except orjson.JSONDecodeError as error:
-        try:
-            line.data.decode("utf-8")
-        except UnicodeDecodeError as wrong:
-            return documents.not_utf8(line.file, line.line, wrong, raw)
-        if error.msg.startswith("depth limit"):
-            return Quarantined(line.file, line.line, "$", *NESTED, raw)
-        detail = f"{error.msg}, at column {error.colno}"
-        return Quarantined(line.file, line.line, "$", "invalid_json", detail, raw)
-    return documents.row(line.file, line.line, value, line.data, raw)
 
 
 def parsed(rows: Iterable[RawRow | Quarantined | Line]) -> Iterator[RawRow | Quarantined]:
@@ -113,7 +94,7 @@ def _json(path: Path, file: str) -> Rows:
 
 def _csv(path: Path, file: str) -> Rows:
     with opened(path) as stream:
-        yield from documents.from_csv(stream, file, str(path))
+        yield from separated.from_csv(stream, file, str(path))
 
 
 def _parquet(path: Path, file: str) -> Rows:

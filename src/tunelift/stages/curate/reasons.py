@@ -9,11 +9,13 @@ from tunelift.stages.curate.other_fields import NOT_FOLLOWED
 MEANINGS = {
     "invalid_json": "The row is not JSON, or has a key twice in one object, or an integer beyond 64 bits.",
     "not_an_object": "The row is JSON, but no object.",
+    "several_objects": "Several JSON objects stand on one line.",
     "missing_field": "A field that the format needs is not there.",
     "unknown_role": "A message has a role that is none of system, user, assistant and tool.",
     "wrong_type": "A value has another type than the format asks for.",
     "not_utf8": "The bytes are not UTF-8.",
     "invalid_csv": "The CSV cannot be parsed from here.",
+    "stray_quote": "A quotation mark that belongs to the text would make one field of this row and the next ones.",
     "wrong_columns": "The row has more or fewer columns than the header.",
     "ends_without_reply": "The conversation does not end with the assistant: nothing could be learnt from its end.",
     "roles_out_of_order": "User and assistant do not take turns.",
@@ -46,7 +48,13 @@ MEANINGS = {
     "double_bos": "The text would begin with two beginning-of-text tokens.",
     "special_token_in_content": "A message holds a control token of the model.",
 }
+TURNS_REMEDY = (
+    "Set curate.clean.turn_order to mend: it joins turns of one speaker, and cuts a greeting of the assistant before "
+    "the first user turn, and what the user says after the last reply."
+)
 REMEDIES = {
+    "ends_without_reply": TURNS_REMEDY,
+    "roles_out_of_order": TURNS_REMEDY,
     "too_long": "Raise train.max_length.",
     "reply_too_short": "Lower curate.min_reply_tokens.",
     "reply_too_few_words": "Lower curate.clean.min_reply_words.",
@@ -73,6 +81,12 @@ REMEDIES = {
     "loss_not_followed": "Write a weight of 0 or 1 on assistant turns, and take such keys from all other messages.",
     "not_utf8": "Convert the file to UTF-8, from Latin-1 with: iconv -f ISO-8859-1 -t UTF-8.",
     "invalid_json": "Correct the lines; if the file is one JSON list, name it .json.",
+    "several_objects": "A line break is missing, as between joined files. Put each object on a line of its own: "
+    "jq -c . FILE > NEW.jsonl.",
+    "not_an_object": 'Wrap each row: a list of turns as {"messages": [{"role": …, "content": …}]}, two texts as '
+    '{"prompt": …, "completion": …}.',
+    "stray_quote": 'Write the mark twice inside a quoted field ("""So it is"" he said"), or the rows as .jsonl, also '
+    "where the field was meant to have several lines.",
     **dict.fromkeys(sorted(TOOL_REASONS), TOOL_REMEDY),
 }
 """What to do when rows cannot be read, or are not kept, for this reason."""

@@ -33,6 +33,8 @@ class RawRow:
     value: dict[str, Any]
     text: str = ""
     """As it stands in the file, where the file is text."""
+    edits: tuple[str, ...] = ()
+    """What reading changed beside the form."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Example:
     """What the row says itself against being used."""
     flags: tuple[str, ...] = ()
     """What is reported of the row's other fields."""
+    edits: tuple[str, ...] = ()
+    """What was changed so far."""
 
     @property
     def place(self) -> str:

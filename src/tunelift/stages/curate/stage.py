@@ -326,3 +326,8 @@ def _warn(stats: dict[str, Any], config: CurateConfig) -> None:
         if flag.startswith(NOT_FOLLOWED):
             name = flag.removeprefix(NOT_FOLLOWED)
             console.warn(f"{rows:,} rows hold {name!r}, and are supervised whatever it says: {remedy(flag)}")
+    if rows := stats["edited"].get("nulls"):
+        console.warn(
+            f"nulls were left out of tool calls' arguments in {rows:,} rows: in Parquet a null looks like a field that "
+            "is not there. Where it is meant, give the arguments as JSON text, or the rows as .jsonl"
+        )

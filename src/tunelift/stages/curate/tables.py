@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import date, time, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import orjson
 
 from tunelift.errors import UserError
 from tunelift.runtime import hub
+from tunelift.stages.curate.arrow import AsJson
 from tunelift.stages.curate.rows import Quarantined, RawRow
 
 BATCH_ROWS = 1000
-KEPT_LEVELS = 2
-"""Objects of the row's outer levels (the row, its messages) keep their nulls: there, null and absent differ."""
 
 
 def from_parquet(path: Path, file: str) -> Iterator[RawRow | Quarantined]:
@@ -34,10 +30,11 @@ def from_parquet(path: Path, file: str) -> Iterator[RawRow | Quarantined]:
         number = 0
         with pq.ParquetFile(path) as table:
             _check_columns(table.schema_arrow.names, str(path))
+            as_json = AsJson(table.schema_arrow, lambda columns: table.iter_batches(columns=columns))
             for batch in table.iter_batches(batch_size=BATCH_ROWS):
                 for index in range(batch.num_rows):
                     number += 1
-                    yield _arrow_row(batch, index, file, number)
+                    yield _arrow_row(batch, index, file, number, as_json)
     except (pa.ArrowException, UnicodeDecodeError) as error:  # The latter: a column's name.
         raise UserError(
             f"The file cannot be read as Parquet: {first_line(error)}.",
@@ -56,10 +53,11 @@ def _check_columns(names: Sequence[str], where: str) -> None:
         )
 
 
-def _arrow_row(batch: Any, index: int, file: str, number: int) -> RawRow | Quarantined:
+def _arrow_row(batch: Any, index: int, file: str, number: int, as_json: AsJson) -> RawRow | Quarantined:
     row = batch.slice(index, 1)
     try:
-        return RawRow(file, number, as_json_has_it(row.to_pylist()[0]))
+        value, edits = as_json(row.to_pylist()[0])
+        return RawRow(file, number, value, edits=edits)
     except ValueError as error:  # Bytes that are no UTF-8, a date that Python has none for, Arrow's own refusals.
         return _unreadable(error, file, number, row)
 
@@ -81,23 +79,6 @@ def _columns(row: Any) -> Iterator[tuple[str, Any]]:
             yield name, error.object.decode("utf-8", errors="backslashreplace")
         except ValueError as error:
             yield name, f"({first_line(error)})"
-
-
-def as_json_has_it(value: Any, levels: int = KEPT_LEVELS) -> Any:
-    """A value of Arrow as JSON would have held it.
-
-    Dates, times and decimals are text. Inner objects lose their nulls: Arrow gives every object of a column the same
-    keys and fills in null.
-    """
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, timedelta | Decimal | UUID):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: as_json_has_it(item, levels - 1) for key, item in value.items() if item is not None or levels > 0}
-    if isinstance(value, list | tuple):
-        return [as_json_has_it(item, levels) for item in value]
-    return value
 
 
 def is_saved_folder(path: Path) -> bool:
@@ -161,14 +142,22 @@ def _with_choices(error: Exception) -> str:
 def _numbered(rows: Any, file: str) -> Iterator[RawRow | Quarantined]:
     """`rows` are a `datasets.Dataset`, which stops at a value that it cannot read: from there on, row by row."""
     number = 0
+
+    def columns(names: list[str]) -> Iterator[Any]:
+        for table in rows.select_columns(names).with_format("arrow").iter(BATCH_ROWS):
+            yield from table.to_batches()
+
+    as_json = AsJson(rows.features.arrow_schema, columns)
     try:
-        for value in rows:
-            yield RawRow(file, number + 1, as_json_has_it(dict(value)))
+        for row in rows:
+            value, edits = as_json(dict(row))
+            yield RawRow(file, number + 1, value, edits=edits)
             number += 1
     except ValueError:
         for index in range(number, len(rows)):
             try:
-                yield RawRow(file, index + 1, as_json_has_it(dict(rows[index])))
+                value, edits = as_json(dict(rows[index]))
+                yield RawRow(file, index + 1, value, edits=edits)
             except ValueError as error:
                 stored = rows.with_format("arrow")[index]
                 yield _unreadable(error, file, index + 1, stored)
