@@ -135,9 +135,9 @@ class Run:
 
 def as_yaml(config: Config) -> str:
     """The config as a file that reads back as itself."""
-    import yaml
+    from tunelift.config.yaml12 import dump
 
-    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    return dump(config.model_dump(mode="json"))
 
 
 def hash_some(folder: Path, patterns: Sequence[str], store: Store) -> dict[str, str]:
