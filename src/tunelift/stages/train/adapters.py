@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,13 +102,12 @@ def _refuse_absent_targets(config: TrainConfig, model: Any) -> None:
     names = [name for name, _ in model.named_modules() if name]
     if targets == "all-linear":
         return
-    if isinstance(targets, str):
-        if not any(re.fullmatch(targets, name) for name in names):
-            words = re.findall(r"\w+", targets)
-            raise UserError(
-                f"train.adapter.targets={targets!r} matches the whole name of no module, such as {names[-1]}.",
-                remedy=(did_you_mean(words[-1], names) if words else "") or "Correct it, or set it to all-linear.",
-            )
+    if isinstance(targets, str) and not any(re.fullmatch(targets, name) for name in names):
+        words = re.findall(r"\w+", targets)
+        raise UserError(
+            f"train.adapter.targets={targets!r} matches the whole name of no module, such as {names[-1]}.",
+            remedy=(did_you_mean(words[-1], names) if words else "") or "Correct it, or set it to all-linear.",
+        )
     for target in () if isinstance(targets, str) else targets:
         if not any(matches(name, target) for name in names):
             raise UserError(
@@ -234,6 +234,7 @@ def check_adapter(config: TrainConfig, folder: Path) -> str:
     """
     if not _settings_made(config):
         return "every linear layer but the output head"
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # It tells of kernels that are never fetched.
     from peft import get_peft_model
 
     model = empty_model(folder)

@@ -20,7 +20,7 @@ from tunelift.runtime.vocabulary import add_tokens, fit_embeddings, start_embedd
 from tunelift.runtime.weights import Device, load_base, machine_trouble, one_gpu, peak_memory_gib
 from tunelift.stages.train import checkpoints, preflight
 from tunelift.stages.train.adapters import adapter_for, check_took_hold, explained, serving_needs
-from tunelift.stages.train.answers import ask_for_choice, ask_for_samples, refuse_without_rows
+from tunelift.stages.train.answers import ask_for_choice, ask_for_samples, refuse_too_few_rows
 from tunelift.stages.train.fit import Outcome, fit
 from tunelift.stages.train.packing import padded_if_rows_mix
 from tunelift.stages.train.reach import in_words, reached
@@ -85,7 +85,7 @@ def train(
         preflight.show(found)
         tokenizer.pad_token = found["padding"]
         ends = found["end_of_turn"]["ids"]
-        refuse_without_rows(config, len(eval_rows))
+        refuse_too_few_rows(config, dataset)
         measure, asked = ask_for_choice(config, tokenizer, dataset, seed, ends)
         samples = ask_for_samples(config, tokenizer, dataset, seed, ends)
         settings = sft_config(
