@@ -30,7 +30,9 @@ class Arms(Run):
     def others(self) -> dict[str, ModelFacts]:
         """The models of arms that this run neither starts from nor makes."""
         return {
-            arm.name: inspect(arm.model, self.store.hashes) for arm in self.arms if isinstance(arm.model, ModelConfig)
+            arm.name: inspect(arm.model, self.store.hashes, weights=self.with_weights)
+            for arm in self.arms
+            if isinstance(arm.model, ModelConfig)
         }
 
     def answering(self, arm: ArmConfig, tuned: Artifact | None) -> tuple[str, Path | None, dict[str, Any]]:

@@ -16,6 +16,7 @@ from tunelift.runtime import console
 from tunelift.runtime.stopping import Stopped, heed_signals
 
 if TYPE_CHECKING:
+    from tunelift.config.schema import Config
     from tunelift.pipeline import Pipeline
 
 STAGE_HELP = {
@@ -207,21 +208,25 @@ def _config_verb(
     verb: argparse.ArgumentParser = verbs.add_parser(
         name, parents=[common], help=text, description=text[0].upper() + text[1:] + "."
     )
-    verb.add_argument("config", type=Path, metavar="CONFIG", help="the run's YAML file")
+    verb.add_argument("config", type=Path, metavar="CONFIG", help="the run's YAML file or its folder")
     verb.add_argument("overrides", nargs="*", metavar="key=value", help="such as train.learning_rate=1e-4")
     verb.set_defaults(action=action)
     return verb
 
 
-def _open(parsed: argparse.Namespace, forced: Sequence[Any] = ()) -> Pipeline:
+def _open(parsed: argparse.Namespace, forced: Sequence[Any] = (), *, weights: bool = True) -> Pipeline:
+    _read_config(parsed)  # A mistake in the file is told before anything heavy is imported.
+    from tunelift.pipeline import open_run
+
+    return open_run(parsed.config, parsed.overrides, forced, weights=weights)
+
+
+def _read_config(parsed: argparse.Namespace) -> Config:
     from tunelift.config.load import load_config
 
     if parsed.config.is_dir() and (parsed.config / "config.yaml").exists():
         parsed.config = parsed.config / "config.yaml"  # A run's folder stands for its config.
-    load_config(parsed.config, parsed.overrides)  # A mistake in the file is told before anything heavy is imported.
-    from tunelift.pipeline import open_run
-
-    return open_run(parsed.config, parsed.overrides, forced)
+    return load_config(parsed.config, parsed.overrides)
 
 
 def _make(parsed: argparse.Namespace) -> int:
@@ -233,7 +238,7 @@ def _make(parsed: argparse.Namespace) -> int:
             remedy=f"Use `tunelift {parsed.start}` or an earlier stage.",
         )
     start = stages.index(parsed.start) if parsed.start else goal if parsed.force else len(stages)
-    run = _open(parsed, stages[start : goal + 1])
+    run = _open(parsed, stages[start : goal + 1], weights=parsed.stage != "curate")
     from tunelift.pipeline import make
 
     made = make(run, parsed.stage)
@@ -256,9 +261,7 @@ def _gate_failed(run: Pipeline, reasons: Sequence[str]) -> int:
 
 
 def _plan(parsed: argparse.Namespace) -> None:
-    from tunelift.config.load import load_config
-
-    config = load_config(parsed.config, parsed.overrides)
+    config = _read_config(parsed)
     from tunelift.planning import Assumptions, describe, describe_on
     from tunelift.runtime.published import published_shape
 
@@ -267,7 +270,7 @@ def _plan(parsed: argparse.Namespace) -> None:
         print(describe_on(config, parsed.gpu, assumed))
         return
     try:
-        run = _open(parsed)
+        run = _open(parsed, weights=False)
     except UserError as error:
         if published_shape(config.model.id) is None:
             raise
@@ -295,7 +298,7 @@ def _render(parsed: argparse.Namespace) -> None:
     from tunelift.runtime.worker import leave_torch_out
 
     leave_torch_out()
-    run = _open(parsed)
+    run = _open(parsed, weights=False)
     from tunelift.rendering import describe, wants_colour
 
     print(describe(run, parsed.split, parsed.row, parsed.id, colour=wants_colour()))
@@ -305,7 +308,7 @@ def _explain(parsed: argparse.Namespace) -> None:
     from tunelift.runtime.worker import leave_torch_out
 
     leave_torch_out()
-    run = _open(parsed)
+    run = _open(parsed, weights=False)
     from tunelift.explaining import explain
 
     print(explain(run, parsed.place))
@@ -353,7 +356,7 @@ def _compare(parsed: argparse.Namespace) -> None:
 def _show(parsed: argparse.Namespace) -> None:
     from tunelift.planning import locations
 
-    run = _open(parsed)
+    run = _open(parsed, weights=False)
     found = locations(run)
     if parsed.json:
         print(json.dumps(found, indent=2))

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from tunelift.config.resolve import Facts
-from tunelift.config.schema import TrainConfig
+from tunelift.config.schema import EngineConfig, TrainConfig
 from tunelift.errors import UserError
 from tunelift.runtime import hardware
 from tunelift.runtime.forecast import rows_that_fit
+from tunelift.runtime.serving import WIDTHS
 from tunelift.runtime.shape import ModelShape, read_shape
 
 FLASH_ATTENTION = (2, 3, 3)
@@ -62,6 +63,29 @@ def refuse_untrainable(train: TrainConfig, device: Literal["cpu", "cuda"]) -> No
             "is not installed.",
             remedy="Install it (pip install flash-attn --no-build-isolation), or set train.attention to auto.",
         )
+
+
+def refuse_unservable(engine: EngineConfig, machine: hardware.Hardware, parameters: int) -> None:
+    """Tell before hours of training that vLLM will not find the memory that it takes at its start on a CPU.
+
+    Args:
+        engine: Resolved.
+        parameters: The model's.
+
+    Raises:
+        UserError: the cache and the weights are more than the machine has.
+    """
+    weights, cache = WIDTHS[engine.dtype] * parameters / 2**30, engine.cpu_kv_cache_gib
+    if machine.device == "cuda" or weights + cache <= machine.memory_gib:
+        return
+    left = int(machine.memory_gib - weights)
+    raise UserError(
+        f"engine.cpu_kv_cache_gib={cache} and the model's weights ({weights:.1f} GiB) are more than this machine's "
+        f"memory of {machine.memory_gib:.1f} GiB.",
+        remedy=f"Set engine.cpu_kv_cache_gib to {max(1, left // 2)}, say."
+        if left >= 1
+        else "Take a smaller model, or a machine with more memory.",
+    )
 
 
 def _rows_that_fit(shape: ModelShape, memory_gib: float, section: TrainConfig) -> int | None:

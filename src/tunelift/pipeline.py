@@ -19,15 +19,16 @@ from tunelift.artifacts.looks import count_looks, note_look
 from tunelift.artifacts.provenance import environment
 from tunelift.artifacts.records import Artifact, digest
 from tunelift.artifacts.store import Plan, Store, write_durably, writing
+from tunelift.checks import check_evaluable, check_keys, selection_ahead, tasks_ahead
 from tunelift.config.evaluation import NOISE_ARM, ArmConfig, JudgeConfig
 from tunelift.config.load import load_config
 from tunelift.config.resolve import resolve
 from tunelift.config.schema import Config, StageName
-from tunelift.engines.endpoint import Endpoint, read_key
+from tunelift.engines.endpoint import Endpoint
 from tunelift.engines.protocol import Engine
 from tunelift.engines.vllm import VllmEngine
 from tunelift.errors import UserError
-from tunelift.facts import facts_for, refuse_untrainable, shape_if_known
+from tunelift.facts import facts_for, refuse_unservable, refuse_untrainable, shape_if_known
 from tunelift.runs import RUNS, as_yaml, hash_some, read_rows
 from tunelift.runtime import hardware
 from tunelift.runtime.modeling import inspect_base
@@ -77,12 +78,14 @@ class Pipeline(Arms):
         Raises:
             UserError: it is not made yet, or its files have changed since.
         """
-        dataset = self.store.find(self.curate_plan())
+        plan = self.curate_plan()
+        dataset = self.store.find(plan)
         if dataset is None:
+            damage = self.store.damage(plan)
             raise UserError(
-                "The run has no data set yet.",
-                where=str(self.folder),
-                remedy="Run `tunelift curate` with the same config.",
+                f"The run's data set is damaged: {damage}." if damage else "The run has no data set yet.",
+                where=str(self.store.folder(plan) if damage else self.folder),
+                remedy="Run `tunelift curate` with the same config" + ("; it makes it again." if damage else "."),
             )
         return dataset
 
@@ -185,17 +188,12 @@ class Pipeline(Arms):
         needs_tuned = any(arm.model == "tuned" for arm in self.arms)
         if needs_tuned:
             self.check_trainable()
+        check_evaluable(self.config, tasks_ahead(self.config, self.folder_tasks), selection_ahead)
+        check_keys(self.config)
+        if needs_tuned and not self._has_adapter():
+            refuse_unservable(self.config.engine, hardware.detect(), self.base.parameters)
         dataset = self.make_curate()
-        # What cannot be asked, claimed or judged, or a key that is not set, is told before hours of training.
-        tasks = self.tasks(dataset)
-        report.check_declared(self.config.gate, tasks, self.arms)
-        if self.config.judge:
-            judge.check(self.config.judge, tasks, [arm.name for arm in self.arms if arm.name != NOISE_ARM])
-        for arm in self.arms:
-            evaluate.check_askable(arm, tasks, self.selection(arm, dataset), has_tokenizer=arm.endpoint is None)
-        for endpoint in (*(arm.endpoint for arm in self.arms), self.config.judge and self.config.judge.endpoint):
-            if endpoint:
-                read_key(endpoint)
+        check_evaluable(self.config, self.tasks(dataset), lambda arm: self.selection(arm, dataset))
         endpoints = {arm.name: Endpoint(arm.endpoint) for arm in self.arms if arm.endpoint}
         tuned = self.make_merge() if needs_tuned else None
         made: dict[str, Artifact] = {}
@@ -394,8 +392,12 @@ def _vocabulary(config: Config) -> dict[str, Any]:
     return {"added_tokens": list(added)} if added else {}
 
 
-def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageName] = ()) -> Pipeline:
+def open_run(
+    path: Path, overrides: Sequence[str] = (), forced: Sequence[StageName] = (), *, weights: bool = True
+) -> Pipeline:
     """Read the config, look at model and machine, resolve, and open the run's folder.
+
+    Without `weights`, hub models are fetched without theirs: enough to look at the run, not to run a stage.
 
     Raises:
         UserError: anything wrong with the config, its files, or the folder.
@@ -404,7 +406,7 @@ def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageNa
     machine = hardware.detect()
     store = Store(RUNS / "store", lambda: environment(machine.to_json()))
     with writing(RUNS):
-        base = inspect_base(config.model, store.hashes)
+        base = inspect_base(config.model, store.hashes, weights=weights)
         resolved = resolve(config, facts_for(machine, base.context, shape_if_known(base.path)))
         folder = RUNS / f"{config.name}-{digest(resolved.config.identity())[:8]}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -412,7 +414,7 @@ def open_run(path: Path, overrides: Sequence[str] = (), forced: Sequence[StageNa
         write_durably(folder / "config.yaml", as_yaml(config))
         write_durably(folder / "resolved.json", json.dumps(description, indent=2) + "\n")
     tracker = Tracker(resolved.config.tracking, folder, description)
-    return Pipeline(resolved.config, resolved.choices, base, store, folder, frozenset(forced), tracker)
+    return Pipeline(resolved.config, resolved.choices, base, store, folder, frozenset(forced), tracker, weights)
 
 
 def make(run: Pipeline, through: StageName) -> Artifact | dict[str, Artifact]:

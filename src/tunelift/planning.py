@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunelift.arms import folder_tasks_of
 from tunelift.artifacts.records import Artifact
+from tunelift.checks import check_evaluable, check_keys, selection_ahead, tasks_ahead
 from tunelift.config.evaluation import NOISE_ARM
 from tunelift.config.resolve import resolve
 from tunelift.config.schema import Config, TrainConfig
 from tunelift.errors import UserError
-from tunelift.facts import facts_for, refuse_untrainable, shape_if_known
+from tunelift.facts import facts_for, refuse_unservable, refuse_untrainable, shape_if_known
 from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline, find_dataset
 from tunelift.runs import RUNS
 from tunelift.runtime import gpus, hardware
@@ -25,6 +27,8 @@ from tunelift.runtime.published import published_shape
 from tunelift.runtime.serving import serving_fits
 from tunelift.runtime.shape import ModelShape, read_shape
 from tunelift.runtime.template import template_note
+from tunelift.stages.train.adapters import check_adapter
+from tunelift.stages.train.answers import check_choice
 from tunelift.tasks.statistics import Spread, minimum_detectable_effect, needed_for_margin, needed_items
 from tunelift.tasks.task import Task
 
@@ -48,12 +52,13 @@ class Assumptions:
 def describe(run: Pipeline, assumed: Assumptions) -> str:
     """The resolved run as text: model, machine, choices with reasons, state of each stage, memory, disk."""
     machine = hardware.detect()
-    refuse_untrainable(run.config.train, machine.device)
+    adapters = _refuse_what_stages_would(run, machine)
     lines = [
         f"run      {run.folder}",
-        f"model    {run.base.id}: {run.base.architecture}, {run.base.parameters:,} parameters, {run.base.dtype}"
+        f"model    {run.base.id}: {run.base.architecture}, {_count(run.base.parameters)} parameters, {run.base.dtype}"
         + (f", {run.base.note}" if run.base.note else ""),
         f"template {template_note(run.base.path, run.config.model)}",
+        f"adapters on {adapters}",
         f"machine  {machine.name}, {machine.memory_gib:g} GiB, {machine.cores} cores ({machine.device})",
         "",
         "chosen for you",
@@ -76,6 +81,28 @@ def describe(run: Pipeline, assumed: Assumptions) -> str:
     return "\n".join(lines)
 
 
+def _count(parameters: int) -> str:
+    return f"{parameters:,}" if parameters else "an unknown number of"
+
+
+def _refuse_what_stages_would(run: Pipeline, machine: hardware.Hardware) -> str:
+    """Which layers adapters reach, in words.
+
+    Raises:
+        UserError: what training or evaluation would refuse of the config, as far as that is known here.
+    """
+    config = run.config
+    refuse_untrainable(config.train, machine.device)
+    refuse_unservable(config.engine, machine, run.base.parameters)
+    dataset = run.store.find(run.curate_plan())
+    check_choice(config.train, dataset.path if dataset else None, config.seed)
+    check_evaluable(config, tasks_ahead(config, run.folder_tasks), selection_ahead)
+    if dataset:
+        check_evaluable(config, run.tasks(dataset), lambda arm: run.selection(arm, dataset))
+    check_keys(config)
+    return check_adapter(config.train, run.base.path)
+
+
 def describe_on(config: Config, gpu: str | None, assumed: Assumptions) -> str:
     """What needs no more than the model's shape: choices, memory, time and serving, on a named card or this machine.
 
@@ -88,10 +115,15 @@ def describe_on(config: Config, gpu: str | None, assumed: Assumptions) -> str:
     resolved = resolve(config, facts_for(machine, shape.context, shape))
     if not gpu:
         refuse_untrainable(resolved.config.train, machine.device)
-    data = _data(resolved.config, assumed, None if note else locate_config(config.model))
+    check_choice(resolved.config.train, None, config.seed)
+    check_evaluable(config, tasks_ahead(config, folder_tasks_of(config)), selection_ahead)
+    folder = None if note else locate_config(config.model)
+    adapters = [f"adapters on {check_adapter(resolved.config.train, folder)}"] if folder else []
+    data = _data(resolved.config, assumed, folder)
     lines = [
         f"model    {config.model.id}: {shape.family}, {shape.parameters:,} parameters{note}",
         f"machine  {machine.name}, {machine.memory_gib:.1f} GiB ({machine.device})",
+        *adapters,
         *([f"         {_speed(card)}, compute capability {card.capability} ({card.source})"] if card else []),
         "",
         "chosen for you",

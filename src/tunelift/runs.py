@@ -35,6 +35,8 @@ class Run:
     folder: Path
     forced: frozenset[StageName]
     tracker: Tracker
+    with_weights: bool = True
+    """Models of the hub were fetched with their weights, so that stages can run."""
     made: dict[str, Artifact] = field(default_factory=dict)
 
     def lineage(self) -> list[dict[str, Any]]:
@@ -95,6 +97,9 @@ class Run:
         made_again = self._made_again() if asked else []
         force = force or (asked and plan.fingerprint not in made_again)
         if force or self.store.find(plan) is None:
+            if not force and (damage := self.store.damage(plan)):
+                lies = os.path.relpath(self.store.folder(plan))
+                console.warn(f"{name}: of {lies}, which was finished, {damage}; it is made again")
             console.say(f"{name}: working …")
         work = self.store.partial(plan)
         if asked and force and work.suffix == FORCED:
@@ -135,9 +140,9 @@ class Run:
 
 def as_yaml(config: Config) -> str:
     """The config as a file that reads back as itself."""
-    import yaml
+    from tunelift.config.yaml12 import dump
 
-    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    return dump(config.model_dump(mode="json"))
 
 
 def hash_some(folder: Path, patterns: Sequence[str], store: Store) -> dict[str, str]:

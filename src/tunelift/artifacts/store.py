@@ -70,15 +70,28 @@ class Store:
     def find(self, plan: Plan) -> Artifact | None:
         """The finished artifact, if it is there and its files are as they were written."""
         folder = self.folder(plan)
-        try:
-            manifest = Manifest(**json.loads((folder / MANIFEST).read_text()))
-        except (OSError, ValueError, TypeError):
+        manifest = _manifest(folder)
+        if manifest is None or next(self._changed(folder, manifest), None):
             return None
+        return Artifact(folder, manifest, found=True)
+
+    def damage(self, plan: Plan) -> str:
+        """What is wrong with the finished artifact, in words; empty if it is sound or was never made."""
+        folder = self.folder(plan)
+        if not folder.is_dir():
+            return ""
+        manifest = _manifest(folder)
+        found = [f"{MANIFEST} cannot be read"] if manifest is None else list(self._changed(folder, manifest))
+        return found[0] + (f", and {len(found) - 1} more" if len(found) > 1 else "") if found else ""
+
+    def _changed(self, folder: Path, manifest: Manifest) -> Iterator[str]:
+        """The files that are not as they were written."""
         for name, sha256 in manifest.files.items():
             path = folder / name
-            if not path.is_file() or self.hashes.sha256(path) != sha256:
-                return None
-        return Artifact(folder, manifest, found=True)
+            if not path.is_file():
+                yield f"{name} is missing"
+            elif self.hashes.sha256(path) != sha256:
+                yield f"{name} is not as it was written"
 
     def make(self, plan: Plan, build: Build, *, force: bool = False) -> Artifact:
         """Return the artifact, building it if it is not there.
@@ -141,6 +154,14 @@ class Store:
         except OSError as error:
             raise disk_error(error, folder) from error
         return lock
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    """The artifact's; None where there is none that can be read."""
+    try:
+        return Manifest(**json.loads((folder / MANIFEST).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 @contextmanager

@@ -129,10 +129,14 @@ class AdapterConfig(Section):
             raise ValueError("expected at least one module name; leave it out for all-linear.")
         if not isinstance(targets, str) or targets == "all-linear":
             return targets
-        if re.fullmatch(r"[\w-]+", targets):
+        names = re.split(r"[\s,;|]+", targets.strip())
+        # Dots alone may be a whole name's; commas and blanks stand between names.
+        plain = r"[\w.-]+" if re.search(r"[\s,;]", targets) else r"[\w-]+"
+        if all(re.fullmatch(plain, name) for name in names):
+            listed = f"[{', '.join(names)}]"
             raise ValueError(
                 f"{targets!r} is neither all-linear nor a regular expression over whole module names; "
-                f"did you mean `all-linear` or `[{targets}]`?"
+                + (f"write a list: `{listed}`." if len(names) > 1 else f"did you mean `all-linear` or `{listed}`?")
             )
         return _regular_expression(targets)
 

@@ -5,7 +5,6 @@ Every value remembers its file and line, so that a mistake is reported where it 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +15,11 @@ from pydantic import ValidationError
 
 from tunelift.config.problems import EXTENDS, Key, Problem, problems_of
 from tunelift.config.schema import Config
+from tunelift.config.yaml12 import Loader
 from tunelift.errors import UserError
 
+COMMAND_LINE = "command line"
+"""Where an override stands."""
 MAX_EXTENDS = 5
 """Longest chain of files that extend one another."""
 SCHEMA_REMEDY = "Mend what is named above; configs/schema.json describes every field."
@@ -29,6 +31,8 @@ class Node:
 
     value: Any
     where: str
+    written: str | None = None
+    """The text that a number or a truth value was read from, such as `695e0514`, which as a number is infinite."""
 
     def plain(self) -> Any:
         """The value without its places."""
@@ -38,10 +42,18 @@ class Node:
             return [node.plain() for node in self.value]
         return self.value
 
+    def at(self, path: Sequence[Key]) -> Node:
+        """The node at `path`, or the innermost on the way to it that is there."""
+        inner = self.child(path[0]) if path else None
+        return inner.at(path[1:]) if inner else self
+
     def place(self, path: Sequence[Key]) -> str:
         """Where the value at `path` was written, or the innermost part of it that is there."""
-        inner = self.child(path[0]) if path else None
-        return inner.place(path[1:]) if inner else self.where
+        return self.at(path).where
+
+    def written_at(self, path: Sequence[Key]) -> str | None:
+        """The text that the number at `path` was read from."""
+        return self.at(path).written
 
     def child(self, key: Key) -> Node | None:
         """The element of that name or number, if there is one."""
@@ -64,11 +76,23 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     tree = read_with_extends(path, ())
     for override in overrides:
         tree = apply_override(tree, override)
+    return _checked(path, tree)
+
+
+def _checked(path: Path, tree: Node) -> Config:
+    """The config in `tree`; what the command line gives a text field is text, as the shell takes quotes away."""
     data = tree.plain()
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise _user_error(path, tree, problems_of(error, data)) from None
+        problems = problems_of(error, data, tree.written_at)
+    typed = [(problem.path, tree.at(problem.path)) for problem in problems if problem.wants_text]
+    typed = [(key, node) for key, node in typed if node.where.startswith(COMMAND_LINE)]
+    if not typed:
+        raise _user_error(path, tree, problems)
+    for key, node in typed:
+        tree = _set(tree, [str(part) for part in key], Node(node.written, node.where), done="")
+    return _checked(path, tree)
 
 
 def json_schema() -> dict[str, Any]:
@@ -91,23 +115,6 @@ def json_schema() -> dict[str, Any]:
 
 
 # Reading
-
-
-class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
-    """PyYAML with YAML 1.2's booleans and floats and without dates.
-
-    `wandb: off` and `name: 2026-01-31` are text, `1e-4` is a number, as editors that follow YAML 1.2 see them.
-    """
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[-1] not in {"bool", "timestamp"}]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_FLOAT = re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
-_BOOLEAN = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOLEAN, list("tTfF"))
 
 
 def read_with_extends(path: Path, chain: tuple[Path, ...]) -> Node:
@@ -183,7 +190,7 @@ def read_yaml(path: Path) -> Node:
 def _parse(text: str, file: str, line: bool = True) -> Node | None:
     """The one YAML document in `text`; `file` names it, `line` says whether lines mean anything there."""
     try:
-        loader = _Loader(text)
+        loader = Loader(text)
         try:
             root = loader.get_single_node()
             return None if root is None else _node(loader, root, file, line, ())
@@ -221,24 +228,25 @@ def _node(loader: Any, node: yaml.Node, file: str, line: bool, above: tuple[yaml
         return Node([_node(loader, item, file, line, above) for item in node.value], where)
     if not isinstance(node, yaml.MappingNode):
         try:
-            return Node(loader.construct_object(node), where)
+            value = loader.construct_object(node)
+            return Node(value, where, None if value is None or isinstance(value, str) else node.value)
         except (ValueError, OverflowError) as error:
             raise UserError(
                 f"{node.value!r} is not a value: {error}.", where=where, remedy="Put it in quotes."
             ) from None
-    value: dict[str, Node] = {}
+    section: dict[str, Node] = {}
     for key_node, value_node in node.value:
         key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
         place = f"{file}:{key_node.start_mark.line + 1}" if line else file
-        if key in value:
+        if key in section:
             raise UserError(
-                f"{key}: the key is there twice (first at {value[key].where}).",
+                f"{key}: the key is there twice (first at {section[key].where}).",
                 where=place,
                 remedy="Keep one of the two.",
             )
         # The key's line, since a section begins there.
-        value[key] = replace(_node(loader, value_node, file, line, above), where=place)
-    return Node(value, where)
+        section[key] = replace(_node(loader, value_node, file, line, above), where=place)
+    return Node(section, where)
 
 
 def _kind(value: Any) -> str:
@@ -276,10 +284,10 @@ def apply_override(tree: Node, override: str) -> Node:
     if not equals or not all(keys):
         raise UserError(
             f"{override!r} is not `section.field=value`.",
-            where="command line",
+            where=COMMAND_LINE,
             remedy="For example: train.learning_rate=1e-4",
         )
-    where = f"command line, {override if '@' not in override else f'{dotted}=…'}"  # A URL in it may hold a password.
+    where = f"{COMMAND_LINE}, {override if '@' not in override else f'{dotted}=…'}"  # A URL in it may hold a password.
     value = _parse(text, where, line=False) or Node(None, where)
     return _set(tree, keys, value, done="")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -36,6 +36,8 @@ class Problem:
 
     path: tuple[Key, ...]
     text: str
+    wants_text: bool = False
+    """A number or a truth value stands where text is wanted."""
 
 
 def dotted(path: Sequence[Key]) -> str:
@@ -43,8 +45,10 @@ def dotted(path: Sequence[Key]) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
 
 
-def problems_of(error: ValidationError, data: Any) -> list[Problem]:
-    """The problems behind `error`, in the order of the config's fields.
+def problems_of(
+    error: ValidationError, data: Any, written: Callable[[tuple[Key, ...]], str | None] = lambda _: None
+) -> list[Problem]:
+    """The problems behind `error`, in the order of the config's fields; `written` tells how a number was written.
 
     Pydantic reports each alternative of a union; here they are one problem with all that would have been right.
     """
@@ -63,7 +67,8 @@ def problems_of(error: ValidationError, data: Any) -> list[Problem]:
         if not path:
             problems += [_combination(detail) for detail in details]
         else:
-            problems.append(Problem(path, f"{dotted(path)}: {_words(path, details)}"))
+            text = f"{dotted(path)}: {_words(path, details, written(path))}"
+            problems.append(Problem(path, text, _wants_text(details)))
     return problems
 
 
@@ -93,8 +98,13 @@ def _combination(detail: ErrorDetails) -> Problem:
     return Problem(tuple(named[0].split(".")) if named else (), f"{text}.")
 
 
-def _words(path: tuple[Key, ...], details: list[ErrorDetails]) -> str:
-    """What is wrong at `path`, what would be right, and the value."""
+def _wants_text(details: list[ErrorDetails]) -> bool:
+    number = isinstance(details[0]["input"], (bool, int, float))
+    return number and any(detail["type"] == "string_type" for detail in details)
+
+
+def _words(path: tuple[Key, ...], details: list[ErrorDetails], written: str | None) -> str:
+    """What is wrong at `path`, what would be right, and the value, as it was written if that is known."""
     first = details[0]
     if first["type"] == "extra_forbidden":
         return _unknown(path)
@@ -104,8 +114,9 @@ def _words(path: tuple[Key, ...], details: list[ErrorDetails]) -> str:
         return first["msg"].removeprefix("Value error, ")
     rights = list(dict.fromkeys(_expected(detail) for detail in details))
     value = first["input"]
-    text = f"expected {' or '.join(rights)}, got {shown(value)}"
-    if all(detail["type"] == "string_type" for detail in details) and isinstance(value, (bool, int, float)):
+    is_number = isinstance(value, (bool, int, float))
+    text = f"expected {' or '.join(rights)}, got {_short(written) if written and is_number else shown(value)}"
+    if all(detail["type"] == "string_type" for detail in details) and is_number:
         return f"{text}; put it in quotes."
     choices = [choice for right in rights for choice in re.findall(r"'([^']*)'", right)]
     close = difflib.get_close_matches(str(value), choices, n=1)
@@ -135,7 +146,10 @@ def shown(value: Any) -> str:
         return f"a section with {', '.join(map(str, value)) or 'nothing in it'}"
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)}"
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return _short(str(value).lower() if isinstance(value, bool) else repr(value))
+
+
+def _short(text: str) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -123,6 +123,8 @@ def resolve(config: Config, facts: Facts) -> Resolved:
         },
         "tracking": {"wandb": choose("tracking.wandb", config.tracking.wandb, *_wandb(facts))},
     }
+    if updates["tracking"]["wandb"] != "off":
+        _check_project(config.tracking.project)
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
     return Resolved(config.model_copy(update=sections), tuple(choices))
 
@@ -150,6 +152,23 @@ def _wandb(facts: Facts) -> tuple[str, str]:
     if facts.wandb_key:
         return "online", "WANDB_API_KEY is set"
     return "offline", "WANDB_API_KEY is not set; `wandb sync` uploads later"
+
+
+REFUSED_BY_WANDB, LONGEST_PROJECT = "/\\#?%:", 128
+"""In the name of a project (`validate_project` of wandb's settings)."""
+
+
+def _check_project(project: str) -> None:
+    """W&B would say so at the first metric, and its tracker would be switched off for the run."""
+    found = [sign for sign in REFUSED_BY_WANDB if sign in project]
+    if found or len(project) > LONGEST_PROJECT:
+        team = " The team is no part of it: set the environment variable WANDB_ENTITY." if "/" in found else ""
+        raise UserError(
+            f"tracking.project={project!r} is a name that W&B refuses: "
+            + (f"it holds {' '.join(found)}." if found else f"it has {len(project)} characters."),
+            remedy=f"Take at most {LONGEST_PROJECT} characters, none of {' '.join(REFUSED_BY_WANDB)}, or set "
+            f"tracking.wandb to off.{team}",
+        )
 
 
 def _check_attention(attention: str, precision: str) -> None:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 RUNTIME: dict[str, Any] = {"runtime": True}
 """`json_schema_extra` of fields that do not enter the fingerprint."""
@@ -23,6 +34,17 @@ class Section(BaseModel):
     not_here: ClassVar[Mapping[str, str]] = {}
     """Keys that one may look for in this section, with where they are or why they cannot be."""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic takes `true` for 1 wherever a number is wanted."""
+        types = set(_types(cls.model_fields[str(info.field_name)].annotation))
+        if not types & {int, float} or bool in types or not any(isinstance(one, bool) for one in _scalars(value)):
+            return value
+        if isinstance(value, bool):
+            raise PydanticCustomError("int_type" if int in types else "float_type", "A number should stand here")
+        raise ValueError("expected numbers, and one of its values is true or false.")
+
     def identity(self) -> dict[str, Any]:
         """The section as JSON without its runtime-only fields: what enters a fingerprint."""
         return {
@@ -30,6 +52,22 @@ class Section(BaseModel):
             for name, field in type(self).model_fields.items()
             if not _is_runtime(field)
         }
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation such as `tuple[int, ...] | None` is made of."""
+    yield annotation
+    for argument in get_args(annotation):
+        yield from _types(argument)
+
+
+def _scalars(value: Any) -> Iterator[Any]:
+    """What is in a value of lists and mappings."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else None
+    if inner is None:
+        yield value
+    for one in inner or ():
+        yield from _scalars(one)
 
 
 def _is_runtime(field: Any) -> bool:

@@ -103,7 +103,7 @@ def forecast(
         tokens_per_second=speed,
         seconds=seconds,
         not_counted=not_counted(shape, config),
-        counted_in_full=_counted_in_full(config),
+        counted_in_full=_counted_in_full(shape, config),
     )
 
 
@@ -128,10 +128,14 @@ def _targets(targets: str | tuple[str, ...], name: str) -> bool:
     return any(f".{name}".endswith(f".{end}") for end in targets)
 
 
-def _counted_in_full(config: TrainConfig) -> tuple[str, ...]:
-    options = config.adapter.options
-    found = {"exclude_modules": options.exclude_modules, "layers_to_transform": options.layers_to_transform}
-    return tuple(f"train.adapter.options.{name}" for name, there in found.items() if there is not None)
+def _counted_in_full(shape: ModelShape, config: TrainConfig) -> tuple[str, ...]:
+    adapter = config.adapter
+    found = {
+        "train.adapter.options.exclude_modules": adapter.options.exclude_modules is not None,
+        "train.adapter.options.layers_to_transform": adapter.options.layers_to_transform is not None,
+        "train.adapter.targets in some of the layers only": shape.skips_layers(adapter.targets),
+    }
+    return tuple(name for name, there in found.items() if there)
 
 
 def _mean_row(shape: ModelShape, config: TrainConfig, run: Training, data: Tokens | None) -> tuple[int, StepFlops]:

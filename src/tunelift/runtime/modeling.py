@@ -14,10 +14,12 @@ from tunelift.artifacts.records import digest
 from tunelift.config.section import ModelConfig
 from tunelift.errors import UserError
 from tunelift.runtime import hub
-from tunelift.runtime.shape import has_experts
+from tunelift.runtime.shape import has_experts, shape_from
 
-HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt"]
-"""What is taken from a hub repository: never pickled weights, never code."""
+SMALL_FILES = ["*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt"]
+"""What is taken from a hub repository to look at a model: config, tokenizer, templates."""
+HUB_FILES = ["*.safetensors", *SMALL_FILES]
+"""And to run it: never pickled weights, never code."""
 TWICE = ["consolidated*"]
 """And not the same weights once more, in the form of Mistral's own library."""
 ORIGIN = "tunelift_origin.json"
@@ -40,6 +42,7 @@ class ModelFacts:
     context: int
     """Longest sequence in tokens."""
     parameters: int
+    """0 where its weights are not here, and its config.json is of an unknown architecture."""
     linear_dims: int
     """Inputs plus outputs, summed over the layers' linear weights: times the rank, the parameters of LoRA on all."""
     dtype: str
@@ -57,8 +60,10 @@ class ModelFacts:
         }
 
 
-def locate(config: ModelConfig) -> tuple[Path, str]:
+def locate(config: ModelConfig, *, weights: bool = True) -> tuple[Path, str]:
     """The model's folder, downloaded if it has to be, and the hub commit (empty for a local folder).
+
+    Without `weights`, only the small files of a hub model are sure to be there.
 
     Raises:
         UserError: the folder is not there, or the hub has no such model, refuses it, or cannot be reached.
@@ -81,7 +86,7 @@ def locate(config: ModelConfig) -> tuple[Path, str]:
             f"model.id={config.id!r} is no folder here and no hub id (owner/name).",
             remedy="Check the path; `make quickstart` fetches the quickstart's own model.",
         )
-    return _from_hub(config)
+    return _from_hub(config, HUB_FILES if weights else SMALL_FILES)
 
 
 def locate_config(config: ModelConfig) -> Path:
@@ -98,13 +103,11 @@ def locate_config(config: ModelConfig) -> Path:
         return Path(hf_hub_download(config.id, "config.json", revision=config.revision)).parent
 
 
-def _from_hub(config: ModelConfig) -> tuple[Path, str]:
+def _from_hub(config: ModelConfig, files: list[str]) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
 
     with _asking_hub(config):
-        path = Path(
-            snapshot_download(config.id, revision=config.revision, allow_patterns=HUB_FILES, ignore_patterns=TWICE)
-        )
+        path = Path(snapshot_download(config.id, revision=config.revision, allow_patterns=files, ignore_patterns=TWICE))
     return path, path.name  # A snapshot's folder is named by its commit.
 
 
@@ -118,13 +121,13 @@ def _asking_hub(config: ModelConfig) -> AbstractContextManager[None]:
     )
 
 
-def inspect_base(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
+def inspect_base(config: ModelConfig, hashes: FileHashes, *, weights: bool = True) -> ModelFacts:
     """`inspect`, of the model that is to be trained.
 
     Raises:
         UserError: as `inspect` and `refuse_untrainable_base`.
     """
-    facts = inspect(config, hashes)
+    facts = inspect(config, hashes, weights=weights)
     refuse_untrainable_base(config.id, facts.path)
     return facts
 
@@ -187,15 +190,15 @@ def read_generation_config(folder: Path) -> dict[str, Any]:
     return content
 
 
-def inspect(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
-    """Find the model and read its small files.
+def inspect(config: ModelConfig, hashes: FileHashes, *, weights: bool = True) -> ModelFacts:
+    """Find the model and read its small files; without `weights`, those of a hub model are not downloaded.
 
     Raises:
         UserError: as `locate`, or the folder is no model with safetensors weights.
     """
-    path, commit = locate(config)
+    path, commit = locate(config, weights=weights)
     try:
-        return _described(config.id, path, commit, hashes)
+        return _described(config.id, path, commit, hashes, weights=weights or not commit)
     except OSError as error:
         raise UserError(
             f"The model's file cannot be read: {error.strerror or error}.",
@@ -204,8 +207,37 @@ def inspect(config: ModelConfig, hashes: FileHashes) -> ModelFacts:
         ) from error
 
 
-def _described(name: str, path: Path, commit: str, hashes: FileHashes) -> ModelFacts:
+def _described(name: str, path: Path, commit: str, hashes: FileHashes, *, weights: bool) -> ModelFacts:
     described = _json(path / "config.json", "A model folder needs config.json and *.safetensors.")
+    parameters, linear_dims = _size_of_weights(path) if weights else _size_from_config(described, path)
+    origin = path / ORIGIN
+    context = described.get("max_position_embeddings") or (described.get("text_config") or {}).get(
+        "max_position_embeddings"
+    )
+    return ModelFacts(
+        id=name,
+        path=path,
+        fingerprint=digest({"hub": name, "commit": commit}) if commit else digest(hashes.of_folder(path)),
+        architecture=str((described.get("architectures") or ["unknown"])[0]),
+        context=int(context) if context else 4096,
+        parameters=parameters,
+        linear_dims=linear_dims,
+        dtype=str(described.get("dtype") or described.get("torch_dtype") or "float32"),
+        note=str(_json(origin, "").get("note", "")) if origin.exists() else "",
+    )
+
+
+def _size_from_config(described: dict[str, Any], path: Path) -> tuple[int, int]:
+    """As `_size_of_weights`, or as much of it as config.json tells."""
+    try:
+        shape = shape_from(described, where=str(path))
+    except UserError:
+        return 0, 0
+    return shape.parameters, shape.layers * sum(linear.inputs + linear.outputs for linear in shape.linears)
+
+
+def _size_of_weights(path: Path) -> tuple[int, int]:
+    """The number of parameters, and `linear_dims`, from the headers of the weights' files."""
     weights = _weight_files(path)
     if not weights:
         pickled = any(path.glob("*.bin")) or any(path.glob("*.pt"))
@@ -218,21 +250,8 @@ def _described(name: str, path: Path, commit: str, hashes: FileHashes) -> ModelF
             else "Copy the model's weights into it.",
         )
     shapes = {name: entry["shape"] for file in weights for name, entry in _safetensors_header(file).items()}
-    origin = path / ORIGIN
-    context = described.get("max_position_embeddings") or (described.get("text_config") or {}).get(
-        "max_position_embeddings"
-    )
-    return ModelFacts(
-        id=name,
-        path=path,
-        fingerprint=digest({"hub": name, "commit": commit}) if commit else digest(hashes.of_folder(path)),
-        architecture=str((described.get("architectures") or ["unknown"])[0]),
-        context=int(context) if context else 4096,
-        parameters=sum(math.prod(shape) for shape in shapes.values()),
-        linear_dims=sum(sum(shape) for name, shape in shapes.items() if len(shape) == 2 and ".layers." in name),
-        dtype=str(described.get("dtype") or described.get("torch_dtype") or "float32"),
-        note=str(_json(origin, "").get("note", "")) if origin.exists() else "",
-    )
+    linear_dims = sum(sum(shape) for name, shape in shapes.items() if len(shape) == 2 and ".layers." in name)
+    return sum(math.prod(shape) for shape in shapes.values()), linear_dims
 
 
 def _weight_files(path: Path) -> list[Path]:

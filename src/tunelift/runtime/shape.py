@@ -167,14 +167,24 @@ class ModelShape:
         """The linear layers of one decoder layer that get an adapter, matched by name as PEFT does.
 
         Args:
-            targets: `all-linear`, ends of module names such as `q_proj`, or a regular expression over whole names,
-                of which those of the first layer are tried.
+            targets: `all-linear`, ends of module names such as `q_proj`, or a regular expression over whole names;
+                a linear layer counts if it gets one in any decoder layer.
         """
         if targets == "all-linear":
             return self.linears
         if isinstance(targets, str):
-            return tuple(linear for linear in self.linears if re.fullmatch(targets, f"model.layers.0.{linear.name}"))
+            return tuple(linear for linear in self.linears if any(self._matched(linear, targets)))
         return tuple(linear for linear in self.linears if any(f".{linear.name}".endswith(f".{end}") for end in targets))
+
+    def skips_layers(self, targets: str | Sequence[str]) -> bool:
+        """Whether some linear layer gets an adapter in a part of the decoder layers only."""
+        if targets == "all-linear" or not isinstance(targets, str):
+            return False
+        return any(0 < sum(self._matched(linear, targets)) < self.layers for linear in self.linears)
+
+    def _matched(self, linear: Linear, pattern: str) -> list[bool]:
+        names = (f"model.layers.{layer}.{linear.name}" for layer in range(self.layers))
+        return [re.fullmatch(pattern, name) is not None for name in names]
 
     def ranks(self, linear: Linear, rank: int, pattern: Ranks = ()) -> list[int]:
         """The rank of its adapter in each layer; the first pattern that matches its whole name or the end of that."""

@@ -112,6 +112,30 @@ def load_base(
     return model
 
 
+def empty_model(folder: Path) -> PreTrainedModel:
+    """The model that a folder's config.json describes, without weights, which takes no memory.
+
+    Raises:
+        UserError: transformers knows no such model.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        described = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+                described, attn_implementation="eager", trust_remote_code=False
+            )
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(
+            f"The model cannot be loaded ({(str(error).splitlines() or [type(error).__name__])[0]}).",
+            where=str(folder),
+            remedy=_loading_remedy(error),
+        ) from error
+    return model
+
+
 MASKS = re.compile(r"\.(masked_bias|attn\.bias|attention\.bias)$")
 """Causal masks in checkpoints of GPT-2's time. What else is harmless, transformers leaves out itself."""
 NAMED = 3

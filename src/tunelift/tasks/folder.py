@@ -140,7 +140,7 @@ def read_description(path: Path) -> tuple[TaskFile, Place]:
     if not read_text(path, remedy).strip():
         raise UserError("The file is empty.", where=str(path), remedy="Write `name: …` and what a task needs beside.")
     tree = read_yaml(path)
-    return validated(TaskFile, tree.plain(), tree.place, what="a task"), tree.place
+    return validated(TaskFile, tree.plain(), tree.place, what="a task", written=tree.written_at), tree.place
 
 
 def read_tools(path: Path) -> tuple[Any, ...]:

@@ -197,7 +197,7 @@ def make_task(folder: Path, described: TaskFile, place: Place, rows: Sequence[Ro
         licence=described.licence,
         items=items,
         scorers=scorers,
-        primary=_primary(described.primary, scorers, place(("primary",))),
+        primary=primary_of(described.primary, scorers, place(("primary",))),
         max_tokens=described.max_tokens,
         tools=tools,
         kind=described.kind,
@@ -207,7 +207,12 @@ def make_task(folder: Path, described: TaskFile, place: Place, rows: Sequence[Ro
     )
 
 
-def _primary(given: str | None, scorers: Sequence[Scorer], where: str) -> str:
+def primary_of(given: str | None, scorers: Sequence[Scorer], where: str) -> str:
+    """The metric that decides: the one given, or the first.
+
+    Raises:
+        UserError: it is not among them.
+    """
     names = [scorer.name for scorer in scorers]
     if given is not None and given not in names:
         raise UserError(
@@ -273,7 +278,7 @@ def task_from_split(
     primary = like.primary if like else config.primary
     if primary is None and any(scorer.name == "exact_match" for scorer in scorers):
         primary = "exact_match"
-    primary = _primary(primary, scorers, where)
+    primary = primary_of(primary, scorers, where)
     deciding = next(scorer for scorer in scorers if scorer.name == primary)
     if deciding.identity["options"].get("find") == "anywhere":
         values = [_structured(inside_fence(reply)[1] or reply) for reply in replies]
@@ -301,14 +306,20 @@ def task_from_split(
     return task
 
 
+CALLS, TEXT, JSON = ("tool_call",), ("exact_match",), ("exact_match", "valid_json", "field_f1")
+NAMED_TOOLS = (*JSON, "right_tool")
+AUTOMATIC: tuple[tuple[str, ...], ...] = (CALLS, TEXT, JSON, NAMED_TOOLS)
+"""What `scorers: auto` may become."""
+
+
 def _automatic(calling: Sequence[list[Any]], values: Sequence[Any]) -> tuple[str, ...]:
     """The scorers that fit every reply, by its native calls and its JSON object or list, if it is one."""
     if any(calling):
-        return ("tool_call",)
+        return CALLS
     if any(value is None for value in values):
-        return ("exact_match",)
+        return TEXT
     names_tools = all(isinstance(value, dict) and "tool" in value for value in values)
-    return ("exact_match", "valid_json", "field_f1", *(("right_tool",) if names_tools else ()))
+    return NAMED_TOOLS if names_tools else JSON
 
 
 def _last_reply(row: Mapping[str, Any]) -> str:

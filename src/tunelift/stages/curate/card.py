@@ -10,6 +10,7 @@ import yaml
 from tunelift.config.curation import CurateConfig
 from tunelift.runtime.lengths import percent
 from tunelift.stages.curate.decisions import decisions
+from tunelift.tasks.statistics import LEAST_TO_CHOOSE_BY, Spread, minimum_detectable_effect
 
 Json = dict[str, Any]
 
@@ -33,6 +34,8 @@ fewer words than an n-gram counts where it is the whole of another request or fi
 stand in more than a tenth of the rows one after the other, such as a fixed instruction, do not count. A prompt in other
 words is another prompt to this rule; "nearly asked" says how many prompts share most of their words, in runs of three
 or more, with one training prompt, as a paraphrase made by a few edits does."""
+COARSE = 0.25
+"""A test split that shows only differences above this is worth a word: less than some 23 rows."""
 MUCH_BOILERPLATE = 0.1
 """Where more of the users' words than this do not count, the sentence says so."""
 
@@ -130,6 +133,7 @@ def _rows(stats: Json) -> Iterator[str]:
 
 def _findings(stats: Json) -> Iterator[str]:
     """What was found beside the reasons for dropping rows; nothing where nothing was."""
+    yield from _few_rows(stats)
     pii, near, conflicts, leakage = stats["pii"], stats["duplicates"], stats["conflicts"], stats["leakage"]
     if stats["edited"]:
         yield "  edited: " + ", ".join(f"{kind} in {rows:,} rows" for kind, rows in stats["edited"].items())
@@ -165,6 +169,27 @@ def _findings(stats: Json) -> Iterator[str]:
     yield (
         f"  nearly asked: {close['share']:.1%} of {close['prompts']:,} held-out prompts have a training prompt "
         f"{close_by(prompts)}"
+    )
+
+
+def _few_rows(stats: Json) -> Iterator[str]:
+    """What so few held-out rows are worth; rows of one group count once."""
+    apart = stats["groups"]["in_split"]
+    if 0 < apart["validation"] < LEAST_TO_CHOOSE_BY:
+        yield (
+            f"  few rows: validation has {_told(apart, stats, 'validation')}, so its loss says little, and no step or "
+            f"prompt can be chosen by it (that takes {LEAST_TO_CHOOSE_BY})"
+        )
+    least = minimum_detectable_effect(apart["test"], Spread.assumed("binary")) if apart["test"] else 0.0
+    if least is None or least > COARSE:
+        shows = "no difference at all" if least is None else f"only differences above {100 * least:.0f} points"
+        yield f"  few rows: test has {_told(apart, stats, 'test')}, and as a task can show {shows}"
+
+
+def _told(apart: Json, stats: Json, split: str) -> str:
+    rows = stats["splits"][split]["rows"]
+    return f"{rows:,} row{'s' * (rows != 1)}" + (
+        f" in {apart[split]:,} group{'s' * (apart[split] != 1)}" if apart[split] != rows else ""
     )
 
 

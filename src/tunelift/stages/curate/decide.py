@@ -110,11 +110,13 @@ def decide(passed: Passed, places: Sequence[str], config: CurateConfig, seed: in
         kept[rows].tolist() for rows in conflicts(passed.column("prompt")[kept], passed.column("reply")[kept])
     ]
     _, sizes = np.unique(outcome.grouped[stay], return_counts=True)
+    apart = {split: len(np.unique(clusters[kept][splits[kept] == place])) for place, split in enumerate(SPLITS)}
     counts = {
         "duplicates": _duplicate_counts(faults, pairs, near),
         "conflicts": {"prompts": len(contradictions), "rows": sum(map(len, contradictions))},
         "groups": {
             "count": len(sizes),
+            "in_split": apart,
             "largest": round(int(sizes.max(initial=0)) / max(len(kept), 1), 4),
             "joined": settled.joined(lambda row: places[drawn[row]]),
         },

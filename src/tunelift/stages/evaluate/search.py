@@ -13,9 +13,10 @@ from tunelift.runtime import console
 from tunelift.stages.evaluate.asking import Asker
 from tunelift.stages.evaluate.prompts import Prompting, Row, choose_examples
 from tunelift.stages.evaluate.samples import Journal, Question, Sample, scores_of
+from tunelift.tasks.statistics import LEAST_TO_CHOOSE_BY
 from tunelift.tasks.task import Task
 
-MIN_ITEMS = 8
+MIN_ITEMS = LEAST_TO_CHOOSE_BY
 SHOWN_INSTRUCTION = 60
 """Characters of an instruction in the table on the console."""
 

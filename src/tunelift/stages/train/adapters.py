@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
+import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunelift.config.schema import TrainConfig
 from tunelift.errors import UserError
 from tunelift.runtime import console
 from tunelift.runtime.vocabulary import is_tied
+from tunelift.runtime.weights import empty_model
+from tunelift.stages.train.reach import (
+    did_you_mean,
+    in_words,
+    layers_with_adapter,
+    matches,
+    reached,
+    refuse_dead_alternatives,
+)
 from tunelift.stages.train.settings import lora_config
 
 if TYPE_CHECKING:
@@ -38,11 +49,12 @@ def adapter_for(config: TrainConfig, model: Any, tokens: Sequence[int]) -> LoraC
     whole = _modules_to_save(config, model)
     tied = is_tied(model)
     embedding = _name_of(model, model.get_input_embeddings())
-    saved = {name for name in ends if any(_matches(name, one) for one in whole)}
+    saved = {name for name in ends if any(matches(name, one) for one in whole)}
     if tied and saved:
-        whole = [one for one in whole if not any(_matches(name, one) for name in ends)] + [embedding]
+        whole = [one for one in whole if not any(matches(name, one) for name in ends)] + [embedding]
         saved = ends
         console.say(f"train: the model ties its embeddings, so {' and '.join(sorted(ends))} are trained as one matrix")
+    _refuse_absent_targets(config, model)
     _refuse_tied_targets(config, model, embedding, tied)
     _refuse_idle_exclusions(config, model)
     rows = {name: list(tokens) for name in sorted({embedding} if tied else ends) if name not in saved}
@@ -59,19 +71,49 @@ def _modules_to_save(config: TrainConfig, model: Any) -> list[str]:
     """The names in the config, each of which the model must have as a module that can be trained."""
     modules = dict(model.named_modules(remove_duplicate=False))
     for one in config.adapter.modules_to_save:
-        found = [name for name in modules if name and _matches(name, one)]
+        found = [name for name in modules if name and matches(name, one)]
         if not found:
             raise UserError(
                 f"train.adapter.modules_to_save names {one!r}, which the model does not have.",
-                remedy=_did_you_mean(one, modules) or "Name modules of the model, such as lm_head.",
+                remedy=did_you_mean(one, modules) or "Name modules of the model, such as lm_head.",
             )
-        if any(not part.is_floating_point() for name in found for part in modules[name].parameters()):
+        if any(_is_in_4_bits(config, model, modules[name]) for name in found):
             raise UserError(
                 f"train.adapter.modules_to_save names {one!r}, which kind: qlora holds in 4 bits; such weights cannot "
                 "be trained.",
                 remedy="Take it out (it has an adapter), or set train.adapter.kind to lora.",
             )
     return list(config.adapter.modules_to_save)
+
+
+def _is_in_4_bits(config: TrainConfig, model: Any, module: Any) -> bool:
+    """Of a model without weights: whether loading puts them in 4 bits, as it does in linear layers but the head."""
+    import torch
+
+    if any(part.is_meta for part in module.parameters()):
+        inner = (one for one in module.modules() if one is not model.get_output_embeddings())
+        return config.adapter.kind == "qlora" and any(isinstance(one, torch.nn.Linear) for one in inner)
+    return any(not part.is_floating_point() for part in module.parameters())
+
+
+def _refuse_absent_targets(config: TrainConfig, model: Any) -> None:
+    """PEFT says only that none was found; a name that is near is what helps."""
+    targets = config.adapter.targets
+    names = [name for name, _ in model.named_modules() if name]
+    if targets == "all-linear":
+        return
+    if isinstance(targets, str) and not any(re.fullmatch(targets, name) for name in names):
+        words = re.findall(r"\w+", targets)
+        raise UserError(
+            f"train.adapter.targets={targets!r} matches the whole name of no module, such as {names[-1]}.",
+            remedy=(did_you_mean(words[-1], names) if words else "") or "Correct it, or set it to all-linear.",
+        )
+    for target in () if isinstance(targets, str) else targets:
+        if not any(matches(name, target) for name in names):
+            raise UserError(
+                f"train.adapter.targets names {target!r}, which the model does not have.",
+                remedy=did_you_mean(target, names) or "Take it out, or correct it.",
+            )
 
 
 def _refuse_tied_targets(config: TrainConfig, model: Any, embedding: str, tied: bool) -> None:
@@ -82,7 +124,7 @@ def _refuse_tied_targets(config: TrainConfig, model: Any, embedding: str, tied: 
     named = (
         re.fullmatch(targets, embedding)
         if isinstance(targets, str)
-        else any(_matches(embedding, target) for target in targets)
+        else any(matches(embedding, target) for target in targets)
     )
     if named:
         raise UserError(
@@ -99,22 +141,11 @@ def _refuse_idle_exclusions(config: TrainConfig, model: Any) -> None:
     if isinstance(excluded, str):
         if not any(re.fullmatch(excluded, name) for name in layers):
             raise _idle(f"exclude_modules={excluded!r} matches the whole name of no layer, such as {layers[0]}")
+        refuse_dead_alternatives("train.adapter.options.exclude_modules", excluded, layers, layers)
         return
     for one in excluded or ():
-        if not any(_matches(name, one) for name in layers):
-            raise _idle(f"exclude_modules names {one!r}, which is no layer of the model", _did_you_mean(one, layers))
-
-
-def _did_you_mean(wanted: str, names: Iterable[str]) -> str:
-    """The nearest of the names' ends of as many parts; empty if none is near."""
-    parts = wanted.count(".") + 1
-    ends = {".".join(name.split(".")[-parts:]) for name in names}
-    near = difflib.get_close_matches(wanted, sorted(ends), n=1)
-    return f"Did you mean {near[0]}?" if near else ""
-
-
-def _matches(name: str, wanted: str) -> bool:
-    return name == wanted or name.endswith(f".{wanted}")
+        if not any(matches(name, one) for name in layers):
+            raise _idle(f"exclude_modules names {one!r}, which is no layer of the model", did_you_mean(one, layers))
 
 
 def _name_of(model: Any, module: Any) -> str:
@@ -150,31 +181,34 @@ def _settings_made(config: TrainConfig) -> str:
     return ", ".join(f"{name}={value}" for name, value in made.items())
 
 
-def check_took_hold(config: TrainConfig, model: Any) -> None:
+def check_took_hold(config: TrainConfig, model: Any) -> dict[str, tuple[int, int]]:
     """Refuse a target or an option that PEFT took and then applied to nothing.
 
     Args:
         model: The model with its adapter.
 
-    Raises:
-        UserError: a target, a pattern, a layer number or `bias` that touched no module.
-    """
-    from peft.tuners.lora import LoraLayer
+    Returns:
+        As `reached`.
 
+    Raises:
+        UserError: a target, a pattern or an alternative in one, a layer number or `bias` that touched no module.
+    """
     options = config.adapter.options
-    names = [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
+    names, known = layers_with_adapter(model), [name for name, _ in model.get_base_model().named_modules()]
     targets = config.adapter.targets
+    if isinstance(targets, str) and targets != "all-linear":
+        refuse_dead_alternatives("train.adapter.targets", targets, names, known)
     for target in () if isinstance(targets, str) else targets:
-        if not any(_matches(name, target) for name in names):
-            nearest = _did_you_mean(target, (name for name, _ in model.get_base_model().named_modules()))
+        if not any(matches(name, target) for name in names):
             raise UserError(
                 f"train.adapter.targets names {target!r}, which no layer with an adapter matches.",
-                remedy=nearest or "Take it out, or correct it.",
+                remedy=did_you_mean(target, known) or "Take it out, or correct it.",
             )
     for field in ("rank_pattern", "alpha_pattern"):
         for key in getattr(options, field):
             if not any(re.match(rf"(.*\.)?({key})$", name) for name in names):
-                raise _idle(f"{field} names {key!r}, which no layer with an adapter matches")
+                raise _idle(f"{field} names {key!r}, which no layer with an adapter matches", did_you_mean(key, names))
+            refuse_dead_alternatives(f"train.adapter.options.{field}", key, names, names, form=r"(.*\.)?({})")
     layers = options.layers_to_transform
     for number in () if layers is None else (layers,) if isinstance(layers, int) else layers:
         if not any(re.search(rf"\.{number}\.", name) for name in names):
@@ -182,10 +216,36 @@ def check_took_hold(config: TrainConfig, model: Any) -> None:
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     if options.bias != "none" and not any(name.endswith(".bias") for name in trained):
         raise _idle(f"bias={options.bias} trains nothing: these layers have no bias")
+    return reached(model)
 
 
 def _idle(what: str, remedy: str = "") -> UserError:
     return UserError(f"train.adapter.options.{what}.", remedy=remedy or "Take it out, or correct it.")
+
+
+def check_adapter(config: TrainConfig, folder: Path) -> str:
+    """Hold before training what training would refuse of the adapter's settings; reads config.json and no weights.
+
+    Returns:
+        Which layers it reaches, in words.
+
+    Raises:
+        UserError: as `adapter_for` and `check_took_hold`, or config.json describes no model that transformers knows.
+    """
+    if not _settings_made(config):
+        return "every linear layer but the output head"
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # It tells of kernels that are never fetched.
+    from peft import get_peft_model
+
+    model = empty_model(folder)
+    # How the weights begin takes weights.
+    options = config.adapter.options.model_copy(update={"init_lora_weights": True})
+    config = config.model_copy(update={"adapter": config.adapter.model_copy(update={"options": options})})
+    settings = adapter_for(config, model, ())
+    with explained(config), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adapted = get_peft_model(model, settings)
+    return in_words(check_took_hold(config, adapted))
 
 
 def serving_needs(described: Mapping[str, Any]) -> dict[str, Any]:

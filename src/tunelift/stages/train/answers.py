@@ -7,10 +7,11 @@ asked is a pure function of the seed and their ids, so that it changes with neit
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunelift.artifacts.jsonl import read_lines
 from tunelift.config.evaluation import SplitTaskConfig
@@ -20,7 +21,8 @@ from tunelift.runtime.drawing import place_in_draw
 from tunelift.runtime.generation import greedy
 from tunelift.runtime.turns import render
 from tunelift.stages.train.best import Measure
-from tunelift.tasks.scorers import score
+from tunelift.tasks.scorers import build_scorers, score
+from tunelift.tasks.statistics import LEAST_TO_CHOOSE_BY
 from tunelift.tasks.task import Task, task_from_split
 from tunelift.tasks.thinking import opening_in
 
@@ -78,42 +80,96 @@ def ask(
     Raises:
         UserError: there is no validation row, or no such scorer.
     """
-    path = dataset / "validation.jsonl"
-    lines = read_lines(path) if path.exists() else []
-    found = sorted(map(json.loads, lines), key=lambda row: place_in_draw(seed, row["id"]))[:rows]
-    config = SplitTaskConfig(
-        from_split="validation", scorers=(scorer,) if scorer else "auto", primary=scorer, max_tokens=max_tokens
-    )
-    try:
-        task = task_from_split(found, config)
-    except UserError as error:
-        if scorer is None or not found:
-            raise
-        raise UserError(
-            f"train.best.by={scorer}: {error.message}",
-            remedy=error.remedy or "Set it to last, eval_loss, or a scorer that needs no options.",
-        ) from error
+    task = _task(dataset, rows=rows, max_tokens=max_tokens, scorer=scorer, seed=seed)
     texts = [render(tokenizer, item.prompt, item.tools, generate=True) for item in task.items]
     prompts = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
     return Asked(task, prompts, list(map(opening_in, texts)), tokenizer, tuple(stops))
 
 
-def refuse_without_rows(config: TrainConfig, validation_rows: int) -> None:
-    """Nothing is chosen by, and no answer given to, rows that are not there.
+def _task(dataset: Path, *, rows: int, max_tokens: int, scorer: str | None, seed: int) -> Task:
+    found = sorted(_validation(dataset), key=lambda row: place_in_draw(seed, row["id"]))[:rows]
+    config = SplitTaskConfig(
+        from_split="validation", scorers=(scorer,) if scorer else "auto", primary=scorer, max_tokens=max_tokens
+    )
+    with _as_choice(scorer):
+        return task_from_split(found, config)
+
+
+def _validation(dataset: Path) -> list[dict[str, Any]]:
+    path = dataset / "validation.jsonl"
+    return [json.loads(line) for line in read_lines(path)] if path.exists() else []
+
+
+@contextmanager
+def _as_choice(scorer: str | None) -> Iterator[None]:
+    """What is wrong with a scorer that steps are chosen by is told of the field that names it."""
+    try:
+        yield
+    except UserError as error:
+        if scorer is None:
+            raise
+        raise UserError(
+            f"train.best.by={scorer}: {error.message}",
+            remedy=error.remedy or "Set it to last, eval_loss, or a scorer that needs no options.",
+        ) from error
+
+
+def check_choice(config: TrainConfig, dataset: Path | None, seed: int) -> None:
+    """Hold before training what it would refuse of `train.best` and `train.samples`.
+
+    Args:
+        dataset: None as long as it is not made; then only the scorer's name is looked at.
+
+    Raises:
+        UserError: a scorer that does not exist or fits no validation row, or too few of these.
+    """
+    scorer = None if config.best.by in {"last", "eval_loss"} else config.best.by
+    if dataset:
+        refuse_too_few_rows(config, dataset)
+        if scorer:
+            _task(dataset, rows=config.best.rows, max_tokens=config.best.max_tokens, scorer=scorer, seed=seed)
+    elif scorer:
+        with _as_choice(scorer):
+            build_scorers((scorer,), has_tools=True)
+
+
+def refuse_too_few_rows(config: TrainConfig, dataset: Path) -> None:
+    """Nothing is chosen by so few rows that luck would choose, and no answer is given to rows that are not there.
 
     Raises:
         UserError: the config asks for it.
     """
+    chooses = config.best.by != "last"
+    if not chooses and config.samples.every is None:
+        return
+    rows = _validation(dataset)
     wants = [
-        (config.best.by != "last", f"train.best.by={config.best.by} chooses by", "train.best.by to last"),
+        (chooses, f"train.best.by={config.best.by} chooses by", "train.best.by to last"),
         (config.samples.every, f"train.samples.every={config.samples.every} answers", "train.samples.every to null"),
     ]
     for wanted, what, otherwise in wants:
-        if wanted and not validation_rows:
+        if wanted and not rows:
             raise UserError(
                 f"{what} the validation split, and that is empty.",
                 remedy=f"Raise curate.split.validation, or set {otherwise}.",
             )
+    if not chooses:
+        return
+    # Rows of one group are alike, and count once.
+    apart = len({row.get("cluster") or row.get("group") or row["id"] for row in rows})
+    field, limit = (
+        ("train.eval_rows", config.eval_rows)
+        if config.best.by == "eval_loss"
+        else ("train.best.rows", config.best.rows)
+    )
+    if min(apart, limit) < LEAST_TO_CHOOSE_BY:
+        few = f"{field}={limit}" if limit <= apart else f"{len(rows)} validation rows in {apart} groups"
+        raise UserError(
+            f"train.best.by={config.best.by} would choose the step by {few}. It takes {LEAST_TO_CHOOSE_BY} rows of "
+            "different groups: with fewer, luck chooses.",
+            remedy="Set train.best.by to last, or "
+            + (f"raise {field}." if limit <= apart else "raise curate.split.validation, or add rows."),
+        )
 
 
 def ask_for_choice(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunelift.artifacts.records import file_sha256
 from tunelift.config.schema import TrainConfig
-from tunelift.runtime import tokenizer_files
+from tunelift.runtime import console, tokenizer_files
 from tunelift.runtime.attention import by_row
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.encoded import Row, read_encoded
@@ -21,9 +21,10 @@ from tunelift.runtime.vocabulary import add_tokens, fit_embeddings, start_embedd
 from tunelift.runtime.weights import Device, load_base, machine_trouble, one_gpu, peak_memory_gib
 from tunelift.stages.train import checkpoints, preflight
 from tunelift.stages.train.adapters import adapter_for, check_took_hold, explained, serving_needs
-from tunelift.stages.train.answers import ask_for_choice, ask_for_samples, refuse_without_rows
+from tunelift.stages.train.answers import ask_for_choice, ask_for_samples, refuse_too_few_rows
 from tunelift.stages.train.fit import Outcome, fit
 from tunelift.stages.train.packing import padded_if_rows_mix
+from tunelift.stages.train.reach import in_words, reached
 from tunelift.stages.train.settings import packing, precision, resolved, sft_config, total_steps
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def train(
         `steps`, `epochs`, `train_loss` (mean over all steps, nats per supervised token), `eval_loss` (at the step that
         was kept), `seconds` and `first_step_seconds` (with loading), `supervised_tokens` (seen in all epochs),
         `padding_share` (of the positions computed), `micro_batch_size`, `accumulation`, `micro_batch` (how it came
-        about), `kept` {`step`, `by`, `value`, `why_stopped`}, `trainable_parameters`, `peak_memory_gib`, `serving`
+        about), `kept` {`step`, `by`, `value`, `why_stopped`}, `adapted_layers` {kind: {`layers`, `of`}} (how many of
+        the model's have an adapter), `trainable_parameters`, `peak_memory_gib`, `serving`
         (what serving the adapter unmerged takes: `max_lora_rank`, and `merged_only`, why it cannot be), and `content`,
         the sha256 of the adapter's weights.
 
@@ -84,7 +86,7 @@ def train(
         preflight.show(found)
         tokenizer.pad_token = found["padding"]
         ends = found["end_of_turn"]["ids"]
-        refuse_without_rows(config, len(eval_rows))
+        refuse_too_few_rows(config, dataset)
         measure, asked = ask_for_choice(config, tokenizer, dataset, seed, ends)
         samples = ask_for_samples(config, tokenizer, dataset, seed, ends)
         settings = sft_config(
@@ -164,7 +166,7 @@ def _build_trainer(
             peft_config=adapter,
             **choice,
         )
-    check_took_hold(config, trainer.model)
+    console.say(f"train: adapters on {in_words(check_took_hold(config, trainer.model))}")
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -220,6 +222,7 @@ def _details(outcome: Outcome, trainer: SupervisedTrainer, device: Device, out: 
         "micro_batch_size": outcome.micro_batch["micro_batch_size"],
         "accumulation": outcome.micro_batch["accumulation"],
         **outcome.to_json(),
+        "adapted_layers": {kind: {"layers": n, "of": all_} for kind, (n, all_) in reached(trainer.model).items()},
         "trainable_parameters": sum(part.numel() for part in trainer.model.parameters() if part.requires_grad),
         "peak_memory_gib": peak_memory_gib(device),
         "serving": serving_needs(json.loads((out / "adapter" / "adapter_config.json").read_text())),

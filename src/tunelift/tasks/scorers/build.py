@@ -151,8 +151,15 @@ def _name(given: Any, kind: str, options: Section, where: Where) -> str:
     return name
 
 
-def validated(section: type[S], content: Any, where: Where, *, what: str) -> S:
-    """`content` as a `section`.
+def validated(
+    section: type[S],
+    content: Any,
+    where: Where,
+    *,
+    what: str,
+    written: Callable[[Sequence[str | int]], str | None] = lambda _: None,
+) -> S:
+    """`content` as a `section`; `written` tells how a number was written.
 
     Raises:
         UserError: the first thing that is wrong, with its place and the nearest name.
@@ -165,18 +172,20 @@ def validated(section: type[S], content: Any, where: Where, *, what: str) -> S:
     problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
     location = problem["loc"]
     raise UserError(
-        _explained(problem, location, what), where=where(location), remedy=_remedy(section, problem, location)
+        _explained(problem, location, what, written(location)),
+        where=where(location),
+        remedy=_remedy(section, problem, location),
     )
 
 
-def _explained(problem: Any, location: Sequence[Any], what: str) -> str:
+def _explained(problem: Any, location: Sequence[Any], what: str, written: str | None) -> str:
     field = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         return f"There is no key `{field}` for {what}."
     if problem["type"] == "missing":
         return f"The key `{field}` is missing for {what}."
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{field}={problem['input']!r}: {message}." if field else f"{message}."
+    return f"{field}={written or repr(problem['input'])}: {message}." if field else f"{message}."
 
 
 def _remedy(section: type[BaseModel], problem: Any, location: Sequence[Any]) -> str:
@@ -188,6 +197,8 @@ def _remedy(section: type[BaseModel], problem: Any, location: Sequence[Any]) -> 
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         return f"Did you mean `{near[0]}`?" if near else f"The keys are {', '.join(known) or 'none at all'}."
+    if problem["type"] == "string_type" and isinstance(problem["input"], (bool, int, float)):
+        return "Put it in quotes."
     field = next((f for name, f in holder.model_fields.items() if location and location[-1] in {name, f.alias}), None)
     example = f" For example: `{location[-1]}: {field.examples[0]}`." if field and field.examples else ""
     return ("Add it." if problem["type"] == "missing" else "Correct it.") + example

@@ -20,6 +20,7 @@ from tunelift.tasks.statistics.intervals import Kind, mean_interval
 from tunelift.tasks.statistics.multiplicity import benjamini_hochberg, holm
 from tunelift.tasks.statistics.paired import PairedDifference, compare, whichever
 from tunelift.tasks.statistics.power import (
+    LEAST_TO_CHOOSE_BY,
     Spread,
     clusters_for_margin,
     minimum_detectable_effect,
@@ -38,6 +39,7 @@ from tunelift.tasks.statistics.verdict import (
 
 __all__ = [
     "ALPHA",
+    "LEAST_TO_CHOOSE_BY",
     "MIN_CLUSTERS",
     "Kind",
     "NonInferiority",
