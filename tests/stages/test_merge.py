@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from tests.published import PUBLISHED, Published, write_small_files
 from tests.stages.conversations import conversation, train_config, write_dataset
 from tests.tiny import make_tiny_model
 from tunelift.config.schema import MergeConfig
@@ -24,7 +23,6 @@ from tunelift.runtime.chat import Supervised, load_tokenizer, supervise
 from tunelift.runtime.encoded import Row, read_encoded
 from tunelift.runtime.weights import load_base, supervised_logits
 from tunelift.stages.merge import merge, parity
-from tunelift.stages.merge.folder import write_model
 from tunelift.stages.merge.parity import compare, reference
 from tunelift.stages.merge.stage import fold, load_trained
 from tunelift.stages.train import train
@@ -258,84 +256,6 @@ def test_an_adapter_of_another_model_is_refused(dataset: Path, adapters: dict[st
     save_file({name: tensor[..., :7].contiguous() for name, tensor in load_file(weights).items()}, weights)
     with pytest.raises(UserError, match="The adapter does not fit the model"):
         run(other, dataset, copied, tmp_path / "out")
-
-
-# --- the folder, as others read it ----------------------------------------------------------------------------------
-
-
-GENERATION = {
-    "temperature without sampling": {"temperature": 0.9, "top_p": 0.6},
-    "top_k without sampling": {"do_sample": False, "top_k": 1},
-    "beams' settings without beams": {"num_beams": 1, "length_penalty": 0.8, "early_stopping": True},
-    "no padding": {"pad_token_id": -1, "max_length": 4096},
-    "a temperature too small": {"do_sample": False, "temperature": 1e-6},
-}
-
-
-@pytest.mark.parametrize("settings", GENERATION.values(), ids=GENERATION)
-def test_a_base_that_transformers_only_warns_of_is_merged_with_its_own_generation_config(
-    settings: dict, tiny_model: Path, adapters: dict[str, Path], tmp_path: Path
-) -> None:
-    """Loaded with a warning, such settings are refused when the model saves them: after the training, for good."""
-    base = shutil.copytree(tiny_model, tmp_path / "base")
-    (base / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, **settings}))
-    adapter = shutil.copytree(adapters["lora"] / "adapter", tmp_path / "adapter")
-    whole = {"eos_token_id": [2, 0], **settings}
-    (adapter / "generation_config.json").write_text(json.dumps(whole))
-    trained = load_trained("lora", base, adapter, "cpu", "bf16")
-    out = tmp_path / "out"
-    out.mkdir()
-    write_model(fold(trained, "lora"), base, adapter, out)
-    assert json.loads((out / "generation_config.json").read_text()) == whole
-
-
-def test_all_templates_of_the_base_reach_adapter_and_merged_model(
-    tiny_model: Path, dataset: Path, tmp_path: Path
-) -> None:
-    base = shutil.copytree(tiny_model, tmp_path / "base")
-    (base / "additional_chat_templates").mkdir()
-    template = (base / "chat_template.jinja").read_text()
-    (base / "additional_chat_templates/tool_use.jinja").write_text(template + "{# tools #}")
-    trained, out = tmp_path / "trained", tmp_path / "merged"
-    trained.mkdir()
-    train(train_config(max_steps=1), model=base, dataset=dataset, seed=1, device="cpu", out=trained)
-    run(base, dataset, trained, out)
-    for folder in (trained / "adapter", out):
-        assert load_tokenizer(folder).chat_template == {"default": template, "tool_use": template + "{# tools #}"}
-
-
-@pytest.mark.parametrize("form", ["as transformers 4 wrote it", "as transformers 5 writes it"])
-@pytest.mark.parametrize("published", PUBLISHED, ids=lambda published: published.name)
-def test_the_config_says_the_same_in_the_words_of_transformers_4_and_5(
-    published: Published, form: str, tmp_path: Path
-) -> None:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    base, adapter, out = tmp_path / "base", tmp_path / "adapter", tmp_path / "out"
-    own = write_small_files(base, published)
-    read = AutoConfig.from_pretrained(base)
-    if form == "as transformers 5 writes it":
-        read.save_pretrained(base)
-    for folder in (adapter, out):
-        folder.mkdir()
-    write_model(AutoModelForCausalLM.from_config(read).to(torch.bfloat16), base, adapter, out)
-    again, saved = AutoConfig.from_pretrained(out), json.loads((out / "config.json").read_text())
-    assert again.rope_parameters == read.rope_parameters
-    for name in ("rope_theta", "rope_local_base_freq"):
-        assert saved.get(name) == own.get(name), name
-    assert saved.get("partial_rotary_factor", 1.0) == own.get("partial_rotary_factor", 1.0)
-    assert (saved.get("rope_scaling") or {}) == (own.get("rope_scaling") or {})
-    assert saved["dtype"] == saved["torch_dtype"] == "bfloat16" and "auto_map" not in saved
-
-
-def test_a_vocabulary_that_grew_is_the_merged_models(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
-    trained, out = tmp_path / "trained", tmp_path / "merged"
-    trained.mkdir()
-    config = train_config(max_steps=1, added_tokens=["<|tool|>"])
-    train(config, model=tiny_model, dataset=dataset, seed=1, device="cpu", out=trained)
-    run(tiny_model, dataset, trained, out)
-    sizes = [json.loads((folder / "config.json").read_text())["vocab_size"] for folder in (tiny_model, out)]
-    assert sizes[1] == sizes[0] + 1
 
 
 # --- how much is compared -------------------------------------------------------------------------------------------
