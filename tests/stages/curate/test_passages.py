@@ -67,7 +67,9 @@ def test_one_answer_of_many_words_shows_that_the_same_is_asked() -> None:
 
 def test_an_edited_sentence_makes_no_question_of_its_own() -> None:
     """A near duplicate with a word changed inside its only sentence has no passage."""
-    text = "I have waited for my {} parcel since last Monday and nobody at your shop has answered any of my letters so far"
+    text = (
+        "I have waited for my {} parcel since last Monday and nobody at your shop has answered any of my letters so far"
+    )
     rows = [(text.format(word), "delivery") for word in ("heavy", "small")]
     assert dropped(rows) == {1}
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tunelift.config.curation import DuplicatesConfig
 from tunelift.stages.curate.contamination import words
-from tunelift.stages.curate.passages import SHORT_ANSWER_WORDS, ask_otherwise
+from tunelift.stages.curate.passages import about_one_passage
 from tunelift.stages.curate.similarity import (
     BASE,
     PERMUTATIONS,
@@ -244,14 +244,7 @@ class _Judge:
             differences = {difference(*pair) for pair in texts}
             if "values" in differences and (alike or "words" not in differences):
                 return "values_differ"
-        return "duplicate" if alike and not self._about_one_passage(texts) else "related"
-
-    def _about_one_passage(self, texts: Sequence[tuple[Said, Said]]) -> bool:
-        """Whether the rows ask different things about one text, and what they answer does not show the same."""
-        if self.config.on == "reply":
-            return False
-        prompts, *replies = texts
-        return all(len(one.words) <= SHORT_ANSWER_WORDS for one, _ in replies) and ask_otherwise(*prompts)
+        return "duplicate" if alike and (self.config.on == "reply" or not about_one_passage(*texts)) else "related"
 
     def _part_alike(self, part: int, one: int, other: int) -> bool:
         similarity = jaccard(self._sets.of(2 * one + part), self._sets.of(2 * other + part))

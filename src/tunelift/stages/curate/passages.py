@@ -27,6 +27,11 @@ EVERYDAY = frozenset(word.encode() for word in _EVERYDAY.split())
 """Words that tell no question from another: "does somebody move fruit" is "does someone move the fruit"."""
 
 
+def about_one_passage(prompts: tuple[Said, Said], *replies: tuple[Said, Said]) -> bool:
+    """Whether two rows ask different things about one text, and what they answer does not show the same."""
+    return all(len(one.words) <= SHORT_ANSWER_WORDS for one, _ in replies) and ask_otherwise(*prompts)
+
+
 def ask_otherwise(one: Said, other: Said) -> bool:
     """Whether two prompts share a long passage, and what each says beside it is another question or task.
 
@@ -37,8 +42,10 @@ def ask_otherwise(one: Said, other: Said) -> bool:
     shared = _taken(before, after, 0) + _taken(before, after, -1)
     if not before or not after or shared < max(PASSAGE_WORDS, *(sum(map(len, rest)) for rest in (before, after))):
         return False
-    telling = [[word for block in rest for word in block if word not in EVERYDAY] for rest in (before, after)]
-    return SequenceMatcher(None, *telling, autojunk=False).ratio() < SAME_QUESTION
+    one_asks, other_asks = (
+        [word for block in rest for word in block if word not in EVERYDAY] for rest in (before, after)
+    )
+    return bool(SequenceMatcher(None, one_asks, other_asks, autojunk=False).ratio() < SAME_QUESTION)
 
 
 def _taken(one: list[list[bytes]], other: list[list[bytes]], end: int) -> int:

@@ -61,6 +61,8 @@ class Example:
     """Examples of one group share a split; empty without `group_by`, where it is the first user message at the end."""
     stratum: str = ""
     """What splits are to have like shares of; empty without such a field."""
+    edits: tuple[str, ...] = ()
+    """What was left out when it was read: `no_input`."""
 
     @property
     def place(self) -> str:
