@@ -7,35 +7,33 @@ from __future__ import annotations
 
 import re
 
-_CARDS = (
-    r"cards?|credit|debit|visa|mastercard|maestro|amex|american express|diners|discover|jcb|unionpay|cc|ccn|pan|cvv|cvc"
-)
-_CARDS += (
-    r"|kredit\w*|karten?\w*|carte|cb|bancaire|tarjetas?|cr[ée]dito|d[ée]bito|carta|cart[ãa]o|creditcard|\w*kaart\w*"
-)
+_CARDS = r"""
+cards? credit debit visa mastercard maestro amex american\sexpress diners discover jcb unionpay cc ccn pan cvv cvc
+creditcard kredit\w* karten?\w* carte cb bancaire tarjetas? cr[ée]dito d[ée]bito carta cart[ãa]o \w*kaart\w*
+"""
 _THINGS = r"""
 orders? purchases? tracking track invoices? receipts? tickets? cases? bookings? reservations? confirmations? references?
-refs? shipments? parcels? packages? deliver(?:y|ies) consignments? transactions? txn skus? serials? ids? uuid imei iccid eid isbn ean gtin upc asin barcode parts? devices? models?
-requests? sessions? contracts? (?:customer|client|user|member|item|product)[\W_]?(?:numbers?|no|nr|num) polic(?:y|ies) quotes? claims? records? documents? rma waybill awb
-bestell\w* auftr[aä]g\w* rechnung\w* beleg\w* sendung\w* liefer\w* vorg[aä]ng\w* kundenn\w* vertrag\w* buchung\w* artikel\w*
-paket\w* ger[aä]te\w* serien\w* referenz\w* aktenzeichen kennung
+refs? shipments? parcels? packages? deliver(?:y|ies) consignments? transactions? txn skus? serials? ids? uuid imei iccid
+eid isbn ean gtin upc asin barcode parts? devices? models? requests? sessions? contracts? polic(?:y|ies) quotes? claims?
+records? documents? rma waybill awb (?:customer|client|user|member|item|product)[\W_]?(?:numbers?|no|nr|num)
+bestell\w* auftr[aä]g\w* rechnung\w* beleg\w* sendung\w* liefer\w* vorg[aä]ng\w* kundenn\w* vertrag\w* buchung\w*
+artikel\w* paket\w* ger[aä]te\w* serien\w* referenz\w* aktenzeichen kennung
 commandes? factures? suivi colis dossiers? r[ée]f[ée]rences? r[ée]f livraison r[ée]servation contrat s[ée]rie article
 pedidos? facturas? seguimiento env[ií]os? referencias? expediente reservas? contrato serie art[ií]culo encomendas?
-fatura rastreio rastreamento ordin[ei] fattur[ae] spedizion[ei] pratica bestelling(?:en)? factuur zending zam[oó]wieni[ea]
+fatura rastreio rastreamento ordin[ei] fattur[ae] spedizion[ei] pratica bestelling(?:en)? factuur zending
+zam[oó]wieni[ea]
 """
-_PLAIN = (
-    r"numbers?|num|nos?|nrs?|nummer[n]?|num[ée]ros?|n[uú]meros?|numer[io]|codes?|ids?|keys?|n[°º]|is|was|are|ist|war|"
-)
-_PLAIN += (
-    r"lautet|est|es|[eè]|de|du|di|do|da|del|von|of|with|the|mit|der|die|das|my|meine|mi|ma|und|and|or|oder|et|y|o|ou|e"
-)
-_IDS = "|".join(_THINGS.split())
-CARD = re.compile(rf"(?<![^\W_])(?:{_CARDS})(?![^\W_])", re.IGNORECASE)
+_BETWEEN = r"""
+numbers? num nos? nrs? nummern? num[ée]ros? n[uú]meros? numer[io] codes? ids? keys? n[°º] is was are ist war lautet est
+es [eè] de du di do da del von of with the mit der die das my meine mi ma und and or oder et y o ou e \d{12,19}
+"""
+_CARD, _ID, _PLAIN = ("|".join(words.split()) for words in (_CARDS, _THINGS, _BETWEEN))
+CARD = re.compile(rf"(?<![^\W_])(?:{_CARD})(?![^\W_])", re.IGNORECASE)
 """Words for payment cards, in text and in keys such as `card_number`."""
-ID = re.compile(rf"(?<![^\W_])(?:{_IDS})(?![^\W_])", re.IGNORECASE)
+ID = re.compile(rf"(?<![^\W_])(?:{_ID})(?![^\W_])", re.IGNORECASE)
 """Words for what else has a number."""
 BEFORE = re.compile(
-    rf"(?<![^\W_])(?:{_IDS})(?:[\s:=#.,;\"'*_`(\[<>/\\-]+(?:{_PLAIN}|{_IDS}|\d{{12,19}})(?![^\W_]))*[\s:=#.,\"'*_`(\[\\-]*$",
+    rf"(?<![^\W_])(?:{_ID})(?:[\s:=#.,;\"'*_`(\[<>/\\-]+(?:{_PLAIN}|{_ID})(?![^\W_]))*[\s:=#.,\"'*_`(\[\\-]*$",
     re.IGNORECASE,
 )
 """One of them directly before a number, or before other long numbers in a list."""

@@ -42,10 +42,12 @@ def ask_otherwise(one: Said, other: Said) -> bool:
     shared = _taken(before, after, 0) + _taken(before, after, -1)
     if not before or not after or shared < max(PASSAGE_WORDS, *(sum(map(len, rest)) for rest in (before, after))):
         return False
-    one_asks, other_asks = (
-        [word for block in rest for word in block if word not in EVERYDAY] for rest in (before, after)
-    )
+    one_asks, other_asks = _telling(before), _telling(after)
     return bool(SequenceMatcher(None, one_asks, other_asks, autojunk=False).ratio() < SAME_QUESTION)
+
+
+def _telling(blocks: list[list[bytes]]) -> list[bytes]:
+    return [word for block in blocks for word in block if word not in EVERYDAY]
 
 
 def _taken(one: list[list[bytes]], other: list[list[bytes]], end: int) -> int:

@@ -1,8 +1,8 @@
 """Do two texts say the same of other things? Rows that differ only in values teach more than one of them would.
 
 Values are numbers (in digits or spelled), dates, times, addresses, order ids, short quoted texts and names: words
-with a capital where no sentence begins. A run of them counts as one, so "New York" stands where "Paris" does. Signs that
-mean something, such as emoji and operators, are values too where the words are the same.
+with a capital where no sentence begins. A run of them counts as one, so "New York" stands where "Paris" does. Where the
+words are the same, signs that mean something are values too: emoji, operators.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _SIGN = re.compile(
     r"!?=+|!(?=\w)|[<>+^%&~/*$€£¥°]+|\|\||(?<=\w)#|[:;]-?[()]"
     "|[\u2190-\u23ff\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff\U0001f000-\U0001faff]"
 )
-"""What tells "a == b" from "a != b", C from C++, dollars from euros: operators, units, arrows, emoji; no punctuation."""
+"""What tells "a == b" from "a != b", C from C++, dollars from euros: operators, units, emoji; no punctuation."""
 _APOSTROPHE = re.compile(r"(?<!\w)'")
 _AROUND = ".,;:!?()"
 _VALUE, _FIRST = "\0value", "\0first"
