@@ -226,6 +226,7 @@ def _kept(run: Pipeline, out: Path, place: str) -> list[str] | None:
                     ("row", f"number {found.number:,} of {split}, id {row['id']}"),
                     ("length", f"{row['tokens']:,} tokens, {row['supervised_tokens']:,} of them learnt{several}"),
                     ("edited", ", ".join(row.get("edits", ()))),
+                    *_listed("mended", [_change(one) for one in _of(out, "edits", place)]),
                     ("flagged", ", ".join(row.get("flags", ()))),
                     *_findings(out, place),
                     ("group", _group(out, split, row["group"], run.config.curate.split.group_by or "first message")),
@@ -265,6 +266,10 @@ def _findings(out: Path, place: str) -> Iterator[tuple[str, str]]:
     )
     yield from _listed("near duplicates", list(_pairs(out, place)))
     yield from _listed("same prompt", list(_conflicts(out, place)))
+
+
+def _change(one: Json) -> str:
+    return f"{one['before']!r} is now {one['after']!r} in {_where(one['message'])}"
 
 
 def _where(message: int | None) -> str:

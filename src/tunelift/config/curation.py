@@ -58,6 +58,12 @@ class CleanConfig(Section):
     """Replies that refuse or speak as an AI model: "I'm sorry, I can't …", "As an AI language model …"."""
     cut_off: Handling = "drop"
     """Replies that end in the middle: JSON or a code block that is not closed, or a long text without an end."""
+    placeholders: Handling = "drop"
+    """Replies that stand for none: `<nooutput>`, `[insert answer here]`, the `nan` of an empty cell. What may be an
+    answer, such as "None" or "N/A", stays and is counted."""
+    foreign_marks: Handling = "drop"
+    """Replies with marks of another model's chat template, such as `</s>` or `[/INST]`; where the model only reads
+    them, the row stays and is counted."""
     languages: tuple[LanguageCode, ...] = Field((), examples=["[en, de]"])
     """Languages that a conversation may be in, as ISO 639 codes; any if empty. Short texts are not judged."""
     min_reply_words: int = Field(0, ge=0)

@@ -47,7 +47,7 @@ def make_curated(out: Path, rows: int = 160, text: str = "") -> dict[str, Any]:
         The content of stats.json.
     """
     out.mkdir(parents=True, exist_ok=True)
-    made: dict[str, list[dict[str, Any]]] = {name: [] for name in (*SPLITS, "dropped", "quarantine", "pii")}
+    made: dict[str, list[dict[str, Any]]] = {name: [] for name in (*SPLITS, "dropped", "quarantine", "pii", "edits")}
     for number in range(rows):
         split = "test" if number % 20 == 19 else "validation" if number % 10 == 9 else "train"
         made[split].append(_kept(number, text))
@@ -65,6 +65,9 @@ def make_curated(out: Path, rows: int = 160, text: str = "") -> dict[str, Any]:
     for number, masked in enumerate(("l…@example.com", "g…@example.org", "n…@example.net")):
         found = {"kind": "email", "action": "redact", "message": 1, "masked": masked + text}
         made["pii"].append({"source": f"{MESSAGES}:{3 + number}", **found})
+    for number in (8, 9):
+        change = {"message": 1, "before": f"donâ€™t{text}", "after": f"don’t{text}"}
+        made["edits"].append({"source": f"{MESSAGES}:{number}", **change})
     near = [entry["source"] for entry in made["dropped"] if entry["reason"] == "near_duplicate"]
     made["duplicates"] = [
         *({"kept": f"{MESSAGES}:2", "source": place, "jaccard": 0.83, "outcome": "dropped"} for place in near),
@@ -182,7 +185,10 @@ def _stats(made: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
             split: {key: histogram(values) for key, values in both.items()} for split, both in lengths.items()
         },
         "edited": {"unicode": 3, "email": 3},
-        "flagged": {"refusal": 1},
+        "flagged": {"refusal": 1, "foreign_mark": 1},
+        "foreign_marks": {"</s>": 2, "[/INST]": 1},
+        "perhaps_placeholders": {"None": 2},
+        "redacted_replies": {"replies": 2, "test_answers": 1, "placeholders": {"[EMAIL_1]": 2}},
         "pii": {
             "email": {
                 "action": "redact",

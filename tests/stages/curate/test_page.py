@@ -59,7 +59,7 @@ def test_every_section_is_there_and_linked(page: Any) -> None:
     sections = page.locator("main > section, main > header").evaluate_all("nodes => nodes.map(node => node.id)")
     assert sections == [
         *("verdict", "funnel", "lengths", "sources", "reasons", "duplicates"),
-        *("conflicts", "personal", "contamination", "decisions", "origin"),
+        *("conflicts", "edits", "personal", "contamination", "decisions", "origin"),
     ]
     assert page.locator("nav.top a").evaluate_all("nodes => nodes.map(node => node.hash.slice(1))") == sections
 
@@ -187,11 +187,22 @@ def test_rows_of_any_shape_are_shown(opened: Open, tmp_path: Path) -> None:
 
 def test_a_curation_without_findings_has_no_empty_sections(opened: Open, tmp_path: Path) -> None:
     stats = make_curated(tmp_path, rows=20)
-    for name in ("dropped", "quarantine", "duplicates", "conflicts", "pii"):
+    for name in ("dropped", "quarantine", "duplicates", "conflicts", "pii", "edits"):
         (tmp_path / f"{name}.jsonl").write_bytes(b"")
     nothing: dict[str, Any] = {
         "rows": {"read": 20, "kept": 20, "dropped": {}, "quarantined": {}},
-        **{key: {} for key in ("dropped_supervised_tokens", "edited", "flagged", "pii", "contamination")},
+        **{
+            key: {}
+            for key in (
+                "dropped_supervised_tokens",
+                "edited",
+                "flagged",
+                "foreign_marks",
+                "perhaps_placeholders",
+                "pii",
+                "contamination",
+            )
+        },
         "contaminated_items": {},
         "truncation": stats["truncation"] | {"rows": 0},
     }

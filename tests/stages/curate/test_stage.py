@@ -38,6 +38,7 @@ FILES = (
     "duplicates.jsonl",
     "conflicts.jsonl",
     "pii.jsonl",
+    "edits.jsonl",
     "stats.json",
     "README.md",
     "curation.html",

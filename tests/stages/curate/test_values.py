@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunelift.stages.curate.values import Said, difference, form
+from tunelift.stages.curate.values import Said, difference, form, same_words
 
 
 def compare(one: str, other: str) -> str:
@@ -98,3 +98,36 @@ def test_other_words_and_longer_texts_are_another_form(one, other):
 @pytest.mark.parametrize("text", ["", "5 1005", "Add 5", "what is the capital of the land"])
 def test_what_tells_no_template_has_no_form(text):
     assert form(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("👍", "👎"),
+        ("✅", "❌\ufe0f"),
+        ("+", "-"),
+        ("==", "!="),
+        ("...", "?"),
+        ("Is a == b true here?", "Is a != b true here?"),
+        ("Does i++ come first?", "Does i-- come first?"),
+        ("What is C++ used for?", "What is C used for?"),
+        ("What is C# used for?", "What is C used for?"),
+        ("The tour was nice 🙂", "The tour was nice 🙁"),
+        ("A fee of ten $", "A fee of ten €"),
+    ],
+)
+def test_another_sign_is_another_value(one: str, other: str) -> None:
+    assert compare(one, other) == compare(other, one) == "values"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("👍", "👍🏽"), ("✅", "✅\ufe0f"), ("**Good** morning!", "good morning"), ("- one\n- two", "* one\n* two")],
+)
+def test_how_a_sign_is_drawn_and_markup_are_no_difference(one: str, other: str) -> None:
+    assert compare(one, other) == compare(other, one) == "none"
+
+
+@pytest.mark.parametrize(("one", "other", "same"), [("👍", "👎", False), ("+", "+", True), ("Yes!", "yes", True)])
+def test_texts_without_words_are_the_same_only_if_equal(one: str, other: str, same: bool) -> None:
+    assert same_words(Said(one), Said(other)) is same

@@ -19,7 +19,7 @@ SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M"
 ACCOUNT = """Every row read is in exactly one of the splits, `dropped.jsonl` (with reason and evidence) and
 `quarantine.jsonl` (with file, line and raw text). `curation.html` shows them with samples, `duplicates.jsonl` holds
 each pair of near duplicates found, `conflicts.jsonl` the prompts with several answers, and `pii.jsonl` each finding of
-personal data, masked."""
+personal data, masked, and `edits.jsonl` what mending did to wrongly decoded text, before and after."""
 ROW_FIELDS = """`id` (hash of the conversation), `messages` (an assistant turn with `"weight": 0` is context and not
 supervised), `tools` (if the row has any), `source` (file:line), `group` (hash of the first user message, or of the
 field that rows are grouped by), `cluster` (the smallest `group` of all rows that must not be parted from it: they lie
@@ -34,6 +34,8 @@ fewer words than an n-gram counts where it is the whole of another request or fi
 stand in more than a tenth of the rows one after the other, such as a fixed instruction, do not count. A prompt in other
 words is another prompt to this rule; "nearly asked" says how many prompts share most of their words, in runs of three
 or more, with one training prompt, as a paraphrase made by a few edits does."""
+NAMED = 3
+"""Placeholders that are named."""
 COARSE = 0.25
 """A test split that shows only differences above this is worth a word: less than some 23 rows."""
 MUCH_BOILERPLATE = 0.1
@@ -141,10 +143,18 @@ def _findings(stats: Json) -> Iterator[str]:
         yield f"  context: {stats['context']['turns']:,} assistant turns in {context:,} rows are not supervised"
     if stats["flagged"]:
         yield "  flagged, kept: " + ", ".join(f"{reason} {rows:,}" for reason, rows in stats["flagged"].items())
+    if stats["foreign_marks"]:
+        marks = ", ".join(f"{mark} in {rows:,}" for mark, rows in stats["foreign_marks"].items())
+        yield f"  marks of other models' templates: {marks} rows; dropped where a reply holds one, else kept"
+    if stats["perhaps_placeholders"]:
+        found = ", ".join(f"{reply!r} {rows:,}" for reply, rows in stats["perhaps_placeholders"].items())
+        yield f"  replies that may be placeholders, kept: {found}"
     if pii:
         yield "  personal data: " + ", ".join(
             f"{kind} {one['found']:,} in {one['rows']:,} rows ({one['action']})" for kind, one in pii.items()
         )
+    if redacted := redaction_in_replies(stats):
+        yield f"  redacted replies: {redacted}"
     if near["clusters"] or near["values_differ"]:
         yield (
             f"  near duplicates: {near['clusters']:,} clusters, the largest of {near['largest']:,} rows; "
@@ -191,6 +201,17 @@ def _told(apart: Json, stats: Json, split: str) -> str:
     return f"{rows:,} row{'s' * (rows != 1)}" + (
         f" in {apart[split]:,} group{'s' * (apart[split] != 1)}" if apart[split] != rows else ""
     )
+
+
+def redaction_in_replies(stats: Json) -> str:
+    """How many replies are learnt with a placeholder in them, in words; empty if none is."""
+    found = stats["redacted_replies"]
+    if not found["replies"]:
+        return ""
+    named = " or ".join(list(found["placeholders"])[:NAMED])
+    answers = f", {found['test_answers']:,} of them as accepted answers of test" if found["test_answers"] else ""
+    hold = "reply now holds" if found["replies"] == 1 else "replies now hold"
+    return f"{found['replies']:,} supervised {hold} {named}{answers}; curate.pii says what is redacted"
 
 
 def data_set_card(

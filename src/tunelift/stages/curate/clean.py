@@ -1,13 +1,13 @@
 """What is mended in a conversation: text that was decoded wrongly, control characters, white space.
 
 Nothing that has a meaning is touched: quotes, ligatures, widths, HTML entities and the Unicode form stay as they are,
-and so does what stands in code fences.
+and so does what stands in code, and broken text that a row quotes or talks about.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tunelift.config.curation import CleanConfig
@@ -32,6 +32,21 @@ LOOSE = re.compile(r"\n(?:(?<=[^\S\n]\n)|\n\n)")
 PROSE = re.compile(r"[^\W\d_a-z][^=(){}\[\];<>_]*")
 """A line that begins as sentences do, and has no sign of code."""
 ONE_BLANK = re.compile(r"\n \S")
+CODE = r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`"
+"""Fenced or inline."""
+_CODE = re.compile(f"({CODE})", re.S)
+_CODE_OR_QUOTE = re.compile(rf"({CODE}|\"[^\"\n]{{1,60}}\"|(?<!\w)'[^'\n]{{1,60}}'(?!\w))", re.S)
+"""Longer quotations are what people say."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+ABOUT = re.compile(
+    r"\b(?:en|de)cod|mojibake|utf[- ]?(?:8|16)|unicode|latin[- ]?1\b|windows-125|cp125\d|iso[- ]8859|charset"
+    r"|character set|code ?page|garbled|gibberish|(?:weird|strange|odd|wrong|funny) (?:characters|letters|symbols)"
+    r"|escape (?:code|seq)|\bansi\b|(?:wrong (?:in|with) th(?:is|e)|broken|corrupt(?:ed)?) text"
+    r"|zeichensatz|zeichensalat|kodier|encodage|codifica",
+    re.IGNORECASE,
+)
+"""Who talks so of broken text or of escapes means them as they stand."""
+SHOWN_CHANGES, SHOWN_AROUND, SHOWN_CHARACTERS = 3, 30, 200
 FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})(.*)")
 
 
@@ -48,12 +63,56 @@ def mend(messages: Sequence[Message], config: CleanConfig) -> tuple[list[Message
     while mended != before:  # Again, since mojibake can come to light at the beginning of a line.
         before = mended
         if config.unicode:
-            mended = [_with_strings(message, repaired) for message in before]
+            mended = _repaired_where_meant(before)
             edits |= {"unicode": None} if mended != before else {}
         if config.whitespace:
             loose, mended = mended, [_with_texts(message, tidied) for message in mended]
             edits |= {"whitespace": None} if mended != loose else {}
     return mended, tuple(sorted(edits))
+
+
+def _repaired_where_meant(messages: list[Message]) -> list[Message]:
+    mended = [_with_strings(message, repaired) for message in messages]
+    if mended == messages:
+        return messages
+    if any(ABOUT.search(text) for message in messages for text in _texts(message)):
+        return messages
+    # Where nothing else is broken, what stands between quotation marks is meant.
+    sparing = [_with_strings(message, _repaired_outside_quotes) for message in messages]
+    return messages if sparing == messages else mended
+
+
+def changes(messages: Sequence[Message], mended: Sequence[Message]) -> list[dict[str, Any]]:
+    """The first places where other than white space was mended: `message`, and the text `before` and `after`."""
+    found = []
+    for index, (old, new) in enumerate(zip(messages, mended, strict=True)):
+        for before, after in zip(_texts(old), _texts(new), strict=True):
+            if "".join(before.split()) == "".join(after.split()):
+                continue
+            start = max(0, _alike(before, after) - SHOWN_AROUND)
+            tail = max(0, _alike(before[start:][::-1], after[start:][::-1]) - SHOWN_AROUND)
+            shown = [text[start : len(text) - tail][:SHOWN_CHARACTERS] for text in (before, after)]
+            found.append({"message": index, "before": shown[0], "after": shown[1]})
+    return found[:SHOWN_CHANGES]
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters two texts begin with together."""
+    both = zip(one, other, strict=False)
+    return next((place for place, (a, b) in enumerate(both) if a != b), min(len(one), len(other)))
+
+
+def _texts(message: Message) -> Iterator[str]:
+    """All that a message says: `_with_strings` edits the same."""
+    yield from (message[key] for key in ("content", "reasoning_content") if isinstance(message.get(key), str))
+    said: list[str] = []
+
+    def note(text: str) -> str:
+        said.append(text)
+        return text
+
+    map_strings(message.get("tool_calls"), note)
+    yield from said
 
 
 def _with_texts(message: Message, edit: Callable[[str], str]) -> Message:
@@ -79,12 +138,28 @@ def map_strings(value: Any, edit: Callable[[str], str]) -> Any:
     return value
 
 
-def repaired(text: str) -> str:
-    """Text without control characters and terminal escapes, and with mojibake undone."""
+def repaired(text: str, sparing: re.Pattern[str] = _CODE) -> str:
+    """Text without control characters and terminal escapes, and with mojibake undone; code stays as it is."""
     # ftfy costs half a millisecond for a page, so that what cannot need it is found first.
-    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+    if not _broken(text):
         return text
-    return _fixed(text) if CONTROL.search(text) or _looks_bad(text) else text
+    pieces = sparing.split(text)  # What is spared is every second one.
+    if len(pieces) == 1:
+        return _fixed(text)
+    pieces[::2] = [_fixed(piece) if _broken(piece) else piece for piece in pieces[::2]]
+    pieces[1::2] = [_SURROGATE.sub("\ufffd", piece) for piece in pieces[1::2]]
+    return "".join(pieces)
+
+
+def _repaired_outside_quotes(text: str) -> str:
+    """As `repaired`, less what stands between quotation marks in text; those of JSON are no quotations."""
+    return repaired(text, _CODE if text.lstrip()[:1] in ("{", "[") else _CODE_OR_QUOTE)
+
+
+def _broken(text: str) -> bool:
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return False
+    return CONTROL.search(text) is not None or _looks_bad(text)
 
 
 def _looks_bad(text: str) -> bool:

@@ -77,10 +77,18 @@ def _cleaning(config: CurateConfig) -> Iterator[str]:
             "turn, and user turns after the last reply, are cut."
         )
     if clean.unicode:
-        yield "Text that was decoded wrongly is repaired, and control characters are taken out, by ftfy."
+        yield (
+            "Text that was decoded wrongly is repaired, and control characters are taken out, by ftfy; code stays, and "
+            "so does what a row quotes or talks about."
+        )
     if clean.whitespace:
         yield "White space is taken from the ends of messages and lines; more than one blank line becomes one."
-    for what, handling in (("refuse or speak as an AI model", clean.refusals), ("end in the middle", clean.cut_off)):
+    for what, handling in (
+        ("hold marks of another model's chat template", clean.foreign_marks),
+        ("stand for none", clean.placeholders),
+        ("refuse or speak as an AI model", clean.refusals),
+        ("end in the middle", clean.cut_off),
+    ):
         if handling != "off":
             yield f"Rows whose replies {what} {HANDLED[handling]}."
     if clean.languages:

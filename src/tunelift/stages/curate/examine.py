@@ -16,16 +16,18 @@ import orjson
 from tunelift.config.curation import CurateConfig, SourceConfig, SourceFormat
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.supervision import is_supervised, last_supervised, without_weights
+from tunelift.runtime.turns import special_tokens
 from tunelift.runtime.vocabulary import add_tokens
 from tunelift.stages.curate.checks import measured, structure_fault
-from tunelift.stages.curate.clean import mend
+from tunelift.stages.curate.clean import changes, mend
 from tunelift.stages.curate.contamination import Questions, contamination
 from tunelift.stages.curate.documents import kind, parse
 from tunelift.stages.curate.duplicates import conversation_key, normalised
-from tunelift.stages.curate.formats import to_conversation
+from tunelift.stages.curate.formats import left_out, to_conversation
 from tunelift.stages.curate.other_fields import judge
 from tunelift.stages.curate.passed import Facts
-from tunelift.stages.curate.pii import Pii
+from tunelift.stages.curate.pii import Pii, redacted_replies
+from tunelift.stages.curate.placeholders import perhaps_placeholder
 from tunelift.stages.curate.replies import ReplyChecks
 from tunelift.stages.curate.rows import Example, Fault, Line, Quarantined, RawRow, ShapeError
 from tunelift.stages.curate.split import short_hash
@@ -83,6 +85,14 @@ class Examined:
     flags: tuple[str, ...] = ()
     context_turns: int = 0
     """Assistant turns that are not supervised, of a row that passed."""
+    mark: str = ""
+    """Of another model's chat template, if the row holds one."""
+    unsure: str = ""
+    """The last reply of a row that passed, if it may be a placeholder."""
+    changes: tuple[dict[str, Any], ...] = ()
+    """Of a row that passed: what mending did to its text."""
+    redacted: tuple[str, ...] = ()
+    """Of a row that passed and was redacted: the placeholder in each reply, "" where there is none."""
     pii: tuple[dict[str, Any], ...] = ()
     items: tuple[tuple[str, int], ...] = ()
     """Evaluation items in it: task and index."""
@@ -104,6 +114,9 @@ class _Notes:
 
     edits: tuple[str, ...] = ()
     flags: list[str] = field(default_factory=list)
+    mark: str = ""
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    redacted: tuple[str, ...] = ()
     pii: tuple[dict[str, Any], ...] = ()
     items: tuple[tuple[str, int], ...] = ()
 
@@ -116,7 +129,8 @@ class Examiner:
         self._tokenizer = load_tokenizer(rules.tokenizer, rules.template)
         add_tokens(self._tokenizer, rules.added_tokens)
         self._questions = Questions(rules.questions, self.config.contamination_ngram, self.config.contamination_overlap)
-        self._replies = ReplyChecks(self.config.clean)
+        own = (*special_tokens(self._tokenizer), *rules.added_tokens)
+        self._replies = ReplyChecks(self.config.clean, own)
         self._pii = Pii(self.config.pii)
 
     def __call__(self, chunk: Chunk) -> tuple[int, list[Examined]]:
@@ -144,19 +158,24 @@ class Examiner:
         except ShapeError as error:
             raw = row.text or as_json(row.value).decode()
             return Quarantined(row.file, row.line, error.path, error.reason, error.detail, raw)
-        return Example(row.file, row.line, row.value, messages, tools, group, stratum, fault, flags, row.edits)
+        edits = ("no_input",) if left_out(row.value, chunk.shape, chunk.config.fields) else ()
+        return Example(row.file, row.line, row.value, messages, tools, group, stratum, fault, flags, row.edits + edits)
 
     def _judged(self, example: Example, notes: _Notes) -> tuple[Example, Fault | None, tuple[tuple[int, int], ...]]:
         """The row mended and redacted, the first fault found, and its lengths where it can be rendered."""
         messages, mended = mend(example.messages, self.config.clean)
         notes.edits = example.edits + mended
         if mended:
+            notes.changes = changes(example.messages, messages) if "unicode" in mended else []
             example = replace(example, messages=messages)
         fault = example.fault or structure_fault(example)
         notes.flags += example.flags
         if fault is None:
             fault, reported = self._replies.examine(example.messages)
             notes.flags += [one.reason for one in reported]
+            notes.mark = next(
+                (one.evidence["mark"] for one in (fault, *reported) if one and "mark" in one.evidence), ""
+            )
         # Looked for in rows with another fault too: what stood in the data is told of all of them.
         contaminated, found = contamination(self._questions, example.messages, example.tools)
         notes.items = tuple((match.task, match.item) for match in found)
@@ -165,6 +184,7 @@ class Examiner:
         notes.pii = tuple(vars(finding) for finding in redacted.findings)
         if redacted.edits:
             notes.edits += redacted.edits
+            notes.redacted = redacted_replies(example.messages, redacted.messages)
             example = replace(example, messages=redacted.messages, tools=redacted.tools)
         sized = measured(example, self._tokenizer, self.max_length, self.config.min_reply_tokens)
         return example, fault or redacted.fault or sized.fault, sized.lengths
@@ -178,6 +198,7 @@ class Examiner:
             entry=dropped_entry(example.place, fault, as_json(example.raw)),
             supervised_tokens=sum(learnt for _, learnt in lengths),
             tokens=max((tokens for tokens, _ in lengths), default=0),
+            mark=notes.mark,
             pii=notes.pii,
             items=notes.items,
         )
@@ -222,6 +243,10 @@ class Examiner:
             edits=notes.edits,
             flags=tuple(notes.flags),
             context_turns=sum(one["role"] == "assistant" and not is_supervised(one) for one in example.messages[:last]),
+            mark=notes.mark,
+            unsure=said["content"].strip() if perhaps_placeholder(said["content"]) else "",
+            changes=tuple(notes.changes),
+            redacted=notes.redacted,
             pii=notes.pii,
         )
 

@@ -14,6 +14,7 @@ from tunelift.runtime.openai_form import openai_tools
 from tunelift.stages.curate.clean import first_line, is_glue
 from tunelift.stages.curate.documents import holds_long_integer, kind, nested_too_deep
 from tunelift.stages.curate.other_fields import refuse_media
+from tunelift.stages.curate.placeholders import no_input
 from tunelift.stages.curate.rows import ShapeError
 from tunelift.stages.curate.weights import KEYS, weighted
 
@@ -73,6 +74,12 @@ def to_conversation(
     return messages, tools
 
 
+def left_out(row: Mapping[str, Any], shape: SourceFormat, fields: Mapping[str, str]) -> bool:
+    """Whether the row has an input or a system message that only says that there is none."""
+    names = ("system", "input") if shape == "alpaca" else ("system",)
+    return any(no_input(row.get(fields.get(name, name))) for name in names)
+
+
 def renamed(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
     """The row under its format's names; what has such a name by itself means something else, and gives way."""
     taken = {*fields, *fields.values()}
@@ -101,7 +108,7 @@ def _alpaca(row: dict[str, Any]) -> Conversation:
         if not isinstance(pair, list) or len(pair) != 2:
             raise ShapeError(path, "wrong_type", "a turn of the history must be a list of two texts")
         messages += [_turn("user", _text(pair[0], f"{path}[0]")), _turn("assistant", _text(pair[1], f"{path}[1]"))]
-    request = f"{instruction}\n\n{extra}" if extra.strip() else instruction
+    request = f"{instruction}\n\n{extra}" if extra.strip() and not no_input(extra) else instruction
     return [*messages, _turn("user", request), _turn("assistant", output)], None
 
 
@@ -165,7 +172,7 @@ def _turn(role: str, content: str) -> Message:
 
 def _system(row: dict[str, Any]) -> list[Message]:
     text = _text(row.get("system"), "$.system")
-    return [_turn("system", text)] if text.strip() else []
+    return [_turn("system", text)] if text.strip() and not no_input(text) else []
 
 
 def _field(row: dict[str, Any], field: str) -> str:

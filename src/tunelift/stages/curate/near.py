@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tunelift.config.curation import DuplicatesConfig
 from tunelift.stages.curate.contamination import words
+from tunelift.stages.curate.passages import about_one_passage
 from tunelift.stages.curate.similarity import (
     BASE,
     PERMUTATIONS,
@@ -36,7 +37,7 @@ from tunelift.stages.curate.similarity import (
     token_sets,
     tokens,
 )
-from tunelift.stages.curate.values import Said, difference, has_digit
+from tunelift.stages.curate.values import Said, difference, has_digit, same_words
 
 BANDS = 32
 SHORT_WORDS = range(4, 25)
@@ -156,7 +157,8 @@ def near_duplicates(
     """All pairs found, rising by their rows.
 
     With `on: both` rows are duplicates when the shingles of prompt and reply together reach the threshold, those of the
-    replies do (or the replies are equal), and those of the prompts half of it.
+    replies do (or the replies are equal), and those of the prompts half of it. Rows that ask different things about one
+    passage, and answer in a few words, are none.
 
     Args:
         apply: As `map`; that of a pool of processes verifies in several, and `texts` is then copied to them.
@@ -242,12 +244,12 @@ class _Judge:
             differences = {difference(*pair) for pair in texts}
             if "values" in differences and (alike or "words" not in differences):
                 return "values_differ"
-        return "duplicate" if alike else "related"
+        return "duplicate" if alike and (self.config.on == "reply" or not about_one_passage(*texts)) else "related"
 
     def _part_alike(self, part: int, one: int, other: int) -> bool:
         similarity = jaccard(self._sets.of(2 * one + part), self._sets.of(2 * other + part))
         return reaches(similarity, self.config.threshold * PART_SHARES[part]) or (
-            self._said[one][part].words == self._said[other][part].words
+            same_words(self._said[one][part], self._said[other][part])
         )
 
 
@@ -259,7 +261,7 @@ def _only_an_edge_word_apart(texts: Sequence[tuple[Said, Said]]) -> bool:
     fewer, more = shorter.words, longer.words
     if len(more) != len(fewer) + 1 or len(more) not in SHORT_WORDS:
         return False
-    if any(one.words != other.words for one, other in rest):
+    if not all(same_words(*pair) for pair in rest):
         return False
     spot = next((place for place, word in enumerate(fewer) if word != more[place]), len(fewer))
     if fewer[spot:] != more[spot + 1 :] or has_digit(more[spot]):

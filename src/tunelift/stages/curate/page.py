@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from tunelift.runtime.page import visible, write_page
 from tunelift.stages.curate import drawing, texts
-from tunelift.stages.curate.card import close_by, left_out, searched, verdict
+from tunelift.stages.curate.card import close_by, left_out, redaction_in_replies, searched, verdict
 from tunelift.stages.curate.decisions import PII_NAMES
 from tunelift.stages.curate.reasons import meaning, remedy
 from tunelift.stages.curate.samples import Samples, read_samples
@@ -62,6 +62,8 @@ def write_curation_page(
             {"kind": kind, "name": PII_NAMES[kind], **found, "samples": samples.pii.get(kind, [])}
             for kind, found in stats["pii"].items()
         ],
+        "edits": samples.edits,
+        "redacted": redaction_in_replies(stats),
         "contamination": _contamination(stats, samples),
         "searched": searched(stats),
         "decisions": decisions,

@@ -13,6 +13,8 @@ from typing import Any
 import orjson
 
 from tunelift.config.curation import PiiConfig
+from tunelift.runtime.supervision import is_supervised
+from tunelift.stages.curate.number_names import is_named_card, is_named_id
 from tunelift.stages.curate.pii_shapes import DIGIT, FINDERS, WITHOUT_DIGITS
 from tunelift.stages.curate.rows import Fault
 
@@ -95,13 +97,15 @@ class Pii:
         Equal values get equal placeholders throughout the row: `[EMAIL_1]`. A message that is JSON stays JSON.
         """
         findings: dict[tuple[int | None, str, str], Finding] = {}
-        hits: list[tuple[int | None, Hit]] = [
-            (index, hit)
+        found: list[tuple[int | None, str, str, Hit]] = [
+            (index, name, text, hit)
             for index, message in enumerate(messages)
-            for text in _strings(message)
+            for name, text in _strings(message)
             for hit in self.hits(text)
         ]
-        hits += [(None, hit) for text in _strings_in(tools) for hit in self._hits_in_tools(text)]
+        found += [(None, name, text, hit) for name, text in _strings_in(tools) for hit in self._hits_in_tools(text)]
+        ids = _ids([(name, text, hit) for _, name, text, hit in found if hit.kind == "card"])
+        hits = [(index, hit) for index, _, _, hit in found if not _is_id(hit, ids)]
         for index, hit in hits:
             entry = Finding(hit.kind, self._actions[hit.kind], index, masked(hit.kind, hit.value))
             findings.setdefault((index, hit.kind, key(hit.kind, hit.value)), entry)
@@ -111,7 +115,7 @@ class Pii:
             place = {"in": "tools"} if worst.message is None else {"message": worst.message}
             fault = Fault(f"pii_{worst.kind}", {**place, "masked": worst.masked})
         elif any(found.action == "redact" for found in listed):
-            redaction = _Redaction(self, messages, tools)
+            redaction = _Redaction(self, messages, tools, ids)
             return PiiResult(redaction.messages(), redaction.tools(), listed, None)
         return PiiResult(list(messages), list(tools) if tools else None, listed, fault)
 
@@ -132,23 +136,37 @@ class Pii:
         return bool(self._actions[kind] == "redact")
 
 
+PLACEHOLDER = re.compile(rf"\[(?:{'|'.join(FINDERS).upper()})_\d+\]")
+
+
+def redacted_replies(before: Sequence[Message], after: Sequence[Message]) -> tuple[str, ...]:
+    """Of each supervised reply, the first placeholder that redaction put into it; "" where there is none."""
+    return tuple(
+        "" if new == old else next(iter(PLACEHOLDER.findall(orjson.dumps(new, default=str).decode())), "")
+        for old, new in zip(before, after, strict=True)
+        if is_supervised(new)
+    )
+
+
 class _Redaction:
     """Puts placeholders into a row."""
 
-    def __init__(self, pii: Pii, messages: Sequence[Message], tools: Sequence[Message] | None) -> None:
-        self._pii, self._messages, self._tools = pii, messages, tools
+    def __init__(
+        self, pii: Pii, messages: Sequence[Message], tools: Sequence[Message] | None, ids: frozenset[str]
+    ) -> None:
+        self._pii, self._messages, self._tools, self._ids = pii, messages, tools, ids
         self._names: dict[tuple[str, str], str] = {}
         """By kind and value, the placeholder."""
         self._values: dict[str, str] = {}
         """By a value whose surroundings gave it away, its kind."""
         self._count: Counter[str] = Counter()
-        texts = [text for message in messages for text in _strings(message)] + list(_strings_in(tools))
+        texts = [text for message in messages for _, text in _strings(message)]
+        texts += [text for _, text in _strings_in(tools)]
         for text in texts:
-            for hit in pii.hits(text):
-                if pii.redacts(hit.kind):
-                    self._name(hit.kind, hit.value, texts)
-                    if hit.kind in BY_CONTEXT:
-                        self._values.setdefault(hit.value, hit.kind)
+            for hit in self._hits(text):
+                self._name(hit.kind, hit.value, texts)
+                if hit.kind in BY_CONTEXT:
+                    self._values.setdefault(hit.value, hit.kind)
         parts = (rf"(?<!\w){re.escape(value)}(?!\w)" for value in sorted(self._values, key=len, reverse=True))
         self._known = re.compile("|".join(parts)) if self._values else None
 
@@ -169,8 +187,11 @@ class _Redaction:
             self._names[place] = f"[{kind.upper()}_{self._count[kind]}]"
         return self._names[place]
 
+    def _hits(self, text: str) -> list[Hit]:
+        return [hit for hit in self._pii.hits(text) if self._pii.redacts(hit.kind) and not _is_id(hit, self._ids)]
+
     def _redacted(self, text: str) -> str:
-        hits = [hit for hit in self._pii.hits(text) if self._pii.redacts(hit.kind)]
+        hits = self._hits(text)
         for match in self._known.finditer(text) if self._known else ():
             _take(hits, Hit(*match.span(), self._values[match.group()], match.group()))
         if not hits:
@@ -183,6 +204,23 @@ class _Redaction:
             pieces += [text[position : hit.start], f'"{name}"' if bare else name]
             position = hit.end
         return "".join([*pieces, text[position:]])
+
+
+def _ids(cards: Sequence[tuple[str, str, Hit]]) -> frozenset[str]:
+    """Of the numbers that look like cards' those that the row calls ids or orders somewhere, and cards nowhere.
+
+    Args:
+        cards: The key that each stands under, if any, its text, and where it stands there.
+    """
+    named = {key("card", hit.value) for name, text, hit in cards if is_named_id(text, hit.start, name)}
+    if not named:
+        return frozenset()
+    called = {key("card", hit.value) for name, text, hit in cards if is_named_card(text, hit.start, name)}
+    return frozenset(named - called)
+
+
+def _is_id(hit: Hit, ids: frozenset[str]) -> bool:
+    return hit.kind == "card" and bool(ids) and key("card", hit.value) in ids
 
 
 def _unescaped(text: str) -> tuple[str, list[int]]:
@@ -213,26 +251,27 @@ def _json_strings(text: str) -> list[tuple[int, int]] | None:
     return [match.span() for match in JSON_STRING.finditer(text)] if isinstance(value, dict | list) else None
 
 
-def _strings(message: Message) -> Iterator[str]:
+def _strings(message: Message) -> Iterator[tuple[str, str]]:
+    """The texts of a message, each with the key that it stands under in JSON, if any."""
     for name in ("content", "reasoning_content", "name"):
         if isinstance(message.get(name), str):
-            yield message[name]
+            yield "", message[name]
     for call in message.get("tool_calls") or ():
         yield from _strings_in(call)
 
 
-def _strings_in(value: Any) -> Iterator[str]:
+def _strings_in(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
-        yield value
+        yield key, value
     elif isinstance(value, int) and not isinstance(value, bool) and value >= LONG_NUMBER:
-        yield str(value)
+        yield key, str(value)
     elif isinstance(value, list):
         for entry in value:
-            yield from _strings_in(entry)
+            yield from _strings_in(entry, key)
     elif isinstance(value, dict):
         for name, entry in value.items():
-            yield str(name)
-            yield from _strings_in(entry)
+            yield "", str(name)
+            yield from _strings_in(entry, str(name))
 
 
 def _edited(message: Message, edit: Callable[[str], str]) -> Message:
@@ -256,9 +295,11 @@ def _edited_in(value: Any, edit: Callable[[str], str]) -> Any:
 
 
 def key(kind: str, value: str) -> str:
-    """Equal for one value in several spellings: white space and hyphens of a number, case of an address."""
+    """Equal for one value in several spellings: blanks, hyphens and 00 or + of a number, case of an address."""
     if kind in ("phone", "card"):
-        return "".join(letter for letter in value if letter.isdigit() or letter == "+")
+        digits = "".join(letter for letter in value.replace("(0)", "") if letter.isdigit() or letter == "+")
+        # 00 is what is dialled for the + of a number with its country's code.
+        return f"+{digits[2:]}" if kind == "phone" and digits.startswith("00") else digits
     if kind == "iban":
         return value.replace(" ", "")
     return value.casefold() if kind in ("email", "ip") else value

@@ -35,6 +35,8 @@ MEANINGS = {
     "reply_too_few_words": "The last reply has fewer words than curate.clean.min_reply_words.",
     "reply_too_many_words": "The last reply has more words than curate.clean.max_reply_words.",
     "reply_not_valid": "The last reply does not satisfy curate.clean.reply_schema.",
+    "placeholder_reply": "The reply stands for none, such as <nooutput> or the nan of an empty cell.",
+    "foreign_mark": "A reply holds a mark of another model's chat template: it is rendered for that model.",
     "refusal": "The reply refuses, or speaks as an AI model.",
     "cut_off": "The reply ends in the middle.",
     "wrong_language": "The conversation is in none of curate.clean.languages.",
@@ -52,9 +54,15 @@ TURNS_REMEDY = (
     "Set curate.clean.turn_order to mend: it joins turns of one speaker, and cuts a greeting of the assistant before "
     "the first user turn, and what the user says after the last reply."
 )
+MARKS_REMEDY = (
+    "Take the marks out of the texts, and give each turn a message of its own. Where they are meant to be learnt: set "
+    "curate.clean.foreign_marks to report."
+)
 REMEDIES = {
     "ends_without_reply": TURNS_REMEDY,
     "roles_out_of_order": TURNS_REMEDY,
+    "placeholder_reply": "Where it is meant to be learnt: set curate.clean.placeholders to report.",
+    "foreign_mark": MARKS_REMEDY,
     "too_long": "Raise train.max_length.",
     "reply_too_short": "Lower curate.min_reply_tokens.",
     "reply_too_few_words": "Lower curate.clean.min_reply_words.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from tunelift.errors import UserError
 from tunelift.runtime.scripts import count_words
 from tunelift.runtime.supervision import is_supervised, last_supervised
 from tunelift.stages.curate.endings import cut_off
+from tunelift.stages.curate.foreign_marks import foreign_mark
+from tunelift.stages.curate.placeholders import placeholder
 from tunelift.stages.curate.refusals import refusal
 from tunelift.stages.curate.rows import Fault
 
@@ -43,23 +45,34 @@ NOT_PROSE = re.compile(
 class ReplyChecks:
     """The checks of `curate.clean` that look at what is said; made once for each process.
 
+    Args:
+        config: What becomes of rows with a finding.
+        own: Tokens that the model knows: no marks of another model.
+
     Raises:
         UserError: the file of `reply_schema` cannot be read, or holds no JSON Schema.
     """
 
-    def __init__(self, config: CleanConfig) -> None:
-        self._config = config
+    def __init__(self, config: CleanConfig, own: Collection[str] = ()) -> None:
+        self._config, self._own = config, frozenset(own)
         self._schema = _validator(Path(config.reply_schema)) if config.reply_schema else None
         self._languages = Languages()
 
     def examine(self, messages: Sequence[Message]) -> tuple[Fault | None, tuple[Fault, ...]]:
         """Why the conversation is dropped, if so, and the findings that are only reported.
 
-        The reasons are `refusal` and `cut_off` (any supervised turn), `wrong_language` (any user or assistant turn),
+        The reasons are `foreign_mark` (dropped for a supervised turn, reported for any message), `placeholder_reply`,
+        `refusal` and `cut_off` (any supervised turn), `wrong_language` (any user or assistant turn),
         `reply_too_few_words`, `reply_too_many_words` and `reply_not_valid` (the last supervised reply).
         """
         flags: list[Fault] = []
+        if self._config.foreign_marks != "off":
+            mark, in_reply = foreign_mark(messages, self._own)
+            if mark and in_reply and self._config.foreign_marks == "drop":
+                return mark, ()
+            flags += [mark] if mark else []
         for reason, handling, look in (
+            ("placeholder_reply", self._config.placeholders, placeholder),
             ("refusal", self._config.refusals, refusal),
             ("cut_off", self._config.cut_off, self._cut_off),
         ):

@@ -39,6 +39,8 @@ class Samples:
     """Entries of conflicts.jsonl."""
     pii: dict[str, list[Json]] = field(default_factory=dict)
     """Entries of pii.jsonl, by kind."""
+    edits: list[Json] = field(default_factory=list)
+    """Entries of edits.jsonl."""
 
 
 def read_samples(out: Path) -> Samples:
@@ -63,6 +65,7 @@ def read_samples(out: Path) -> Samples:
     for finding in _entries(out / "pii.jsonl"):
         _first(samples.pii, finding["kind"], finding)
     samples.conflicts = list(islice(_entries(out / "conflicts.jsonl"), SHOWN_PROMPTS))
+    samples.edits = list(islice(_entries(out / "edits.jsonl"), SHOWN_PROMPTS))
     return samples
 
 

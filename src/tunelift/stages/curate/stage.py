@@ -19,24 +19,27 @@ from tunelift.runtime import console
 from tunelift.runtime.hardware import detect as detect_hardware
 from tunelift.runtime.lengths import Lost
 from tunelift.runtime.turns import TOOL_REASONS, TOOL_REMEDY
+from tunelift.stages.curate.account import Account, are_labels
 from tunelift.stages.curate.card import data_set_card, funnel
 from tunelift.stages.curate.decide import Decided, decide
 from tunelift.stages.curate.decisions import decisions
 from tunelift.stages.curate.detection import detect
-from tunelift.stages.curate.examine import Chunk, Examined, Rules, dropped_entry, examine_chunks
+from tunelift.stages.curate.examine import Chunk, Rules, dropped_entry, examine_chunks
 from tunelift.stages.curate.files import refuse_overlap
 from tunelift.stages.curate.other_fields import NOT_FOLLOWED, watched
 from tunelift.stages.curate.page import write_curation_page
 from tunelift.stages.curate.passed import Passed
 from tunelift.stages.curate.processes import Processes
 from tunelift.stages.curate.read import read_source, source_fingerprint
-from tunelift.stages.curate.reasons import REMEDIES, remedy
+from tunelift.stages.curate.reasons import MARKS_REMEDY, REMEDIES, remedy
 from tunelift.stages.curate.rows import Line, Quarantined, RawRow
 from tunelift.stages.curate.split import JOINED, JOINED_REMEDY, SPLITS
 from tunelift.stages.curate.write import Ledger, by_count, check_counts, with_cluster
 
 NAMED_SOURCES = 3
 CHUNK_ROWS = 250
+MOST_RENDERED = 0.5
+"""With a greater share of rows rendered for another model, the data set is."""
 FEW_CHUNKS = 16
 """So many are done sooner than other processes are started."""
 
@@ -83,10 +86,11 @@ def curate(
     with writing(out):
         with Ledger(out) as ledger, Passed(out / "passed.work") as passed, Processes(number) as processes:
             examine(rules, reading, processes, passed, account, ledger)
-            _check_readable(config, reading.read.total(), ledger)
+            _check_readable(config, reading.read.total(), account.marks, ledger)
             decided = decide(passed, account.places, config, seed, processes)
             write(passed, decided, account, ledger)
-        stats = ledger.stats(reading.read, reading.formats, max_length, account.counts() | decided.counts)
+            counts = account.counts(labels=are_labels(passed)) | decided.counts
+        stats = ledger.stats(reading.read, reading.formats, max_length, counts)
         check_counts(stats, out)
         _check_usable(config, stats, ledger, ledger.lost(max_length), max_truncated_ratio)
         content = digest({split: file_sha256(out / f"{split}.jsonl") for split in SPLITS})
@@ -153,53 +157,6 @@ def _chunked(rows: Iterable[Line | RawRow | Quarantined]) -> Iterator[list[Line 
         yield some
 
 
-@dataclass
-class Account:
-    """What is counted and remembered of the rows beside the ledger."""
-
-    questions: dict[str, list[str]]
-    files: list[str] = field(default_factory=list)
-    """Of each row that passed, its file."""
-    places: list[str] = field(default_factory=list)
-    """Likewise, `file:line`."""
-    edited: Counter[str] = field(default_factory=Counter)
-    flagged: Counter[str] = field(default_factory=Counter)
-    context: Counter[str] = field(default_factory=Counter)
-    """`rows` with assistant turns that are not supervised, and their `turns`."""
-    items: dict[str, set[int]] = field(default_factory=dict)
-    """By task, the items found in any row."""
-    searched: int = 0
-    """Rows in which items were looked for: all that could be read."""
-
-    def note(self, row: Examined) -> None:
-        """Count what was done to a row and found in it."""
-        if row.facts:
-            self.files.append(row.file)
-            self.places.append(row.place)
-            self.edited.update(row.edits)
-            self.flagged.update(row.flags)
-            if row.context_turns:
-                self.context.update(rows=1, turns=row.context_turns)
-        self.searched += not row.quarantined
-        for task, item in row.items:
-            self.items.setdefault(task, set()).add(item)
-
-    def counts(self) -> dict[str, Any]:
-        """`edited`, `flagged`, `context`, `contamination`, `contaminated_items`, `contamination_rows` of stats.json."""
-        items = {
-            task: {"items": len(texts), "found": len(self.items.get(task, ()))}
-            for task, texts in self.questions.items()
-        }
-        return {
-            "edited": by_count(self.edited),
-            "flagged": by_count(self.flagged),
-            "context": {name: self.context[name] for name in ("rows", "turns")},
-            "contamination": {task: count["found"] / max(count["items"], 1) for task, count in items.items()},
-            "contaminated_items": items,
-            "contamination_rows": self.searched,
-        }
-
-
 def examine(
     rules: Rules, reading: Reading, processes: Processes, passed: Passed, account: Account, ledger: Ledger
 ) -> None:
@@ -210,6 +167,7 @@ def examine(
             for row in rows:
                 account.note(row)
                 ledger.note_pii(row.place, row.pii)
+                ledger.note_edits(row.place, row.changes)
                 if row.facts:
                     passed.append(row.entry, row.raw, source, row.facts)
                 elif row.quarantined:
@@ -236,14 +194,16 @@ def write(passed: Passed, decided: Decided, account: Account, ledger: Ledger) ->
             ledger.drop(file, place, fault.reason, fault.in_words(), entry, int(supervised[row]))
         else:
             entry = with_cluster(passed.line(row), clusters[row])
-            ledger.keep(SPLITS[decided.splits[row]], file, entry, passed.lengths(row))
+            split = SPLITS[decided.splits[row]]
+            ledger.keep(split, file, entry, passed.lengths(row))
+            account.keep(row, split)
     for line in decided.duplicates:
         ledger.write("duplicates", line)
     for line in decided.conflicts:
         ledger.write("conflicts", line)
 
 
-def _check_readable(config: CurateConfig, read: int, ledger: Ledger) -> None:
+def _check_readable(config: CurateConfig, read: int, marks: Counter[str], ledger: Ledger) -> None:
     """Told before anything is decided over all rows: the input is wrong as a whole, or the template is for it."""
     reasons = by_count(sum(ledger.quarantined.values(), Counter()))
     quarantined = sum(reasons.values())
@@ -256,6 +216,15 @@ def _check_readable(config: CurateConfig, read: int, ledger: Ledger) -> None:
         )
     dropped = by_count(sum(ledger.dropped.values(), Counter()))
     without_tools = {reason: count for reason, count in dropped.items() if reason in TOOL_REASONS}
+    rendered = dropped.get("foreign_mark", 0)
+    if rendered > MOST_RENDERED * read:
+        told = ", ".join(f"{mark} in {count:,}" for mark, count in list(by_count(marks).items())[:NAMED_SOURCES])
+        raise UserError(
+            f"{rendered:,} of {read:,} rows are rendered for another model: marks of its chat template stand in their "
+            f"replies ({told} rows), and this model would learn to write them.\n"
+            f"{_examples({'foreign_mark': rendered}, ledger)}",
+            remedy=f"{MARKS_REMEDY} All of them are in {ledger.out / 'dropped.jsonl'}.",
+        )
     if without_tools:
         raise UserError(
             f"{sum(without_tools.values())} of {read} rows use tools, and the model's chat template does not: "

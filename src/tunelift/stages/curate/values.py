@@ -1,7 +1,8 @@
 """Do two texts say the same of other things? Rows that differ only in values teach more than one of them would.
 
 Values are numbers (in digits or spelled), dates, times, addresses, order ids, short quoted texts and names: words
-with a capital where no sentence begins. A run of them counts as one, so "New York" stands where "Paris" does.
+with a capital where no sentence begins. A run of them counts as one, so "New York" stands where "Paris" does. Where the
+words are the same, signs that mean something are values too: emoji, operators.
 """
 
 from __future__ import annotations
@@ -45,6 +46,15 @@ MOST_VALUE_WORDS = 3
 """A longer run of names, or a longer quoted text, is what is asked about and not a value in it."""
 LEAST_FORM_WORDS = 3
 """Fewer words beside the values tell no template."""
+_LOOKS = re.compile("[\ufe0e\ufe0f\u200d\U0001f3fb-\U0001f3ff]")
+"""How an emoji is drawn: as text or in colour, joined, its skin. None of these makes another sign of it."""
+_MARKUP = re.compile(r"^[ \t]*(?:[#>*+-]+[ \t])+|\*\*|(?<!\w)\*(?=\w)|(?<=\w)\*(?!\w)", re.M)
+"""Of Markdown: marks at the beginning of lines, and emphasis."""
+_SIGN = re.compile(
+    r"!?=+|!(?=\w)|[<>+^%&~/*$€£¥°]+|\|\||(?<=\w)#|[:;]-?[()]"
+    "|[\u2190-\u23ff\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff\U0001f000-\U0001faff]"
+)
+"""What tells "a == b" from "a != b", C from C++, dollars from euros: operators, units, emoji; no punctuation."""
 _APOSTROPHE = re.compile(r"(?<!\w)'")
 _AROUND = ".,;:!?()"
 _VALUE, _FIRST = "\0value", "\0first"
@@ -87,8 +97,19 @@ class Said:
         return any(mark in self.text for mark in '"“«`') or ("'" in self.text and bool(_APOSTROPHE.search(self.text)))
 
     @cached_property
+    def signs(self) -> list[str]:
+        """Operators, emoji and the like, in their order; of a text without words, all of it."""
+        text = _LOOKS.sub("", self.text)
+        return _SIGN.findall(_MARKUP.sub("", text)) if self.words else text.split()
+
+    @cached_property
     def values(self) -> _Values:
         return _read(self.text)
+
+
+def same_words(one: Said, other: Said) -> bool:
+    """Whether two texts say the same but for case and punctuation; texts without words are the same if equal."""
+    return one.words == other.words and (bool(one.words) or one.signs == other.signs)
 
 
 def difference(one: Said, other: Said) -> Difference:
@@ -100,11 +121,11 @@ def difference(one: Said, other: Said) -> Difference:
     if one.text == other.text:
         return "none"
     if _plainly_other_words(one, other):
-        return "none" if one.words == other.words else "words"
+        return _apart_in_signs(one, other) or "words"
     first, second = one.values, other.values
     if first.exact == second.exact:
-        if one.words == other.words:
-            return "none"
+        if said := _apart_in_signs(one, other):
+            return said
         if first.masked != second.masked or first.values == second.values:
             return "words"
         fewer, more = sorted((Counter(first.values), Counter(second.values)), key=Counter.total)
@@ -112,6 +133,13 @@ def difference(one: Said, other: Said) -> Difference:
     if first.exact - second.exact and second.exact - first.exact:
         return "values"
     return "values" if first.plain() == second.plain() else "words"
+
+
+def _apart_in_signs(one: Said, other: Said) -> Difference | None:
+    """Of texts with the same words: a sign in the place of another is a value. None where words differ."""
+    if one.words != other.words:
+        return None
+    return "none" if one.signs == other.signs else "values"
 
 
 def _plainly_other_words(one: Said, other: Said) -> bool:

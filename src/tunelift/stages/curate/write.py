@@ -15,10 +15,11 @@ import orjson
 
 from tunelift.runtime.lengths import LongRow, Lost
 from tunelift.stages.curate.histogram import histogram
+from tunelift.stages.curate.pii import covered
 from tunelift.stages.curate.split import SPLITS
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-FILES = (*SPLITS, "dropped", "quarantine", "duplicates", "conflicts", "pii")
+FILES = (*SPLITS, "dropped", "quarantine", "duplicates", "conflicts", "pii", "edits")
 PII_SAMPLES = 5
 
 
@@ -105,8 +106,14 @@ class Ledger:
         for finding in findings:
             self.write("pii", {"source": place, **finding})
 
+    def note_edits(self, place: str, changes: tuple[dict[str, Any], ...]) -> None:
+        """List what mending did to the text of a row that passed; personal data in it is masked."""
+        for one in changes:
+            shown = {"before": covered(one["before"]), "after": covered(one["after"])}
+            self.write("edits", {"source": place, "message": one["message"], **shown})
+
     def write(self, name: str, entry: Mapping[str, Any]) -> None:
-        """A line of `duplicates`, `conflicts` or `pii`."""
+        """A line of `duplicates`, `conflicts`, `pii` or `edits`."""
         self._files[name].write(as_json(entry) + b"\n")
 
     def lost(self, max_length: int) -> Lost:
