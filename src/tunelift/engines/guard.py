@@ -20,6 +20,7 @@ KEY_VARIABLE = "VLLM_API_KEY"
 """Environment variable of the server process that holds the key; its command line would show it to everyone."""
 OPEN_PATHS = {"/health", "/ping"}
 """All that is answered without the key: whether the server is up."""
+CHAT_PATH = "/v1/chat/completions"
 
 
 class RequireKey:
@@ -66,7 +67,7 @@ REMOVED = (
 """Fields of earlier versions, which vLLM ignores: the answer would be free text, with HTTP 200."""
 
 
-class RefuseIgnored:
+class RefuseUnserved:
     """Answer 400, with the form that works, to a request that vLLM would not answer as it is meant."""
 
     def __init__(self, app: App) -> None:
@@ -80,7 +81,7 @@ class RefuseIgnored:
         read = [await receive()]
         while read[-1].get("more_body"):
             read.append(await receive())
-        if problem := ignored(b"".join(message.get("body", b"") for message in read)):
+        if problem := unserved(scope["path"], b"".join(message.get("body", b"") for message in read)):
             await _refuse(send, 400, problem, "unsupported_parameter")
             return
 
@@ -90,19 +91,28 @@ class RefuseIgnored:
         await self._app(scope, again, send)
 
 
-def ignored(body: bytes) -> str | None:
-    """What of a request would be ignored, and what to send instead; None if nothing is."""
-    if b'"guided_' not in body:  # Nearly always: nothing is parsed twice.
+def unserved(path: str, body: bytes) -> str | None:
+    """What of a request would be ignored or is not served here, and what to send instead; None if nothing is."""
+    has_tools = path == CHAT_PATH and b'"tools"' in body
+    if not has_tools and b'"guided_' not in body:  # Nearly always: nothing is parsed twice.
         return None
     try:
         request = json.loads(body)
     except (ValueError, RecursionError):
         return None  # vLLM says what is wrong with it.
-    field = next((name for name in REMOVED if name in request), None) if isinstance(request, dict) else None
+    if not isinstance(request, dict):
+        return None
+    if has_tools and request.get("tools") and request.get("tool_choice") != "none":
+        # vLLM would name flags of its own command line.
+        return (
+            'This server does not read tool calls out of answers. Send `"tool_choice": "none"` beside `tools`: the '
+            "chat template shows them to the model, and a call is the text of the answer, as in evaluation."
+        )
+    field = next((name for name in REMOVED if name in request), None)
     return field and (
-        f"`{field}` is not supported any more and would be ignored. Send `response_format` (`{{\"type\": "
-        "\"json_schema\", \"json_schema\": {\"name\": …, \"schema\": …}}`) or `structured_outputs` "
-        "(`{\"json\": …}`, `{\"regex\": …}`, `{\"choice\": …}`, `{\"grammar\": …}`) instead."
+        f'`{field}` is not supported any more and would be ignored. Send `response_format` (`{{"type": '
+        '"json_schema", "json_schema": {"name": …, "schema": …}}`) or `structured_outputs` '
+        '(`{"json": …}`, `{"regex": …}`, `{"choice": …}`, `{"grammar": …}`) instead.'
     )
 
 
@@ -111,7 +121,7 @@ async def _refuse(
 ) -> None:
     """An error in OpenAI's form."""
     error = {"message": words, "type": "invalid_request_error", "param": None, "code": code}
-    body = json.dumps({"error": error}).encode()
+    body = json.dumps({"error": error}, ensure_ascii=False).encode()
     sent = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *(headers or [])]
     await send({"type": "http.response.start", "status": status, "headers": sent})
     await send({"type": "http.response.body", "body": body})

@@ -64,7 +64,7 @@ def vllm_arguments(
     # then decoded as evaluation does it; without the second option vLLM would sample at temperature 1.
     command += ["--generation-config", "vllm", "--override-generation-config", json.dumps(DECODING)]
     # The last one stands before all others.
-    for middleware in ["RefuseIgnored", *["RequireKey"] * locked]:
+    for middleware in ["RefuseUnserved", *["RequireKey"] * locked]:
         command += ["--middleware", f"tunelift.engines.guard.{middleware}"]
     command += ["--dtype", engine.dtype, "--seed", str(seed)]
     command += ["--max-num-seqs", str(engine.max_num_seqs)]
@@ -269,15 +269,15 @@ class VllmEngine:
 
     def _failure(self, what: str) -> MachineError:
         tail = "\n".join("    " + line for line in meaningful_lines(last_lines(self._log, 400)))
+        settings = "engine.cpu_kv_cache_gib (CPU), engine.gpu_memory_utilization (GPU) or engine.max_model_len."
         if self._process is not None and self._process.returncode == -signal.SIGKILL:
             remedy = "Most likely memory ran out: lower engine.cpu_kv_cache_gib, or free some memory."
         elif "memory" in tail.lower():
-            remedy = "Lower engine.cpu_kv_cache_gib (CPU), engine.gpu_memory_utilization (GPU) or engine.max_model_len."
+            remedy = f"Lower {settings}"
         elif self.startup_seconds is None:
             remedy = "The whole log says more; a slow machine may need a higher engine.startup_timeout_seconds."
         else:
-            remedy = "The whole log says more; the same command starts it again. A process of its own that was killed "
-            remedy += "most likely needed more memory than there was."
+            remedy = f"The whole log says more. If nobody killed one of its processes, memory most likely ran out: lower {settings}"
         return MachineError(f"{what} Its log says:\n{tail}", where=str(self._log), remedy=remedy)
 
     def check(self) -> None:
