@@ -373,7 +373,14 @@ def _serve(parsed: argparse.Namespace) -> None:
     check_address(run.config.serve)  # Before hours of training, if the model is still to be made.
     model = make(run, "merge")
     assert not isinstance(model, dict)
-    serve(run.config.serve, run.config.engine, model=model.path, name=run.config.name, seed=run.config.seed)
+    serve(
+        run.config.serve,
+        run.config.engine,
+        model=model.path,
+        name=run.config.name,
+        seed=run.config.seed,
+        log=run.folder / "logs" / f"vllm-serve-{run.config.serve.port}.log",
+    )
 
 
 def _schema(_: argparse.Namespace) -> None:

@@ -30,7 +30,7 @@ from tunelift.engines.vllm import VllmEngine
 from tunelift.errors import UserError
 from tunelift.facts import facts_for, refuse_unservable, refuse_untrainable, shape_if_known
 from tunelift.runs import RUNS, as_yaml, hash_some, read_rows
-from tunelift.runtime import hardware
+from tunelift.runtime import console, hardware
 from tunelift.runtime.modeling import inspect_base
 from tunelift.runtime.template import pinned_template
 from tunelift.runtime.tracking import Tracker
@@ -419,6 +419,8 @@ def open_run(
 
 def make(run: Pipeline, through: StageName) -> Artifact | dict[str, Artifact]:
     """Make a stage and all it needs."""
+    if through != "curate" and (note := hardware.detect().idle_note):
+        console.say(note)
     try:
         with writing(run.folder):
             made: Artifact | dict[str, Artifact] = getattr(run, f"make_{through}")()

@@ -60,6 +60,7 @@ def describe(run: Pipeline, assumed: Assumptions) -> str:
         f"template {template_note(run.base.path, run.config.model)}",
         f"adapters on {adapters}",
         f"machine  {machine.name}, {machine.memory_gib:g} GiB, {machine.cores} cores ({machine.device})",
+        *([f"         {machine.idle_note}"] if machine.idle_gpus else []),
         "",
         "chosen for you",
         *(f"  {choice.field} = {choice.value}: {choice.why}" for choice in run.choices),
@@ -123,6 +124,7 @@ def describe_on(config: Config, gpu: str | None, assumed: Assumptions) -> str:
     lines = [
         f"model    {config.model.id}: {shape.family}, {shape.parameters:,} parameters{note}",
         f"machine  {machine.name}, {machine.memory_gib:.1f} GiB ({machine.device})",
+        *([f"         {machine.idle_note}"] if machine.idle_gpus else []),
         *adapters,
         *([f"         {_speed(card)}, compute capability {card.capability} ({card.source})"] if card else []),
         "",

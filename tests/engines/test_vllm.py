@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,8 +24,8 @@ from tests.published import PUBLISHED, write_small_files
 from tests.tiny import CHATML
 from tunelift.config.schema import EngineConfig
 from tunelift.engines import vllm as module
-from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
-from tunelift.engines.vllm import VllmEngine, meaningful_lines, vllm_arguments, vllm_environment
+from tunelift.engines.client import Likelihood, Reply, Request, Scoring
+from tunelift.engines.vllm import VllmEngine, base_url, meaningful_lines, vllm_arguments, vllm_environment
 from tunelift.errors import MachineError
 from tunelift.runtime.hardware import Hardware, detect
 from tunelift.runtime.openai_form import openai_messages, openai_tools
@@ -32,6 +33,7 @@ from tunelift.runtime.turns import render
 from tunelift.starting.recipe import TEMPLATE
 
 SMALL = EngineConfig(dtype="bfloat16", max_model_len=512, cpu_kv_cache_gib=1, max_num_seqs=8, enforce_eager=True)
+KEY = "the-key-of-the-tests"
 
 
 def arguments(engine: EngineConfig, device: module.Device = "cpu") -> list[str]:
@@ -85,6 +87,8 @@ def test_the_command_pins_what_the_answers_depend_on() -> None:
         "--model": "m",
         "--served-model-name": "tuned",
         "--generation-config": "vllm",
+        "--override-generation-config": '{"temperature": 0.0, "top_p": 1.0}',
+        "--middleware": "tunelift.engines.guard.RefuseUnserved",
         "--dtype": "bfloat16",
         "--max-model-len": "512",
         "--seed": "5",
@@ -94,6 +98,25 @@ def test_the_command_pins_what_the_answers_depend_on() -> None:
     assert {option: after(command, option) for option in expected} == expected
     assert "--enforce-eager" in command
     assert "--gpu-memory-utilization" not in command
+    assert "tunelift.engines.guard.RequireKey" not in command
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:81"),
+        ("localhost", "http://localhost:81"),
+        ("0.0.0.0", "http://127.0.0.1:81"),
+        ("::1", "http://[::1]:81"),
+        ("::", "http://[::1]:81"),
+        ("0:0:0:0:0:0:0:0", "http://[::1]:81"),
+        ("2001:db8::7", "http://[2001:db8::7]:81"),
+        ("fe80::1%eth0", "http://[fe80::1%25eth0]:81"),
+        ("gpu-box.example.com", "http://gpu-box.example.com:81"),
+    ],
+)
+def test_the_url_is_one_that_a_client_can_use(host: str, url: str) -> None:
+    assert base_url(host, 81) == url
 
 
 def test_a_template_is_named_only_if_it_is_another_than_the_models() -> None:
@@ -197,9 +220,50 @@ def test_meaningful_lines_are_the_errors_once_each_or_else_the_end() -> None:
 @pytest.fixture(scope="module")
 def running(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
     log = tmp_path_factory.mktemp("vllm") / "vllm.log"
-    with VllmEngine(tiny_model, SMALL, device="cpu", seed=1, served_name="tiny", log=log) as made:
+    with VllmEngine(
+        tiny_model, SMALL, device="cpu", seed=1, served_name="tiny", log=log, api_key=KEY, host="::1"
+    ) as made:
         made.start()
         yield made
+
+
+def get(engine: VllmEngine, method: str, path: str, **options: Any) -> Any:
+    import httpx
+
+    return httpx.request(method, engine.url.removesuffix("/v1") + path, timeout=60, trust_env=False, **options)
+
+
+@pytest.mark.timeout(240)
+def test_of_all_routes_of_a_real_server_only_two_answer_without_the_key(running: VllmEngine) -> None:
+    listed = re.findall(r"Route: (\S+), Methods: (.+)", running._log.read_text())
+    routes = {(path, method) for path, methods in listed for method in [*methods.split(", "), "OPTIONS"]}
+    assert {"/invocations", "/tokenize", "/metrics", "/docs", "/scale_elastic_ep"} <= {path for path, _ in routes}
+    answered = {path for path, method in sorted(routes) if get(running, method, path).status_code != 401}
+    assert answered == {"/health", "/ping"}
+    headers = {"Authorization": f"Bearer {KEY}"}
+    assert get(running, "GET", "/metrics", headers=headers).status_code == 200
+    assert get(running, "GET", "/metrics", headers={"Authorization": "Bearer other"}).status_code == 401
+    assert KEY not in running._log.read_text()
+
+
+@pytest.mark.timeout(240)
+def test_a_request_that_leaves_the_decoding_open_gets_the_evaluated_one(running: VllmEngine) -> None:
+    def said(**more: Any) -> str:
+        body = {"model": "tiny", "max_tokens": 16, "messages": [{"role": "user", "content": "Which day?"}], **more}
+        answer = get(running, "POST", "/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {KEY}"})
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+    greedy = said(temperature=0, top_p=1)
+    assert [said() for _ in range(3)] == [greedy] * 3
+    assert {said(temperature=1.5, seed=seed) for seed in range(4)} != {greedy}, "what a request says counts"
+
+
+@pytest.mark.timeout(240)
+def test_removed_fields_of_a_request_are_refused_with_the_form_that_works(running: VllmEngine) -> None:
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "guided_json": {"type": "object"}}
+    answer = get(running, "POST", "/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {KEY}"})
+    assert answer.status_code == 400
+    assert "response_format" in answer.json()["error"]["message"]
 
 
 def ask(engine: VllmEngine, count: int) -> dict[str, Reply]:
@@ -208,7 +272,7 @@ def ask(engine: VllmEngine, count: int) -> dict[str, Reply]:
         Request(str(n), [{"role": "system", "content": "Answer."}, {"role": "user", "content": f"Number {n}"}], 8)
         for n in range(count)
     ]
-    client = Client(engine.url, "tiny", concurrency=4, timeout_seconds=60, decoding={"temperature": 0.0}, seed=1)
+    client = engine.client(concurrency=4, timeout_seconds=60, decoding={"temperature": 0.0}, seed=1)
     client.generate(requests, lambda reply: replies.update({reply.id: reply}))
     return replies
 
@@ -334,7 +398,7 @@ def test_a_real_engine_sees_the_tokens_that_training_sees_of_earlier_calls(tiny_
 @pytest.mark.timeout(240)
 def test_a_prompt_beyond_the_context_is_refused_with_the_reason(running: VllmEngine) -> None:
     replies: list[Reply] = []
-    client = Client(running.url, "tiny", concurrency=1, timeout_seconds=60, decoding={"temperature": 0.0}, seed=1)
+    client = running.client(concurrency=1, timeout_seconds=60, decoding={"temperature": 0.0}, seed=1)
     client.generate([Request("long", [{"role": "user", "content": "word " * 600}], 8)], replies.append)
     assert replies[0].error is not None
     assert "HTTP 400" in replies[0].error

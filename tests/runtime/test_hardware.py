@@ -154,3 +154,15 @@ def test_a_gpu_that_shares_the_machines_memory_has_as_much_as_the_machine(answer
     found = hardware.detect()
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     assert (found.device, found.name, found.memory_gib) == ("cuda", "NVIDIA GB10", round(physical, 1))
+
+
+@pytest.mark.parametrize(
+    ("visible", "idle"), [(None, 1), ("0", 0), ("1", 0), ("1,0", 1), ("GPU-1a,GPU-3c", 1), ("MIG-5e6f", 0)]
+)
+@pytest.mark.usefixtures("two_gpus")
+def test_gpus_that_stay_idle_are_told(visible: str | None, idle: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = hardware.detect()
+    assert found.idle_gpus == idle
+    assert found.idle_note.startswith(f"{idle} more visible GPUs stay idle") if idle else found.idle_note == ""

@@ -43,6 +43,22 @@ def crash() -> dict:
     raise ZeroDivisionError("a bug")
 
 
+def import_kernels() -> dict:
+    try:
+        import kernels
+    except ImportError:
+        return {"imported": None}
+    return {"imported": kernels.__file__}
+
+
+def test_no_code_can_be_fetched_from_the_hub_through_the_package_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kernels.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    assert run_isolated(f"{HERE}:import_kernels", {}, tmp_path / "log") == {"imported": None}
+
+
 def test_arguments_arrive_with_their_types(tmp_path: Path) -> None:
     result = run_isolated(f"{HERE}:add", {"config": {"parity_rows": 3}, "out": "x/y", "number": 4}, tmp_path / "log")
     assert result == {"type": "MergeConfig", "path": "y", "sum": 7}

@@ -160,8 +160,8 @@ class EngineConfig(Section):
     """Start without compiling (ready sooner, slower after). `auto`: on the CPU only."""
     max_num_seqs: int = Field(64, ge=1, json_schema_extra=RUNTIME)
     """Requests in one batch."""
-    startup_timeout_seconds: float = Field(600, gt=0, json_schema_extra=RUNTIME)
-    """Give up when the engine is not ready by then."""
+    startup_timeout_seconds: float = Field(1800, gt=0, json_schema_extra=RUNTIME)
+    """Give up when the engine is not ready by then: weights from a slow disk and compiling take minutes on a GPU."""
 
 
 class TrackingConfig(Section):

@@ -43,13 +43,24 @@ def read_key(config: EndpointConfig) -> str | None:
             f"The environment variable {config.api_key_env}, the API key of {config.url}, is not set.",
             remedy=f"Run `export {config.api_key_env}=…` first, or take api_key_env out if the endpoint needs none.",
         )
+    refuse_unsendable(key, f"The environment variable {config.api_key_env}, the API key of {config.url},")
+    return key
+
+
+def refuse_unsendable(key: str, what: str) -> None:
+    """Hold that a client can send the key in a header.
+
+    Args:
+        what: Where the key stands, as the error's first words.
+
+    Raises:
+        UserError: it cannot; without the key.
+    """
     if not KEY.fullmatch(key):
         raise UserError(
-            f"The environment variable {config.api_key_env}, the API key of {config.url}, holds what no key has: a "
-            "line break, a space, or a character beyond ASCII.",
+            f"{what} holds what no key has: a line break, a space, or a character beyond ASCII.",
             remedy="Set it to the key alone: no comment, no quotation marks, no second line.",
         )
-    return key
 
 
 class Endpoint:

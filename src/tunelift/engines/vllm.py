@@ -5,6 +5,8 @@ Evaluation and serving start the very same command.
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import os
 import re
 import signal
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -21,11 +24,13 @@ from typing import Any, Literal
 from tunelift.artifacts.provenance import version_of
 from tunelift.config.schema import EngineConfig
 from tunelift.engines.client import Client
+from tunelift.engines.guard import KEY_VARIABLE
 from tunelift.errors import MachineError
 from tunelift.runtime import console, tokenizer_files
 from tunelift.runtime.hardware import DEVICE_ORDER, detect, openmp_environment
 from tunelift.runtime.stopping import raise_if_stopped
 from tunelift.runtime.worker import die_with_parent, last_lines, stop_group
+from tunelift.tasks.task import DECODING
 
 Device = Literal["cpu", "cuda"]
 
@@ -45,19 +50,24 @@ def vllm_arguments(
     served_name: str,
     template: Path | None = None,
     tokenizer: Path | None = None,
+    locked: bool = False,
 ) -> list[str]:
     """The whole command: Python, `-m`, the launcher, then vLLM's own options.
 
     `template` is a file with the chat template to use in place of the model's own, `tokenizer` a folder likewise; a
     merged model may bring such a folder along.
 
-    The API key is not in it, since everyone on the machine can read a command line.
+    The API key is not in it, since everyone on the machine can read a command line; `locked` says that there is one.
     """
     command = [sys.executable, "-m", "tunelift.engines.launch"]
     command += ["--model", str(model), "--served-model-name", served_name]
     command += ["--host", host, "--port", str(port)]
-    # Otherwise the model's own generation config would set the sampling of each request.
-    command += ["--generation-config", "vllm"]
+    # Otherwise the model's own generation config would set the sampling of each request. What a request leaves open is
+    # then decoded as evaluation does it; without the second option vLLM would sample at temperature 1.
+    command += ["--generation-config", "vllm", "--override-generation-config", json.dumps(DECODING)]
+    # The last one stands before all others.
+    for middleware in ["RefuseUnserved", *["RequireKey"] * locked]:
+        command += ["--middleware", f"tunelift.engines.guard.{middleware}"]
     command += ["--dtype", engine.dtype, "--seed", str(seed)]
     command += ["--max-num-seqs", str(engine.max_num_seqs)]
     # All untuned arms begin with the same long instruction: read once, then found.
@@ -80,10 +90,11 @@ def vllm_arguments(
 
 def vllm_environment(engine: EngineConfig, *, device: Device, api_key: str | None = None) -> dict[str, str]:
     """This process's environment and what vLLM reads: offline, no usage statistics, the key, and on the CPU threads."""
-    environment = {name: value for name, value in os.environ.items() if name != "VLLM_API_KEY"}
+    environment = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
     environment |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
+    environment["VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"] = "0"  # A server that cannot answer any more has to end.
     if api_key:
-        environment["VLLM_API_KEY"] = api_key
+        environment[KEY_VARIABLE] = api_key
     return environment | (_cpu_environment(engine) if device == "cpu" else DEVICE_ORDER)
 
 
@@ -121,8 +132,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def base_url(host: str, port: int) -> str:
+    """Where a client on this machine reaches a server that listens on `host`: an IPv6 address stands in brackets, and
+    an address that means all of the machine's (`0.0.0.0`, `::`) is reached at loopback.
+    """
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "::1"
+        if address.version == 6:
+            host = f"[{host.replace('%', '%25')}]"  # What stands behind % is the interface (RFC 6874).
+    return f"http://{host}:{port}"
+
+
 class VllmEngine:
-    """A vLLM process on the loopback interface, started by the first `start()`, ended with the `with` block.
+    """A vLLM process, started by the first `start()`, ended with the `with` block.
 
     It ends with this process whatever that dies of, and takes its own children along.
     """
@@ -137,18 +161,22 @@ class VllmEngine:
         served_name: str,
         log: Path,
         template: Path | None = None,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        api_key: str | None = None,
     ) -> None:
         self.served_name = served_name
         self.startup_seconds: float | None = None
+        self.api_key = api_key
         self._model, self._config, self._device, self._seed, self._log = model, config, device, seed, log
         self._template = template
-        self._port = 0
+        self._host, self._chosen_port, self._port = host, port, port or 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Base of the OpenAI-compatible endpoint; meaningful once started."""
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"{base_url(self._host, self._port)}/v1"
 
     @property
     def description(self) -> dict[str, str | int | float | bool | None]:
@@ -165,10 +193,6 @@ class VllmEngine:
         }
 
     @property
-    def api_key(self) -> None:
-        """None is needed, since only this machine can reach it."""
-
-    @property
     def requests_per_minute(self) -> None:
         """It takes as many as it can."""
 
@@ -181,6 +205,7 @@ class VllmEngine:
             timeout_seconds=timeout_seconds,
             decoding=decoding,
             seed=seed,
+            api_key=self.api_key,
         )
 
     def __enter__(self) -> VllmEngine:
@@ -200,18 +225,20 @@ class VllmEngine:
         if self._process is not None and self._process.poll() is None:
             return
         self.stop()
-        self._port = free_port()
+        self.startup_seconds = None
+        self._port = self._chosen_port or free_port()
         self._log.parent.mkdir(parents=True, exist_ok=True)
         command = vllm_arguments(
             self._model,
             self._config,
             device=self._device,
             seed=self._seed,
-            host="127.0.0.1",
+            host=self._host,
             port=self._port,
             served_name=self.served_name,
             template=self._template,
             tokenizer=tokenizer_files.for_engine(self._model, self._log.with_suffix(".tokenizer")),
+            locked=self.api_key is not None,
         )
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -219,7 +246,7 @@ class VllmEngine:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=vllm_environment(self._config, device=self._device),
+                env=vllm_environment(self._config, device=self._device, api_key=self.api_key),
                 start_new_session=True,
                 preexec_fn=partial(die_with_parent, os.getpid()),
             )
@@ -232,7 +259,7 @@ class VllmEngine:
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         started = said = time.monotonic()
         console.say(f"vLLM ({self.served_name}): starting, log in {os.path.relpath(self._log)}")
-        while not _answers(self._port):
+        while not _answers(f"{base_url(self._host, self._port)}/health"):
             raise_if_stopped()
             now = time.monotonic()
             waited = console.clock(now - started)
@@ -249,12 +276,15 @@ class VllmEngine:
 
     def _failure(self, what: str) -> MachineError:
         tail = "\n".join("    " + line for line in meaningful_lines(last_lines(self._log, 400)))
+        settings = "engine.cpu_kv_cache_gib (CPU), engine.gpu_memory_utilization (GPU) or engine.max_model_len."
         if self._process is not None and self._process.returncode == -signal.SIGKILL:
             remedy = "Most likely memory ran out: lower engine.cpu_kv_cache_gib, or free some memory."
         elif "memory" in tail.lower():
-            remedy = "Lower engine.cpu_kv_cache_gib (CPU), engine.gpu_memory_utilization (GPU) or engine.max_model_len."
-        else:
+            remedy = f"Lower {settings}"
+        elif self.startup_seconds is None:
             remedy = "The whole log says more; a slow machine may need a higher engine.startup_timeout_seconds."
+        else:
+            remedy = f"The whole log says more. If nobody killed one of its processes, memory most likely ran out: lower {settings}"
         return MachineError(f"{what} Its log says:\n{tail}", where=str(self._log), remedy=remedy)
 
     def check(self) -> None:
@@ -264,7 +294,20 @@ class VllmEngine:
             MachineError: with the end of its log.
         """
         if self._process is not None and self._process.poll() is not None:
-            raise self._failure(f"vLLM ended (code {self._process.returncode}).")
+            raise self._failure(f"vLLM ended, which nobody asked for (code {self._process.returncode}).")
+
+    def wait(self) -> None:
+        """Wait for the end of the started process, which is a failure whatever its code: the server ends with 0 when
+        its engine dies.
+
+        Raises:
+            MachineError: it ended; with the end of its log.
+        """
+        while self._process is not None and self._process.poll() is None:
+            raise_if_stopped()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1)
+        self.check()
 
     def stop(self) -> None:
         """End the process and all its children, and wait for it."""
@@ -273,11 +316,11 @@ class VllmEngine:
             self._process = None
 
 
-def _answers(port: int) -> bool:
+def _answers(url: str) -> bool:
     import httpx
 
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=5, trust_env=False).is_success
+        return httpx.get(url, timeout=5, trust_env=False).is_success
     except httpx.HTTPError:
         return False
 

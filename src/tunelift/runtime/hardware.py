@@ -35,6 +35,15 @@ class Hardware:
     """It multiplies bf16 matrices in hardware; emulated, they cost many times what fp32 does."""
     capability: float = 0.0
     """The GPU's compute capability."""
+    idle_gpus: int = 0
+    """Visible GPUs beside it: a run computes on one."""
+
+    @property
+    def idle_note(self) -> str:
+        """Of the GPUs that nothing uses, if there are any; for a person."""
+        if not self.idle_gpus:
+            return ""
+        return f"{self.idle_gpus} more visible GPUs stay idle: a run uses one, CUDA_VISIBLE_DEVICES chooses which"
 
     def to_json(self) -> dict[str, Any]:
         """For manifests and reports."""
@@ -47,7 +56,7 @@ def detect() -> Hardware:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = _visible_gpu()
     if gpu is not None:
-        return Hardware("cuda", gpu[0], gpu[1], cores, gpu[2] >= BF16_COMPUTE_CAPABILITY, gpu[2])
+        return Hardware("cuda", gpu[0], gpu[1], cores, gpu[2] >= BF16_COMPUTE_CAPABILITY, gpu[2], gpu[3])
     described = _cpu_description()
     name = described.get("model name") or platform.processor() or platform.machine()
     flags = {*described.get("flags", "").split(), *described.get("Features", "").split()}
@@ -59,18 +68,24 @@ def first_visible() -> str:
     return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
 
 
-def _visible_gpu() -> tuple[str, float, float] | None:
-    """Name, memory in GiB and compute capability of the GPU that CUDA will take, as nvidia-smi heeds no variable."""
+def _visible_gpu() -> tuple[str, float, float, int] | None:
+    """Name, memory in GiB and compute capability of the GPU that CUDA will take, and how many more it could take.
+
+    nvidia-smi heeds no variable.
+    """
     wanted = first_visible()
     if not wanted or not shutil.which("nvidia-smi") or not _torch_has_cuda():
         return None
     part = _mig_part(wanted) if wanted.startswith("MIG-") else None
     uuid = part[0] if part else wanted
-    for line in _nvidia_smi("--query-gpu=index,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits"):
+    lines = _nvidia_smi("--query-gpu=index,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits")
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    idle = (len(lines) if named is None else named.count(",") + 1) - 1
+    for line in lines:
         index, own, rest = (word.strip() for word in line.split(",", 2))
         name, memory, capability = rest.rsplit(",", 2)
         if uuid == index or (uuid.startswith("GPU-") and own.startswith(uuid)):
-            return name.strip(), part[1] if part else _memory_gib(memory), float(capability)
+            return name.strip(), part[1] if part else _memory_gib(memory), float(capability), idle
     return None
 
 

@@ -178,6 +178,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it ends this process.
     if not content["needs_torch"]:
         leave_torch_out()
+    # Where this package is installed, bitsandbytes fetches code from the hub at its import, and runs it.
+    sys.modules["kernels"] = None  # type: ignore[assignment]
     try:
         outcome: dict[str, Any] = {"result": call(content["target"], content["arguments"])}
     except TuneliftError as error:

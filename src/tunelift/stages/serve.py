@@ -6,55 +6,65 @@ import errno
 import ipaddress
 import os
 import socket
-import subprocess
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 from tunelift.config.schema import EngineConfig, ServeConfig
-from tunelift.engines.vllm import vllm_arguments, vllm_environment
-from tunelift.errors import MachineError, UserError
+from tunelift.engines.endpoint import refuse_unsendable
+from tunelift.engines.vllm import VllmEngine
+from tunelift.errors import UserError
 from tunelift.runtime import console, hardware
-from tunelift.runtime.worker import die_with_parent, stop_group
 
 
-def serve(config: ServeConfig, engine: EngineConfig, *, model: Path, name: str, seed: int) -> None:
+def serve(
+    config: ServeConfig,
+    engine: EngineConfig,
+    *,
+    model: Path,
+    name: str,
+    seed: int,
+    log: Path,
+    check: Callable[[VllmEngine], None] | None = None,
+) -> None:
     """Serve a model folder until it is stopped.
+
+    Args:
+        log: File that receives vLLM's own output.
+        check: Called once the server answers, before it is said to be ready.
 
     Raises:
         UserError: as `check_address`.
-        MachineError: the server ended with an error.
+        MachineError: the server did not start, or ended, with whatever code, though nobody stopped it.
     """
     key = check_address(config)
-    device = hardware.detect().device
-    command = vllm_arguments(
-        model, engine, device=device, seed=seed, host=config.host, port=config.port, served_name=name
-    )
-    console.say(f"serving {name} at http://{config.host}:{config.port}/v1 (Ctrl-C stops it)")
-    server = subprocess.Popen(
-        command,
-        env=vllm_environment(engine, device=device, api_key=key),
-        start_new_session=True,
-        preexec_fn=partial(die_with_parent, os.getpid()),
-    )
-    try:
-        code = server.wait()
-    finally:
-        stop_group(server)
-    if code:
-        raise MachineError(
-            f"The server ended with code {code}; what it printed above says why.",
-            remedy="If memory ran out, lower engine.cpu_kv_cache_gib (CPU), engine.gpu_memory_utilization (GPU) or "
-            "engine.max_model_len.",
-        )
+    with VllmEngine(
+        model,
+        engine,
+        device=hardware.detect().device,
+        seed=seed,
+        served_name=name,
+        log=log,
+        host=config.host,
+        port=config.port,
+        api_key=key,
+    ) as server:
+        server.start()
+        if check:
+            check(server)
+        console.say(f"ready: {server.url} (model {name}; greedy where a request says nothing else; Ctrl-C stops it)")
+        server.wait()
 
 
 def check_address(config: ServeConfig) -> str | None:
     """Hold that the address may be listened on, and return the API key, if one is set.
 
     Raises:
-        UserError: an address that others can reach, without an API key, or one that cannot be had.
+        UserError: an address that others can reach, without an API key, or one that cannot be had; a key that no client
+            can send.
     """
     key = os.environ.get(config.api_key_env) or None
+    if key is not None:
+        refuse_unsendable(key, f"The environment variable {config.api_key_env}, the API key of the server,")
     if not is_loopback(config.host) and key is None:
         raise UserError(
             f"serve.host={config.host} can be reached from other machines, and no API key is set.",

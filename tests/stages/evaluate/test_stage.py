@@ -315,6 +315,19 @@ def test_an_engine_that_ended_says_why(engine: StubEngine, tmp_path: Path, monke
         run(engine, tmp_path)
 
 
+def test_an_engine_that_ended_says_why_also_where_its_server_still_refused_requests(
+    engine: StubEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.respond = lambda body: (500, {"error": {"message": "EngineCore encountered an issue", "code": 500}})
+
+    def check() -> None:
+        raise MachineError("vLLM ended: out of memory")
+
+    monkeypatch.setattr(engine, "check", check)
+    with pytest.raises(MachineError, match="out of memory"):
+        run(engine, tmp_path)
+
+
 def test_max_items_takes_the_first_of_each_task(engine: StubEngine, tmp_path: Path) -> None:
     run(engine, tmp_path, tasks=[task("two"), task("one")], config=CONFIG.model_copy(update={"max_items": 2}))
     assert [sample["id"] for sample in samples(tmp_path)] == ["i0", "i1", "i0", "i1"]

@@ -164,10 +164,14 @@ class Asker:
             for group, put in zip(groups, puts, strict=True):
                 task = group[0].task.name
                 bar.note(task)
-                self._ask(client, put, task, journal, bar)
-                # With the answers of earlier parts: a single item left over may well be one that is always refused.
-                whole = [journal.samples[question.key] for question in questions if question.task.name == task]
-                _check_failures(task, whole, self._shows_many(whole[0]["arm"]))
+                try:
+                    self._ask(client, put, task, journal, bar)
+                    # With the answers of earlier parts: a single item left over may well be one that is always refused.
+                    whole = [journal.samples[question.key] for question in questions if question.task.name == task]
+                    _check_failures(task, whole, self._shows_many(whole[0]["arm"]))
+                except MachineError:
+                    self._engine.check()  # Raises with the engine's own last words, if it has ended.
+                    raise
 
     def _note(self, task: Task) -> None:
         if self._note_look and task.name not in self._looked_at:
@@ -191,11 +195,7 @@ class Asker:
                     count()
                 bar.advance()
 
-            try:
-                put(client, keep)
-            except MachineError:
-                self._engine.check()  # Raises with the engine's own last words, if it has ended.
-                raise
+            put(client, keep)
 
     def _prepare(self, questions: Sequence[Question]) -> Put:
         """Everything that can be refused before an engine starts."""
