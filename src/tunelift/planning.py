@@ -17,6 +17,7 @@ from tunelift.facts import facts_for, refuse_untrainable, shape_if_known
 from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline, find_dataset
 from tunelift.runs import RUNS
 from tunelift.runtime import gpus, hardware
+from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.forecast import Forecast, Tokens, forecast, speed_of
 from tunelift.runtime.forecast_text import memory_lines, serving_lines, time_lines
 from tunelift.runtime.memory import trained_tensors, training
@@ -25,6 +26,7 @@ from tunelift.runtime.published import published_shape
 from tunelift.runtime.serving import serving_fits
 from tunelift.runtime.shape import ModelShape, read_shape
 from tunelift.runtime.template import template_note
+from tunelift.runtime.vocabulary import cut_lines
 from tunelift.tasks.statistics import Spread, minimum_detectable_effect, needed_for_margin, needed_items
 from tunelift.tasks.task import Task
 
@@ -54,6 +56,7 @@ def describe(run: Pipeline, assumed: Assumptions) -> str:
         f"model    {run.base.id}: {run.base.architecture}, {run.base.parameters:,} parameters, {run.base.dtype}"
         + (f", {run.base.note}" if run.base.note else ""),
         f"template {template_note(run.base.path, run.config.model)}",
+        *(f"tokens   {line}" for line in _cuts(run)),
         f"machine  {machine.name}, {machine.memory_gib:g} GiB, {machine.cores} cores ({machine.device})",
         "",
         "chosen for you",
@@ -74,6 +77,17 @@ def describe(run: Pipeline, assumed: Assumptions) -> str:
         f"disk     {disk_needed_gib(run):.2f} GiB needed at most, {hardware.free_gib(RUNS):.1f} GiB free",
     ]
     return "\n".join(lines)
+
+
+def _cuts(run: Pipeline) -> list[str]:
+    """What the added tokens do to the words of the data set, as far as it is made; refused if one cannot be added."""
+    added = run.config.train.added_tokens
+    if not added:
+        return []
+    load_tokenizer(run.base.path, run.template, added)
+    dataset = run.store.find(run.curate_plan())
+    stats = json.loads((dataset.path / "stats.json").read_text(encoding="utf-8")) if dataset else {}
+    return cut_lines(stats.get("added_tokens", {}))
 
 
 def describe_on(config: Config, gpu: str | None, assumed: Assumptions) -> str:

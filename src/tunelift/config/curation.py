@@ -26,7 +26,7 @@ class SourceConfig(Section):
     fields: dict[str, str] = Field(default_factory=dict, examples=["{prompt: question, completion: answer}"])
     """Where the rows name a field of their format otherwise: the format's name, and the rows' own."""
     system: str | None = None
-    """The system message for rows that have none."""
+    """The system message for rows that have none, or an empty one."""
     config: str | None = None
     """The config of a hub data set that has several."""
     split: str = "train"

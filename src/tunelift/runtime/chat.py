@@ -27,6 +27,7 @@ from tunelift.runtime.turns import (
     render,
     special_tokens,
 )
+from tunelift.runtime.vocabulary import add_tokens
 from tunelift.runtime.words import MOST_CHARACTERS, word_counts
 
 if TYPE_CHECKING:
@@ -57,16 +58,23 @@ class Supervised:
         return sum(self.mask)
 
 
-def load_tokenizer(model: Path, template: str | None = None) -> PreTrainedTokenizerFast:
+def load_tokenizer(model: Path, template: str | None = None, added: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """The tokenizer of a model folder, with `template` in place of its own chat template if one is given.
 
+    Args:
+        added: Tokens that training adds (`train.added_tokens`); the tuned model's own folder has them already.
+
     Raises:
-        UserError: the folder holds no tokenizer, no chat template, or only a slow tokenizer without offsets.
+        UserError: the folder holds no tokenizer, no chat template, or only a slow tokenizer without offsets; or a token
+            cannot be added.
     """
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True, trust_remote_code=False)
+        # Where tekken.json lies beside tokenizer.json, transformers would take mistral-common's, which has no template.
+        tokenizer = AutoTokenizer.from_pretrained(
+            model, local_files_only=True, trust_remote_code=False, mistral_format=False
+        )
     except Exception as error:  # A damaged file makes the libraries raise almost anything, Rust's bare Exception too.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(
@@ -90,6 +98,7 @@ def load_tokenizer(model: Path, template: str | None = None) -> PreTrainedTokeni
             where=str(model),
             remedy="Add the model's tokenizer.json.",
         )
+    add_tokens(tokenizer, added)
     return cast("PreTrainedTokenizerFast", tokenizer)
 
 

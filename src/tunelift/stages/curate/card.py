@@ -9,6 +9,7 @@ import yaml
 
 from tunelift.config.curation import CurateConfig
 from tunelift.runtime.lengths import percent
+from tunelift.runtime.vocabulary import cut_lines
 from tunelift.stages.curate.decisions import decisions
 
 Json = dict[str, Any]
@@ -134,6 +135,7 @@ def _findings(stats: Json) -> Iterator[str]:
         yield "  edited: " + ", ".join(f"{kind} in {rows:,} rows" for kind, rows in stats["edited"].items())
     if stats["flagged"]:
         yield "  flagged, kept: " + ", ".join(f"{reason} {rows:,}" for reason, rows in stats["flagged"].items())
+    yield from (f"  {line}" for line in noted(stats))
     if pii:
         yield "  personal data: " + ", ".join(
             f"{kind} {one['found']:,} in {one['rows']:,} rows ({one['action']})" for kind, one in pii.items()
@@ -163,6 +165,15 @@ def _findings(stats: Json) -> Iterator[str]:
         f"  nearly asked: {close['share']:.1%} of {close['prompts']:,} held-out prompts have a training prompt "
         f"{close_by(prompts)}"
     )
+
+
+def noted(stats: Json) -> list[str]:
+    """What was found in rows that are kept and trained on, with the first places: a line each."""
+    calls = [
+        f"{flag}: {found['calls']:,} calls in {stats['flagged'][flag]:,} rows, such as {'; '.join(found['first'])}"
+        for flag, found in stats.get("wrong_calls", {}).items()
+    ]
+    return calls + cut_lines(stats.get("added_tokens", {}))
 
 
 def data_set_card(

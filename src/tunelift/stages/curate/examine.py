@@ -15,7 +15,7 @@ import orjson
 
 from tunelift.config.curation import CurateConfig, SourceConfig, SourceFormat
 from tunelift.runtime.chat import load_tokenizer
-from tunelift.runtime.vocabulary import add_tokens
+from tunelift.runtime.vocabulary import Cuts
 from tunelift.stages.curate.checks import measured, structure_fault
 from tunelift.stages.curate.clean import mend
 from tunelift.stages.curate.contamination import Questions, contamination
@@ -26,9 +26,11 @@ from tunelift.stages.curate.passed import Facts
 from tunelift.stages.curate.pii import Pii
 from tunelift.stages.curate.read import parse
 from tunelift.stages.curate.replies import ReplyChecks
+from tunelift.stages.curate.results import ordered_results
 from tunelift.stages.curate.rows import Example, Fault, Line, Quarantined, RawRow
 from tunelift.stages.curate.split import short_hash
 from tunelift.stages.curate.write import as_json
+from tunelift.tasks.offered import wrong_calls
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ class Examined:
     """Of a row that passed."""
     edits: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    calls: tuple[tuple[str, str], ...] = ()
+    """Calls that its tools do not allow: flag, and what is wrong with the call."""
+    cuts: tuple[tuple[str, str], ...] = ()
+    """Words that an added token cuts: token and word."""
     pii: tuple[dict[str, Any], ...] = ()
     items: tuple[tuple[str, int], ...] = ()
     """Evaluation items in it: task and index."""
@@ -99,6 +105,7 @@ class _Notes:
 
     edits: tuple[str, ...] = ()
     flags: list[str] = field(default_factory=list)
+    calls: tuple[tuple[str, str], ...] = ()
     pii: tuple[dict[str, Any], ...] = ()
     items: tuple[tuple[str, int], ...] = ()
 
@@ -108,8 +115,8 @@ class Examiner:
 
     def __init__(self, rules: Rules) -> None:
         self.config, self.max_length = rules.config, rules.max_length
-        self._tokenizer = load_tokenizer(rules.tokenizer, rules.template)
-        add_tokens(self._tokenizer, rules.added_tokens)
+        self._tokenizer = load_tokenizer(rules.tokenizer, rules.template, rules.added_tokens)
+        self._cuts = Cuts(rules.added_tokens)
         self._questions = Questions(rules.questions, self.config.contamination_ngram, self.config.contamination_overlap)
         self._replies = ReplyChecks(self.config.clean)
         self._pii = Pii(self.config.pii)
@@ -146,6 +153,14 @@ class Examiner:
         if notes.edits:
             example = replace(example, messages=messages)
         fault = structure_fault(example)
+        if fault is None and any(message["role"] == "tool" for message in example.messages):
+            messages, fault = ordered_results(example.messages)
+            if messages != example.messages:
+                notes.edits += ("tool_results",)
+                example = replace(example, messages=messages)
+        if example.tools:
+            notes.calls = tuple(found for message in example.messages for found in wrong_calls(message, example.tools))
+            notes.flags += dict.fromkeys(flag for flag, _ in notes.calls)
         if fault is None:
             fault, reported = self._replies.examine(example.messages)
             notes.flags += [one.reason for one in reported]
@@ -211,6 +226,8 @@ class Examiner:
             facts=facts,
             edits=notes.edits,
             flags=tuple(notes.flags),
+            calls=notes.calls,
+            cuts=self._cuts.of(example.messages, example.tools),
             pii=notes.pii,
         )
 

@@ -17,7 +17,12 @@ MEANINGS = {
     "ends_without_reply": "The conversation does not end with the assistant: nothing could be learnt from its end.",
     "roles_out_of_order": "User and assistant do not take turns.",
     "empty_reply": "The assistant says nothing.",
-    "empty_turn": "A message of the user or the system is empty.",
+    "empty_turn": "A message of the user is empty.",
+    "tool_result_unknown": "A tool's result has an id that no call of the turn has.",
+    "tool_result_twice": "Two results, or two calls, of one turn have one id.",
+    "tool_result_missing": "A call has no result, though others of its turn have one.",
+    "call_not_offered": "The assistant calls a tool that the row does not offer.",
+    "call_breaks_schema": "The arguments of a call break the tool's schema.",
     "exact_duplicate": "An equal conversation stands earlier.",
     "near_duplicate": "A conversation with nearly the same words stands earlier.",
     "contaminated": "The row holds what an evaluation item asks.",
@@ -41,6 +46,10 @@ MEANINGS = {
     "special_token_in_content": "A message holds a control token of the model.",
 }
 REMEDIES = {
+    **dict.fromkeys(
+        ("tool_result_unknown", "tool_result_twice", "tool_result_missing"),
+        "Give each call an id of its own, and each result the tool_call_id of its call.",
+    ),
     "too_long": "Raise train.max_length.",
     "reply_too_short": "Lower curate.min_reply_tokens.",
     "reply_too_few_words": "Lower curate.clean.min_reply_words.",

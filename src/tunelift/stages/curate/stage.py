@@ -36,6 +36,8 @@ from tunelift.stages.curate.write import Ledger, by_count, check_counts, with_cl
 
 NAMED_SOURCES = 3
 CHUNK_ROWS = 250
+FIRST_PLACES = 3
+"""Shown of what was found."""
 FEW_CHUNKS = 16
 """So many are done sooner than other processes are started."""
 
@@ -162,6 +164,10 @@ class Account:
     """Likewise, `file:line`."""
     edited: Counter[str] = field(default_factory=Counter)
     flagged: Counter[str] = field(default_factory=Counter)
+    wrong_calls: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By flag, the calls that their row's tools do not allow: how many, and the first few."""
+    added_tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By token, the words that it cuts: how many in how many rows, the first word and where it stands."""
     items: dict[str, set[int]] = field(default_factory=dict)
     """By task, the items found in any row."""
     searched: int = 0
@@ -174,12 +180,23 @@ class Account:
             self.places.append(row.place)
             self.edited.update(row.edits)
             self.flagged.update(row.flags)
+            for flag, finding in row.calls:
+                of = self.wrong_calls.setdefault(flag, {"calls": 0, "first": []})
+                of["calls"] += 1
+                of["first"] += [f"{row.place} ({finding})"] * (len(of["first"]) < FIRST_PLACES)
+            for token in dict.fromkeys(token for token, _ in row.cuts):
+                words = [word for cut_by, word in row.cuts if cut_by == token]
+                cut = self.added_tokens.setdefault(
+                    token, {"words": 0, "rows": 0, "such_as": words[0], "first": row.place}
+                )
+                cut["words"] += len(words)
+                cut["rows"] += 1
         self.searched += not row.quarantined
         for task, item in row.items:
             self.items.setdefault(task, set()).add(item)
 
     def counts(self) -> dict[str, Any]:
-        """`edited`, `flagged`, `contamination`, `contaminated_items` and `contamination_rows` of stats.json."""
+        """`edited`, `flagged` and the others of stats.json that stand below."""
         items = {
             task: {"items": len(texts), "found": len(self.items.get(task, ()))}
             for task, texts in self.questions.items()
@@ -187,6 +204,8 @@ class Account:
         return {
             "edited": by_count(self.edited),
             "flagged": by_count(self.flagged),
+            "wrong_calls": self.wrong_calls,
+            "added_tokens": self.added_tokens,
             "contamination": {task: count["found"] / max(count["items"], 1) for task, count in items.items()},
             "contaminated_items": items,
             "contamination_rows": self.searched,
