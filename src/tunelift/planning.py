@@ -19,6 +19,7 @@ from tunelift.facts import facts_for, refuse_unservable, refuse_untrainable, sha
 from tunelift.pipeline import REPORT_FILES, STAGES, Pipeline, find_dataset
 from tunelift.runs import RUNS
 from tunelift.runtime import gpus, hardware
+from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.forecast import Forecast, Tokens, forecast, speed_of
 from tunelift.runtime.forecast_text import memory_lines, serving_lines, time_lines
 from tunelift.runtime.memory import trained_tensors, training
@@ -27,6 +28,7 @@ from tunelift.runtime.published import published_shape
 from tunelift.runtime.serving import serving_fits
 from tunelift.runtime.shape import ModelShape, read_shape
 from tunelift.runtime.template import template_note
+from tunelift.runtime.vocabulary import cut_lines
 from tunelift.stages.train.adapters import check_adapter
 from tunelift.stages.train.answers import check_choice
 from tunelift.tasks.statistics import Spread, minimum_detectable_effect, needed_for_margin, needed_items
@@ -59,6 +61,7 @@ def describe(run: Pipeline, assumed: Assumptions) -> str:
         + (f", {run.base.note}" if run.base.note else ""),
         f"template {template_note(run.base.path, run.config.model)}",
         f"adapters on {adapters}",
+        *(f"tokens   {line}" for line in _cuts(run)),
         f"machine  {machine.name}, {machine.memory_gib:g} GiB, {machine.cores} cores ({machine.device})",
         *([f"         {machine.idle_note}"] if machine.idle_gpus else []),
         "",
@@ -102,6 +105,17 @@ def _refuse_what_stages_would(run: Pipeline, machine: hardware.Hardware) -> str:
         check_evaluable(config, run.tasks(dataset), lambda arm: run.selection(arm, dataset))
     check_keys(config)
     return check_adapter(config.train, run.base.path)
+
+
+def _cuts(run: Pipeline) -> list[str]:
+    """What the added tokens do to the words of the data set, as far as it is made; refused if one cannot be added."""
+    added = run.config.train.added_tokens
+    if not added:
+        return []
+    load_tokenizer(run.base.path, run.template, added)
+    dataset = run.store.find(run.curate_plan())
+    stats = json.loads((dataset.path / "stats.json").read_text(encoding="utf-8")) if dataset else {}
+    return cut_lines(stats.get("added_tokens", {}))
 
 
 def describe_on(config: Config, gpu: str | None, assumed: Assumptions) -> str:

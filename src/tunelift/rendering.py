@@ -33,7 +33,7 @@ def describe(run: Pipeline, split: str, number: int | None, wanted: str | None, 
     rows = read_rows(path)
     place = _place(rows, split, number) if number is not None else _place_of(rows, split, str(wanted))
     row = rows[place]
-    tokenizer = load_tokenizer(run.base.path, run.template)
+    tokenizer = load_tokenizer(run.base.path, run.template, run.config.train.added_tokens)
     parts = encode(tokenizer, row, f"{path}:{place + 1}")
     if wanted and "#" in wanted:
         parts = [part for part in parts if part.id == wanted] or parts

@@ -29,7 +29,7 @@ class SourceConfig(Section):
     """Fields of the rows that other tools go by (`label`, `rating`, `chosen`, `images` …), and that mean nothing here:
     without this, rows that they speak against are left out or flagged."""
     system: str | None = None
-    """The system message for rows that have none."""
+    """The system message for rows that have none, or an empty one."""
     config: str | None = None
     """The config of a hub data set that has several."""
     split: str = "train"

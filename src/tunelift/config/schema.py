@@ -68,7 +68,8 @@ class TrainConfig(Section):
     """What is trained."""
     added_tokens: tuple[Annotated[str, Field(pattern=r"\S")], ...] = ()
     """Tokens to add to the vocabulary, such as `<|tool|>`, that training rows hold and answers may; their embeddings
-    are trained. Those that the tokenizer has already are trained too."""
+    are trained. Tokens that the tokenizer holds apart already, such as reserved ones, are trained too; a piece of
+    ordinary words is refused. One that stands inside words cuts them: curation counts where."""
     learning_rate: float = Field(2e-4, gt=0)
     """Peak learning rate, after warm-up."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"

@@ -29,6 +29,7 @@ from tunelift.runtime.turns import (
     render,
     special_tokens,
 )
+from tunelift.runtime.vocabulary import add_tokens
 from tunelift.runtime.words import MOST_CHARACTERS, word_counts
 
 if TYPE_CHECKING:
@@ -59,11 +60,15 @@ class Supervised:
         return sum(self.mask)
 
 
-def load_tokenizer(model: Path, template: str | None = None) -> PreTrainedTokenizerFast:
+def load_tokenizer(model: Path, template: str | None = None, added: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """The tokenizer of a model folder, with `template` in place of its own chat template if one is given.
 
+    Args:
+        added: Tokens that training adds (`train.added_tokens`); the tuned model's own folder has them already.
+
     Raises:
-        UserError: the folder holds no tokenizer, no chat template, or only a slow tokenizer without offsets.
+        UserError: the folder holds no tokenizer, no chat template, or only a slow tokenizer without offsets; or a token
+            cannot be added.
     """
     from tunelift.runtime import tokenizer_files
 
@@ -92,6 +97,7 @@ def load_tokenizer(model: Path, template: str | None = None) -> PreTrainedTokeni
             where=str(model),
             remedy="Add the model's tokenizer.json.",
         )
+    add_tokens(tokenizer, added)
     return tokenizer
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from tunelift.errors import UserError
+from tunelift.runtime.scripts import UNSPACED
 
 if TYPE_CHECKING:
     import torch
@@ -15,14 +19,72 @@ def add_tokens(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> dict
 
     Returns:
         By token id, the ids that its text was written with until now; none for a token that was there already.
+
+    Raises:
+        UserError: a text is an ordinary piece of the vocabulary: it would not become a token of its own, and the
+            embedding that training changes would be that of a part of many words.
     """
+    if not texts:
+        return {}
     from tokenizers import AddedToken
 
     known = tokenizer.get_vocab()
+    own = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    if pieces_of_words := [text for text in texts if text in known and text not in own]:
+        raise UserError(
+            f"train.added_tokens names {', '.join(map(repr, pieces_of_words))}, which the vocabulary has already, as a "
+            "piece of ordinary words: nothing would be added.",
+            remedy="Take it out, or choose a text that is no piece of words, such as <|name|>.",
+        )
     pieces = {text: list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts if text not in known}
     tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in pieces])
     ids = tokenizer.get_vocab()
     return {ids[text]: pieces.get(text, []) for text in texts}
+
+
+class Cuts:
+    """Looks for words that an added token cuts: `sku` makes of `skull` the tokens `sku` and `ll`.
+
+    A token is found wherever its text stands (it is not limited to whole words, since llama.cpp knows no such limit).
+    """
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self._words = {token: re.compile(_at_edges(token)) for token in tokens}
+
+    def of(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None) -> tuple[tuple[str, str], ...]:
+        """Token and word, once for each place."""
+        return tuple(self._of(messages, tools)) if self._words else ()
+
+    def _of(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None) -> Iterator[tuple[str, str]]:
+        text = "\n".join(_strings([*messages, *(tools or ())]))
+        for token, word in self._words.items():
+            if token in text:
+                yield from ((token, found) for found in word.findall(text) if found != token)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for entry in value.values() if isinstance(value, dict) else value:
+            yield from _strings(entry)
+
+
+def _at_edges(token: str) -> str:
+    """The token with the letters and digits that touch it; scripts without blanks have no word to be cut."""
+    letter = r"(?:(?!" + UNSPACED.pattern + r")\w)*"
+    before, after = (
+        letter if re.match(r"\w", end) and not UNSPACED.match(end) else "" for end in (token[0], token[-1])
+    )
+    return before + re.escape(token) + after
+
+
+def cut_lines(counted: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """`added_tokens` of a data set's stats.json as lines for people."""
+    return [
+        f"added token {token!r} cuts {of['words']:,} words of {of['rows']:,} rows, such as {of['such_as']} ({of['first']})"
+        for token, of in counted.items()
+    ]
 
 
 def fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 from tunelift.artifacts.records import digest, file_sha256
 from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.errors import UserError
+from tunelift.runtime import console
 from tunelift.runtime.drawing import draw
 from tunelift.runtime.supervision import is_supervised, through_last_supervised
 from tunelift.tasks import folder as files
 from tunelift.tasks.folder import Place, Rendering, Role, TaskFile
 from tunelift.tasks.items import Item, Message, make_item
 from tunelift.tasks.likelihood import TaskKind, likelihood_scorers
+from tunelift.tasks.offered import wrong_calls
 from tunelift.tasks.right_answers import refuse_shortfalls
 from tunelift.tasks.rows import Row, read_rows
 from tunelift.tasks.scorers import NotJsonError, Scorer, build_scorers, parse_json
@@ -235,6 +237,7 @@ def task_from_split(
     and several as a list; one that is a JSON object or list has that value, any other its text. Where `tool_call`
     judges, JSON that is no call stays text as well, by which it wants no call. JSON in a code fence counts as JSON
     where the scorers look for it anywhere. Thinking that a reply begins with is no part of its answer.
+    Rows whose last supervised reply calls what its tools do not allow are left out.
     Files that scorers name are relative to the working directory.
 
     Args:
@@ -247,13 +250,18 @@ def task_from_split(
         UserError: no row, an unknown scorer, a last message that is no reply in text, tools whose schemas judge and
             are none, or replies that the primary metric does not give full marks.
     """
-    rows = draw(rows, config.max_items, seed, lambda row: str(row["id"]))
+    rows = [{**row, "messages": through_last_supervised(row["messages"])} for row in rows]
+    found = [row for row in rows if not any(wrong_calls(row["messages"][-1], row.get("tools")))]
+    left_out = len(rows) - len(found)
+    rows = draw(found, config.max_items, seed, lambda row: str(row["id"]))
     if not rows:
         raise UserError(
-            f"The {config.from_split} split is empty, so it cannot be a task.",
+            f"The {config.from_split} split has no row whose reply could be right: {left_out} of {left_out} call what "
+            "is not offered, or break the tool's schema."
+            if left_out
+            else f"The {config.from_split} split is empty, so it cannot be a task.",
             remedy=f"Raise curate.split.{config.from_split}, or give more data.",
         )
-    rows = [{**row, "messages": through_last_supervised(row["messages"])} for row in rows]
     calling = [calls_of_reply(row["messages"][-1]) for row in rows]
     replies = [_last_reply(row) for row in rows]
     values = [_structured(reply) for reply in replies]
@@ -289,11 +297,14 @@ def task_from_split(
         ]
     said = [reply if value is None else value for reply, value in zip(replies, values, strict=True)]
     accepted = [as_answer(calls) if calls else right for calls, right in zip(calling, said, strict=True)]
+    if left_out:
+        console.warn(f"task {name}: {_left_out(left_out)}")
     task = Task(
         name=name,
         version=1,
         role="target",
-        description=f"The data set's own {config.from_split} split, which training does not see.",
+        description=f"The data set's own {config.from_split} split, which training does not see"
+        + (f"; {_left_out(left_out)}" if left_out else "."),
         licence="as the source data",
         items=tuple(_item_from_row(row, right, config.instruction) for row, right in zip(rows, accepted, strict=True)),
         scorers=scorers,
@@ -310,6 +321,10 @@ CALLS, TEXT, JSON = ("tool_call",), ("exact_match",), ("exact_match", "valid_jso
 NAMED_TOOLS = (*JSON, "right_tool")
 AUTOMATIC: tuple[tuple[str, ...], ...] = (CALLS, TEXT, JSON, NAMED_TOOLS)
 """What `scorers: auto` may become."""
+
+
+def _left_out(count: int) -> str:
+    return f"left out are {count:,} rows whose reply calls a tool that is not offered, or breaks its schema."
 
 
 def _automatic(calling: Sequence[list[Any]], values: Sequence[Any]) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from tunelift.stages.curate.write import by_count
 
 MOST_LABELS, LEAST_ROWS = 50, 3
 """Different replies of a data set of labels, and rows to each on average."""
+FIRST_PLACES = 3
+"""Shown of what was found."""
 
 
 @dataclass
@@ -29,6 +31,10 @@ class Account:
     flagged: Counter[str] = field(default_factory=Counter)
     context: Counter[str] = field(default_factory=Counter)
     """`rows` with assistant turns that are not supervised, and their `turns`."""
+    wrong_calls: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By flag, the calls that their row's tools do not allow: how many, and the first few."""
+    added_tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By token, the words that it cuts: how many in how many rows, the first word and where it stands."""
     marks: Counter[str] = field(default_factory=Counter)
     """Rows by the mark of another model's chat template that they hold, whatever becomes of them."""
     unsure: Counter[str] = field(default_factory=Counter)
@@ -56,10 +62,25 @@ class Account:
             self.flagged.update(row.flags)
             if row.context_turns:
                 self.context.update(rows=1, turns=row.context_turns)
+            self._note_calls(row)
+            self._note_cuts(row)
         self.marks.update(filter(None, [row.mark]))
         self.searched += not row.quarantined
         for task, item in row.items:
             self.items.setdefault(task, set()).add(item)
+
+    def _note_calls(self, row: Examined) -> None:
+        for flag, finding in row.calls:
+            of = self.wrong_calls.setdefault(flag, {"calls": 0, "first": []})
+            of["calls"] += 1
+            of["first"] += [f"{row.place} ({finding})"] * (len(of["first"]) < FIRST_PLACES)
+
+    def _note_cuts(self, row: Examined) -> None:
+        for token in dict.fromkeys(token for token, _ in row.cuts):
+            words = [word for cut_by, word in row.cuts if cut_by == token]
+            cut = self.added_tokens.setdefault(token, {"words": 0, "rows": 0, "such_as": words[0], "first": row.place})
+            cut["words"] += len(words)
+            cut["rows"] += 1
 
     def keep(self, row: int, split: str) -> None:
         """Count the replies of a row that stays, where they were redacted."""
@@ -81,6 +102,8 @@ class Account:
             "edited": by_count(self.edited),
             "flagged": by_count(self.flagged),
             "context": {name: self.context[name] for name in ("rows", "turns")},
+            "wrong_calls": self.wrong_calls,
+            "added_tokens": self.added_tokens,
             "foreign_marks": by_count(self.marks),
             "perhaps_placeholders": {} if labels else by_count(self.unsure),
             "redacted_replies": {

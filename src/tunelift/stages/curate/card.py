@@ -9,6 +9,7 @@ import yaml
 
 from tunelift.config.curation import CurateConfig
 from tunelift.runtime.lengths import percent
+from tunelift.runtime.vocabulary import cut_lines
 from tunelift.stages.curate.decisions import decisions
 from tunelift.tasks.statistics import LEAST_TO_CHOOSE_BY, Spread, minimum_detectable_effect
 
@@ -149,6 +150,7 @@ def _findings(stats: Json) -> Iterator[str]:
     if stats["perhaps_placeholders"]:
         found = ", ".join(f"{reply!r} {rows:,}" for reply, rows in stats["perhaps_placeholders"].items())
         yield f"  replies that may be placeholders, kept: {found}"
+    yield from (f"  {line}" for line in noted(stats))
     if pii:
         yield "  personal data: " + ", ".join(
             f"{kind} {one['found']:,} in {one['rows']:,} rows ({one['action']})" for kind, one in pii.items()
@@ -212,6 +214,15 @@ def redaction_in_replies(stats: Json) -> str:
     answers = f", {found['test_answers']:,} of them as accepted answers of test" if found["test_answers"] else ""
     hold = "reply now holds" if found["replies"] == 1 else "replies now hold"
     return f"{found['replies']:,} supervised {hold} {named}{answers}; curate.pii says what is redacted"
+
+
+def noted(stats: Json) -> list[str]:
+    """What was found in rows that are kept and trained on, with the first places: a line each."""
+    calls = [
+        f"{flag}: {found['calls']:,} calls in {stats['flagged'][flag]:,} rows, such as {'; '.join(found['first'])}"
+        for flag, found in stats.get("wrong_calls", {}).items()
+    ]
+    return calls + cut_lines(stats.get("added_tokens", {}))
 
 
 def data_set_card(

@@ -39,8 +39,9 @@ def structure_fault(example: Example) -> Fault | None:
             return Fault("roles_out_of_order", {"message": index, "role": role, "after": before})
         before = "call" if message.get("tool_calls") else role
     for index, message in enumerate(messages):
-        # A tool may have nothing to say: a command without output.
-        if not message["content"].strip() and not message.get("tool_calls") and message["role"] != "tool":
+        # A tool may have nothing to say, and an empty system message keeps a template from writing its own.
+        says_nothing = not message["content"].strip() and not message.get("tool_calls")
+        if says_nothing and message["role"] not in {"tool", "system"}:
             return Fault("empty_reply" if is_supervised(message) else "empty_turn", {"message": index})
     if not any(map(is_supervised, messages)):
         return Fault("nothing_supervised", {"assistant_turns": sum(one["role"] == "assistant" for one in messages)})

@@ -53,12 +53,16 @@ def _reading(config: CurateConfig) -> Iterator[str]:
         yield f"Only the first {config.max_rows:,} rows were read."
     for source in config.sources:
         if source.system:
-            yield f"Rows of `{source.path}` without a system message got: {source.system!r}"
+            yield f"Rows of `{source.path}` without a system message, or with an empty one, got: {source.system!r}"
         if source.fields:
             named = ", ".join(f"{theirs} as {ours}" for ours, theirs in sorted(source.fields.items()))
             yield f"Fields of `{source.path}` were read under other names: {named}."
         if source.ignore_fields:
             yield f"Fields of `{source.path}` that mean nothing here: {', '.join(source.ignore_fields)}."
+    yield (
+        "Tools' results stand in the order of the calls that they answer, by their ids. Rows whose calls their tools do "
+        "not allow stay, are flagged, and are no item of a task made from a split."
+    )
     yield (
         "A conversation is an optional system message, then user and assistant by turns. It ends with the assistant, "
         "and no turn is empty."

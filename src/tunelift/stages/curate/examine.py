@@ -17,7 +17,7 @@ from tunelift.config.curation import CurateConfig, SourceConfig, SourceFormat
 from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.supervision import is_supervised, last_supervised, without_weights
 from tunelift.runtime.turns import special_tokens
-from tunelift.runtime.vocabulary import add_tokens
+from tunelift.runtime.vocabulary import Cuts
 from tunelift.stages.curate.checks import measured, structure_fault
 from tunelift.stages.curate.clean import changes, mend
 from tunelift.stages.curate.contamination import Questions, contamination
@@ -29,9 +29,11 @@ from tunelift.stages.curate.passed import Facts
 from tunelift.stages.curate.pii import Pii, redacted_replies
 from tunelift.stages.curate.placeholders import perhaps_placeholder
 from tunelift.stages.curate.replies import ReplyChecks
+from tunelift.stages.curate.results import ordered_results
 from tunelift.stages.curate.rows import Example, Fault, Line, Quarantined, RawRow, ShapeError
 from tunelift.stages.curate.split import short_hash
 from tunelift.stages.curate.write import as_json
+from tunelift.tasks.offered import wrong_calls
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,10 @@ class Examined:
     """Of a row that passed: what mending did to its text."""
     redacted: tuple[str, ...] = ()
     """Of a row that passed and was redacted: the placeholder in each reply, "" where there is none."""
+    calls: tuple[tuple[str, str], ...] = ()
+    """Calls that its tools do not allow: flag, and what is wrong with the call."""
+    cuts: tuple[tuple[str, str], ...] = ()
+    """Words that an added token cuts: token and word."""
     pii: tuple[dict[str, Any], ...] = ()
     items: tuple[tuple[str, int], ...] = ()
     """Evaluation items in it: task and index."""
@@ -117,6 +123,7 @@ class _Notes:
     mark: str = ""
     changes: list[dict[str, Any]] = field(default_factory=list)
     redacted: tuple[str, ...] = ()
+    calls: tuple[tuple[str, str], ...] = ()
     pii: tuple[dict[str, Any], ...] = ()
     items: tuple[tuple[str, int], ...] = ()
 
@@ -126,8 +133,8 @@ class Examiner:
 
     def __init__(self, rules: Rules) -> None:
         self.config, self.max_length = rules.config, rules.max_length
-        self._tokenizer = load_tokenizer(rules.tokenizer, rules.template)
-        add_tokens(self._tokenizer, rules.added_tokens)
+        self._tokenizer = load_tokenizer(rules.tokenizer, rules.template, rules.added_tokens)
+        self._cuts = Cuts(rules.added_tokens)
         self._questions = Questions(rules.questions, self.config.contamination_ngram, self.config.contamination_overlap)
         own = (*special_tokens(self._tokenizer), *rules.added_tokens)
         self._replies = ReplyChecks(self.config.clean, own)
@@ -170,6 +177,18 @@ class Examiner:
             example = replace(example, messages=messages)
         fault = example.fault or structure_fault(example)
         notes.flags += example.flags
+        if fault is None and any(message["role"] == "tool" for message in example.messages):
+            messages, fault = ordered_results(example.messages)
+            if messages != example.messages:
+                notes.edits += ("tool_results",)
+                example = replace(example, messages=messages)
+        if example.tools:
+            notes.calls = tuple(
+                found
+                for message in filter(is_supervised, example.messages)
+                for found in wrong_calls(message, example.tools)
+            )
+            notes.flags += dict.fromkeys(flag for flag, _ in notes.calls)
         if fault is None:
             fault, reported = self._replies.examine(example.messages)
             notes.flags += [one.reason for one in reported]
@@ -247,6 +266,8 @@ class Examiner:
             unsure=said["content"].strip() if perhaps_placeholder(said["content"]) else "",
             changes=tuple(notes.changes),
             redacted=notes.redacted,
+            calls=notes.calls,
+            cuts=self._cuts.of(example.messages, example.tools),
             pii=notes.pii,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any, get_args
 
@@ -54,7 +54,7 @@ def to_conversation(
     Args:
         row: As it was read.
         shape: Its format.
-        system: The system message for rows without one of their own.
+        system: The system message for rows without one of their own, or with an empty one.
         fields: The row's own names by those of the format, where they differ.
 
     Raises:
@@ -67,10 +67,10 @@ def to_conversation(
         messages, tools = PARSERS[shape](row)
     except ShapeError as error:
         raise _in_own_names(error, fields or {}) from None
-    if messages and messages[0]["role"] == "system" and not messages[0]["content"].strip():
-        messages = messages[1:]
-    if system and not (messages and messages[0]["role"] == "system"):
-        messages = [{"role": "system", "content": system}, *messages]
+    if system and not has_system(messages):
+        # An empty one says nothing; without `system` it stays, since an endpoint would show it to the template too.
+        rest = messages[1:] if messages and messages[0]["role"] == "system" else messages
+        messages = [{"role": "system", "content": system}, *rest]
     return messages, tools
 
 
@@ -78,6 +78,11 @@ def left_out(row: Mapping[str, Any], shape: SourceFormat, fields: Mapping[str, s
     """Whether the row has an input or a system message that only says that there is none."""
     names = ("system", "input") if shape == "alpaca" else ("system",)
     return any(no_input(row.get(fields.get(name, name))) for name in names)
+
+
+def has_system(messages: Sequence[Message]) -> bool:
+    """Whether the messages begin with a system message that says something."""
+    return bool(messages) and messages[0]["role"] == "system" and bool(messages[0]["content"].strip())
 
 
 def renamed(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
@@ -114,17 +119,13 @@ def _alpaca(row: dict[str, Any]) -> Conversation:
 
 def _sharegpt(row: dict[str, Any]) -> Conversation:
     field = _turn_field(row, "conversations")
-    return _system(row) + _turns(row[field], f"$.{field}", "from", "value"), _tools(row)
+    return _begun(row, _turns(row[field], f"$.{field}", "from", "value")), _tools(row)
 
 
 def _messages(row: dict[str, Any]) -> Conversation:
     field = _turn_field(row, "messages")
     turns = _turns(row[field], f"$.{field}", "role", "content")
-    if turns and turns[0]["role"] == "system":
-        system = [] if turns[0]["content"].strip() else _system(row)
-        turns = [*system, *turns[1:]] if system else turns
-    else:
-        turns = _system(row) + turns
+    turns = turns if has_system(turns) else _begun(row, turns)
     return turns, _tools(row) or _tools(row, "functions")  # The latter in the older form.
 
 
@@ -136,7 +137,7 @@ def _prompt_completion(row: dict[str, Any]) -> Conversation:
             parts += _turns(turns, f"$.{field}", "role", "content", context=field == "prompt")
         else:
             parts.append(_turn(role, _unglued(text(row, field), role)))
-    return _system(row) + parts, _tools(row)
+    return _begun(row, parts), _tools(row)
 
 
 def _unglued(text: str, role: str) -> str:
@@ -173,6 +174,13 @@ def _turn(role: str, content: str) -> Message:
 def _system(row: dict[str, Any]) -> list[Message]:
     text = _text(row.get("system"), "$.system")
     return [_turn("system", text)] if text.strip() and not no_input(text) else []
+
+
+def _begun(row: dict[str, Any], turns: list[Message]) -> list[Message]:
+    """The turns with the row's own `system` before them, which takes the place of an empty system message."""
+    system = _system(row)
+    empty = system and turns and turns[0]["role"] == "system" and not has_system(turns)
+    return system + (turns[1:] if empty else turns)
 
 
 def _field(row: dict[str, Any], field: str) -> str:
@@ -266,9 +274,10 @@ def _message(item: Any, path: str, role_key: str, text_key: str) -> Message:
     message = _turn(role, content)
     if calls:
         message["tool_calls"] = calls
-    for key in ("tool_call_id", "name"):
-        if isinstance(item.get(key), str):
-            message[key] = item[key]
+    if (answered := _identity(item.get("tool_call_id"))) is not None:
+        message["tool_call_id"] = answered
+    if isinstance(item.get("name"), str):
+        message["name"] = item["name"]
     thinking = next((item[key] for key in THINKING if isinstance(item.get(key), str) and item[key].strip()), None)
     if role == "assistant" and thinking:
         message["reasoning_content"] = thinking
@@ -280,7 +289,7 @@ def _spelt(role: str) -> str:
 
 
 def _content(value: Any, path: str) -> str:
-    """Text, or OpenAI's list of text parts."""
+    """Text, or OpenAI's list of text parts, joined as vLLM does (`_parse_chat_message_content_parts`): one a line."""
     if not isinstance(value, list):
         return _text(value, path)
     texts = []
@@ -288,7 +297,7 @@ def _content(value: Any, path: str) -> str:
         if not isinstance(part, dict) or part.get("type") != "text":
             raise ShapeError(f"{path}[{index}]", "wrong_type", "only parts of the type 'text' can be used")
         texts.append(_text(part.get("text"), f"{path}[{index}].text"))
-    return "".join(texts)
+    return "\n".join(filter(None, texts))
 
 
 def _calls(item: Message, path: str) -> list[Message]:
@@ -302,12 +311,19 @@ def _call(value: Any, path: str) -> Message:
     function = value.get("function", value) if isinstance(value, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise ShapeError(path, "wrong_type", "a tool call needs a function with a name and arguments")
-    arguments = parsed_json(function.get("arguments") or {})
+    given = function.get("arguments")
+    arguments = {} if given is None or (isinstance(given, str) and not given.strip()) else parsed_json(given)
     if not isinstance(arguments, dict):
         raise ShapeError(f"{path}.function.arguments", "wrong_type", f"is {kind(arguments)}, must be a JSON object")
     _refuse_unwritable(arguments, f"{path}.function.arguments")
     call: Message = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
-    return {"id": value["id"], **call} if isinstance(value.get("id"), str) else call
+    identity = _identity(value.get("id"))
+    return {"id": identity, **call} if identity else call
+
+
+def _identity(value: Any) -> str | None:
+    """An id as text; some number their calls."""
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
 
 
 def _tools(row: dict[str, Any], field: str = "tools") -> list[Message] | None:

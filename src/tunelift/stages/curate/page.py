@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from tunelift.runtime.page import visible, write_page
 from tunelift.stages.curate import drawing, texts
-from tunelift.stages.curate.card import close_by, left_out, redaction_in_replies, searched, verdict
+from tunelift.stages.curate.card import close_by, left_out, noted, redaction_in_replies, searched, verdict
 from tunelift.stages.curate.decisions import PII_NAMES
 from tunelift.stages.curate.reasons import meaning, remedy
 from tunelift.stages.curate.samples import Samples, read_samples
@@ -52,6 +52,7 @@ def write_curation_page(
         "left_out": left_out(prompts),
         "stats": stats,
         "funnel": funnel_steps(stats),
+        "noted": noted(stats),
         "lengths": _lengths(stats),
         "read": _first(stats["sources"], lambda counts: counts["read"]),
         "mix": _first(stats.get("mix", {}), lambda counts: counts["kept"]),

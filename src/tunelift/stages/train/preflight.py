@@ -15,6 +15,7 @@ from tunelift.runtime.chat import mark_supervised
 from tunelift.runtime.encoded import Row
 from tunelift.runtime.lengths import LongRow, Lost, percent
 from tunelift.runtime.modeling import read_generation_config
+from tunelift.runtime.vocabulary import cut_lines
 from tunelift.stages.train.settings import micro_batch_size, packing, total_steps
 
 if TYPE_CHECKING:
@@ -79,11 +80,11 @@ def _refuse_too_long(rows: Sequence[Row], max_length: int) -> None:
         )
 
 
-def truncation(dataset: Path) -> dict[str, Any] | None:
-    """What curation lost to the limit on length, by its own account; none for a data set without one."""
+def by_curation(dataset: Path, name: str) -> Any:
+    """A part of curation's stats.json, such as `truncation`; none for a data set without it."""
     path = dataset / "stats.json"
     stats = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return stats.get("truncation")
+    return stats.get(name)
 
 
 def plan_batches(config: TrainConfig, rows: Sequence[Row], seed: int) -> dict[str, Any]:
@@ -143,6 +144,8 @@ def show(found: dict[str, Any]) -> None:
             f"train: curation dropped {lost['rows']:,} rows over {lost['max_length']} tokens, with "
             f"{lost['supervised_tokens']:,} supervised tokens, {percent(lost['ratio'])} of what could be learnt"
         )
+    for line in cut_lines(found["added_tokens"] or {}):
+        console.say(f"train: {line}")
     console.say(f"train: {_layout(found['batches'])}")
     console.say(f"train: every reply ends with {learnt}, which is learnt; rows are padded with {found['padding']}")
     if not found["end_of_turn"]["stops_generation"]:

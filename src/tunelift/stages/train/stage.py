@@ -81,7 +81,7 @@ def train(
         eval_rows = read_encoded(tokenizer, dataset, "validation", config.eval_rows, seed)
         found = preflight.check(tokenizer, model, rows, eval_rows, config.max_length)
         found |= preflight.plan_batches(config, rows, seed)
-        found["truncation"] = preflight.truncation(dataset)
+        found |= {name: preflight.by_curation(dataset, name) for name in ("truncation", "added_tokens")}
         _write_json(out / "preflight.json", found)
         preflight.show(found)
         tokenizer.pad_token = found["padding"]
@@ -109,8 +109,7 @@ def train(
             config, base, list(added), settings, tokenizer, rows, eval_rows, asked=asked, measure=measure
         )
         outcome = fit(trainer, config, model=model, device=device, samples=samples, out=out, started=started)
-        untouched = load_tokenizer(model, template)  # Its padding token is the model's own.
-        add_tokens(untouched, config.added_tokens)
+        untouched = load_tokenizer(model, template, config.added_tokens)  # Its padding token is the model's own.
         _write_adapter(out, outcome.checkpoint, model, untouched, ends)
         details = _details(outcome, trainer, device, out)
         _write_json(out / FINISHED, details)
