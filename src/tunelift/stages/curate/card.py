@@ -185,7 +185,9 @@ def _few_rows(stats: Json) -> Iterator[str]:
 
 def _told(apart: Json, stats: Json, split: str) -> str:
     rows = stats["splits"][split]["rows"]
-    return f"{rows:,} row{'s' * (rows != 1)}" + (f" in {apart[split]:,} group{'s' * (apart[split] != 1)}" if apart[split] != rows else "")
+    return f"{rows:,} row{'s' * (rows != 1)}" + (
+        f" in {apart[split]:,} group{'s' * (apart[split] != 1)}" if apart[split] != rows else ""
+    )
 
 
 def data_set_card(
