@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(parsed.action(parsed) or 0)
     except TuneliftError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {console.harmless(str(error))}", file=sys.stderr)
         return error.exit_code
     except Stopped as stop:
         print("stopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
@@ -255,7 +255,7 @@ def _make(parsed: argparse.Namespace) -> int:
 def _gate_failed(run: Pipeline, reasons: Sequence[str]) -> int:
     print("gate: failed, the evidence does not support what the config claims", file=sys.stderr)
     for reason in reasons:
-        print(f"  - {reason}", file=sys.stderr)
+        print(f"  - {console.harmless(reason)}", file=sys.stderr)
     print(f"  as a comment for a pull request: {run.folder / 'gate.md'}", file=sys.stderr)
     return 1
 
@@ -267,17 +267,18 @@ def _plan(parsed: argparse.Namespace) -> None:
 
     assumed = Assumptions(parsed.mfu, parsed.price, parsed.tokens)
     if parsed.gpu:
-        print(describe_on(config, parsed.gpu, assumed))
+        print(console.harmless(describe_on(config, parsed.gpu, assumed)))
         return
     try:
         run = _open(parsed, weights=False)
     except UserError as error:
         if published_shape(config.model.id) is None:
             raise
-        print(f"{error.message} So this is planned without the model, and without what stages have made.\n")
-        print(describe_on(config, None, assumed))
+        said = f"{error.message} So this is planned without the model, and without what stages have made."
+        print(console.harmless(said) + "\n")
+        print(console.harmless(describe_on(config, None, assumed)))
         return
-    print(describe(run, assumed))
+    print(console.harmless(describe(run, assumed)))
 
 
 def _share(text: str) -> float:
@@ -326,7 +327,7 @@ def _init(parsed: argparse.Namespace) -> None:
         split=parsed.split,
         config=parsed.config,
     )
-    print(f"{seen}\n\nwritten to {config}")
+    print(f"{console.harmless(seen)}\n\nwritten to {config}")
     console.say(
         f"\nnext:\n  tunelift plan {config}\n"
         f"  tunelift run {config} curate.max_rows=200 train.max_steps=5   # a smoke run\n  tunelift run {config}"
@@ -339,7 +340,7 @@ def _lint(parsed: argparse.Namespace) -> int:
     marks = {"error": "✗", "warning": "!", "note": "·"}
     findings = [(folder, finding) for folder in parsed.tasks for finding in lint(folder)]
     for folder, finding in findings:
-        print(f"{marks[finding.level]} {finding.where or folder}: {finding.message}")
+        print(console.harmless(f"{marks[finding.level]} {finding.where or folder}: {finding.message}"))
     errors = sum(finding.level == "error" for _, finding in findings)
     warnings = sum(finding.level == "warning" for _, finding in findings)
     console.say(f"{len(parsed.tasks)} checked: {errors} errors, {warnings} warnings")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,11 +13,15 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tunelift.config.load import apply_override, json_schema, load_config, read_yaml
 from tunelift.config.problems import all_fields, fields_at, section_at
 from tunelift.config.schema import Config
+from tunelift.config.section import Section
+from tunelift.config.yaml12 import Loader, dump
 from tunelift.errors import UserError
+from tunelift.runs import as_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 MINIMAL = "name: tiny\nmodel: {id: some/model}\ncurate:\n  sources: [{path: a.jsonl}]\n"
@@ -77,6 +82,79 @@ def test_scientific_notation_is_a_number_and_off_is_not_false(write: Write) -> N
 
 def test_a_date_as_a_name_stays_text(write: Write) -> None:
     assert load_config(write(MINIMAL.replace("tiny", "2026-01-31"))).name == "2026-01-31"
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["695e0514", "4225332178759948e04347560002921719079454", "0x12ab", "01234567", "12345678", "5e17208", "-.inf"],
+)
+def test_a_number_for_a_text_is_shown_as_it_was_written(write: Write, written: str) -> None:
+    told = error_of(write(MINIMAL.replace("some/model", f"some/model, revision: {written}")))
+    assert f"c.yaml:2: model.revision: expected text, got {written}; put it in quotes." in told
+
+
+@pytest.mark.parametrize("written", ["12:34", "190:20:30.15", "1234_5678", "0b11", "1_0.5"])
+def test_what_only_yaml_1_1_calls_a_number_is_text(write: Write, written: str) -> None:
+    assert load_config(write(MINIMAL.replace("some/model", f"a/b, revision: {written}"))).model.revision == written
+
+
+def test_a_leading_zero_is_no_octal_and_underscores_part_digits(write: Write) -> None:
+    config = load_config(write(MINIMAL + "seed: 0100\ntrain: {max_steps: 1_000, learning_rate: '1e-4'}\n"))
+    assert (config.seed, config.train.max_steps, config.train.learning_rate) == (100, 1000, 1e-4)
+
+
+@pytest.mark.parametrize("written", ["695e0514", "0x12ab", "007", "true", "12"])
+def test_an_override_of_a_text_is_text_though_the_shell_took_the_quotes(write: Write, written: str) -> None:
+    config = load_config(write(MINIMAL), [f"model.revision={written}", f"curate.sources.0.path={written}"])
+    assert config.model.revision == config.curate.sources[0].path == written
+    listed = load_config(write(MINIMAL), [f"train.adapter.targets=[{written}]"])
+    assert listed.train.adapter.targets == (written,)
+
+
+def test_a_mistake_beside_such_an_override_is_told(write: Write) -> None:
+    told = error_of(write(MINIMAL), "model.revision=695e0514", "seed=1e400")
+    assert "seed: expected" in told and "got 1e400" in told and "revision" not in told
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Co", "Cn")), max_size=12))
+def test_text_that_is_written_reads_back_as_text(text: str) -> None:
+    assert yaml.load(dump({"a": text}), Loader) == {"a": text}
+
+
+@pytest.mark.parametrize("written", ["695e0514", "0o17", "1e-4", "12:34", "off", "2026-01-31"])
+def test_a_runs_own_config_keeps_text_that_looks_like_a_number(write: Write, written: str) -> None:
+    config = load_config(write(MINIMAL), [f"model.revision='{written}'", "train.learning_rate=1e-5"])
+    assert load_config(write(as_yaml(config), "own.yaml")) == config
+
+
+def numbers(section: type[Section]) -> list[str]:
+    return [name for name, annotation in all_fields(section) if "int" in str(annotation) or "float" in str(annotation)]
+
+
+def test_true_is_no_number_in_any_field() -> None:
+    seen = 0
+    for name in numbers(Config):
+        *parents, leaf = name.split(".")
+        section = section_at(parents)
+        assert section is not None
+        annotation = str(section.model_fields[leaf].annotation)
+        if not re.search(r"\b(int|float)\b", annotation) or re.search(r"\bbool\b|StrictBool|Config\b", annotation):
+            continue
+        for value in (True, [False], {"q_proj": True}):
+            with pytest.raises(ValidationError) as caught:
+                section.model_validate({leaf: value})
+            assert leaf in {str(error["loc"][0]) for error in caught.value.errors()}, (name, value)
+        seen += 1
+    assert seen > 50
+
+
+def test_true_for_a_number_is_told_with_its_place(write: Write) -> None:
+    told = error_of(write(MINIMAL + "train:\n  learning_rate: true\n"))
+    assert "c.yaml:6: train.learning_rate: expected a number, got true." in told
+    assert "micro_batch_size: expected a whole number, got true." in error_of(
+        write(MINIMAL), "train.micro_batch_size=true"
+    )
+    assert load_config(write(MINIMAL + "train: {packing: off, adapter: {dora: no}}")).train.packing is False
 
 
 # extends

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.stages.conversations import write_dataset
+from tests.stages.conversations import train_config, write_dataset
 from tests.stages.training import Watched, losses, run_merge, run_training
 from tests.tiny import make_tiny_model
 from tunelift.errors import UserError
@@ -19,7 +19,7 @@ from tunelift.runtime.encoded import collate, read_encoded
 from tunelift.runtime.vocabulary import add_tokens, embedding_weights, fit_embeddings, is_tied, start_embeddings
 from tunelift.runtime.weights import keep_trained_in_fp32, load_base, supervised_logits
 from tunelift.stages.merge.stage import load_trained
-from tunelift.stages.train.adapters import serving_needs
+from tunelift.stages.train.adapters import check_adapter, serving_needs
 from tunelift.stages.train.trainer import SupervisedTrainer
 
 TOKEN = "<|tool|>"
@@ -161,7 +161,18 @@ def test_a_run_with_tokens_and_a_head_that_stopped_goes_on_to_the_same_bytes(
         ("tied", {"modules_to_save": ["lm_haed"]}, "names 'lm_haed', which the model does not have", "lm_head"),
         ("tied", {"modules_to_save": ["down_proj"]}, "holds in 4 bits", "kind to lora"),
         ("tied", {"targets": ["embed_tokens"]}, "ties to its output head", "modules_to_save"),
-        ("tied", {"targets": ["q_proj", "v_porj"]}, "targets names 'v_porj', which no layer", "mean v_proj?"),
+        ("tied", {"targets": ["q_proj", "v_porj"]}, "targets names 'v_porj', which the model", "mean v_proj?"),
+        ("tied", {"targets": r".*\.(q_proj|v_porj)"}, "has the alternative `v_porj`, which matches no", "mean v_proj?"),
+        ("tied", {"targets": r".*\.layers\.(0|1|7)\.mlp.*_proj"}, "has the alternative `7`, which", "correct"),
+        ("tied", {"targets": r".*\.(self_attn\.(q|w)_proj|mlp\.up_proj)"}, "the alternative `w`", "correct"),
+        ("tied", {"targets": r"layers\..*\.v_porj"}, "matches the whole name of no module", "mean v_proj?"),
+        (
+            "tied",
+            {"options": {"exclude_modules": r".*\.(down_proj|up_prj)"}},
+            "the alternative `up_prj`",
+            "mean up_proj?",
+        ),
+        ("tied", {"options": {"rank_pattern": {"q_proj|v_porj": 2}}}, "the alternative `v_porj`", "mean v_proj?"),
         ("tied", {"targets": ["q_proj", "self_atn.v_proj"]}, "names 'self_atn.v_proj'", "mean self_attn.v_proj?"),
         ("tied", {"options": {"exclude_modules": ["down_prj"]}}, "'down_prj', which is no layer", "mean down_proj?"),
         ("tied", {"options": {"exclude_modules": ["layers.0"]}}, "'layers.0', which is no layer of", "correct"),
@@ -180,7 +191,7 @@ def test_a_run_with_tokens_and_a_head_that_stopped_goes_on_to_the_same_bytes(
             "init_lora_weights=mica does not fit this model: MiCA requires",
             "Take out",
         ),
-        ("untied", {"targets": ["q_proj", "lm_head"]}, "does not fit this model: Applying a PEFT", "output head"),
+        ("untied", {"targets": ["q_proj", "lm_head"]}, "names lm_head, the output head, whose", "modules_to_save"),
     ],
 )
 def test_what_does_not_fit_the_model_is_told_before_training(
@@ -189,6 +200,33 @@ def test_what_does_not_fit_the_model_is_told_before_training(
     with pytest.raises(UserError) as caught:
         run_training(models[model], dataset, tmp_path, adapter=BASE | adapter)
     assert message in caught.value.message and remedy in caught.value.remedy
+    if "mica" not in message:  # How the weights begin is not looked at without them.
+        with pytest.raises(UserError) as planned:
+            check_adapter(train_config(adapter=BASE | adapter), models[model])
+        assert str(planned.value) == str(caught.value)
+
+
+def test_training_and_plan_tell_how_many_layers_get_an_adapter(
+    models: dict[str, Path], dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = BASE | {"targets": r".*layers\.1\.self_attn\.(q|v)_proj|.*up_proj"}
+    details = run_training(models["tied"], dataset, tmp_path, adapter=adapter, max_steps=1)
+    words = "q_proj 1 of 2, up_proj 2 of 2, v_proj 1 of 2 layers"
+    assert f"train: adapters on {words}\n" in capsys.readouterr().err
+    assert details["adapted_layers"]["q_proj"] == {"layers": 1, "of": 2}
+    assert check_adapter(train_config(adapter=adapter), models["tied"]) == words
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dora": True},
+        {"modules_to_save": ["lm_head", "norm"]},
+        {"kind": "lora", "options": {"init_lora_weights": "pissa"}},
+    ],
+)
+def test_what_trains_passes_the_plan(options: dict, models: dict[str, Path]) -> None:
+    assert check_adapter(train_config(adapter=BASE | options), models["tied"]).startswith("down_proj 2 of 2, ")
 
 
 @pytest.mark.parametrize("excluded", [["down_proj", "up_proj"], r".*\.(down|up)_proj"])

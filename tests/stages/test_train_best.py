@@ -26,7 +26,7 @@ from tunelift.runtime.generation import greedy
 from tunelift.runtime.peak import matmul_flops_per_second
 from tunelift.runtime.weights import load_base, supervised_logits
 from tunelift.stages.train import lora_config, stage, train
-from tunelift.stages.train.answers import ask
+from tunelift.stages.train.answers import ask, check_choice
 from tunelift.stages.train.best import Measure, standing
 from tunelift.stages.train.journal import live_line
 from tunelift.stages.train.samples import plain
@@ -124,7 +124,7 @@ def test_a_scorer_on_generated_answers_chooses_the_step(
     monkeypatch.setattr(SupervisedTrainer, "evaluate", noted)
     monkeypatch.setattr("tunelift.stages.train.answers.greedy", answer)
     details = run(
-        tiny_model, dataset, tmp_path, max_steps=4, eval_steps=1, best={"by": "exact_match", "rows": 4}, save_steps=9
+        tiny_model, dataset, tmp_path, max_steps=4, eval_steps=1, best={"by": "exact_match", "rows": 8}, save_steps=9
     )
     measured = [line["eval_exact_match"] for line in lines(tmp_path / "metrics.jsonl") if "eval_loss" in line]
     assert measured == [0.0, 1.0, 0.0, 0.0]
@@ -141,6 +141,9 @@ def test_a_scorer_on_generated_answers_chooses_the_step(
             "train.best.by=eval_loss chooses by the validation split, and that is empty",
         ),
         ({"best": {"by": "exact_match"}}, 0, "train.best.by=exact_match chooses by the validation split, and that is"),
+        ({"best": {"by": "eval_loss"}}, 7, "would choose the step by 7 validation rows.* It takes 8"),
+        ({"best": {"by": "eval_loss"}, "eval_rows": 3}, 10, "would choose the step by train.eval_rows=3"),
+        ({"best": {"by": "exact_match", "rows": 3}}, 10, "would choose the step by train.best.rows=3"),
         ({"samples": {"every": 5}}, 0, "train.samples.every=5 answers the validation split, and that is empty"),
     ],
 )
@@ -151,6 +154,26 @@ def test_what_cannot_choose_or_be_answered_is_refused_before_training(
     with pytest.raises(UserError, match=message) as caught:
         run(tiny_model, data, tmp_path / "out", **changes)
     assert "curate.split.validation" in caught.value.remedy or validation
+    with pytest.raises(UserError, match=message):
+        check_choice(train_config(**changes), data, seed=1)
+
+
+def test_rows_of_one_group_choose_as_one(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path, validation=20)
+    rows = [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()]
+    grouped = [row | {"cluster": str(number % 7)} for number, row in enumerate(rows)]
+    config = train_config(best={"by": "eval_loss"}, eval_rows=16)
+    check_choice(config, data, seed=1)
+    (data / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in grouped))
+    with pytest.raises(UserError, match="by 7 validation rows"):
+        check_choice(config, data, seed=1)
+    check_choice(train_config(), data, seed=1)
+
+
+def test_a_scorer_that_does_not_exist_is_told_before_there_is_a_data_set() -> None:
+    check_choice(train_config(best={"by": "right_tool"}), None, seed=1)
+    with pytest.raises(UserError, match=r"train\.best\.by=exact_mach: There is no scorer"):
+        check_choice(train_config(best={"by": "exact_mach"}), None, seed=1)
 
 
 def test_patience_without_a_measure_is_refused_at_load() -> None:

@@ -64,20 +64,20 @@ def _opened(number: int) -> IO[str]:
 
 
 def say(line: str) -> None:
-    """Print one line, unless `--quiet`."""
+    """Print one line, unless `--quiet`; as `warn` and `detail`, so that text from elsewhere is harmless."""
     if verbosity() >= 0:
-        print(line, file=stream(), flush=True)
+        print(harmless(line), file=stream(), flush=True)
 
 
 def detail(line: str) -> None:
     """Print one line with `-v` only."""
     if verbosity() >= 1:
-        print(line, file=stream(), flush=True)
+        print(harmless(line), file=stream(), flush=True)
 
 
 def warn(line: str) -> None:
     """Print a warning, even with `--quiet`."""
-    print(f"warning: {line}", file=stream(), flush=True)
+    print(f"warning: {harmless(line)}", file=stream(), flush=True)
 
 
 @dataclass

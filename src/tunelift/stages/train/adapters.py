@@ -55,7 +55,7 @@ def adapter_for(config: TrainConfig, model: Any, tokens: Sequence[int]) -> LoraC
         saved = ends
         console.say(f"train: the model ties its embeddings, so {' and '.join(sorted(ends))} are trained as one matrix")
     _refuse_absent_targets(config, model)
-    _refuse_tied_targets(config, model, embedding, tied)
+    _refuse_targets_at_the_ends(config, embedding, _name_of(model, model.get_output_embeddings()), tied)
     _refuse_idle_exclusions(config, model)
     rows = {name: list(tokens) for name in sorted({embedding} if tied else ends) if name not in saved}
     with explained(config):
@@ -105,7 +105,7 @@ def _refuse_absent_targets(config: TrainConfig, model: Any) -> None:
     if isinstance(targets, str) and not any(re.fullmatch(targets, name) for name in names):
         words = re.findall(r"\w+", targets)
         raise UserError(
-            f"train.adapter.targets={targets!r} matches the whole name of no module, such as {names[-1]}.",
+            f"train.adapter.targets={targets} matches the whole name of no module, such as {names[-1]}.",
             remedy=(did_you_mean(words[-1], names) if words else "") or "Correct it, or set it to all-linear.",
         )
     for target in () if isinstance(targets, str) else targets:
@@ -116,22 +116,21 @@ def _refuse_absent_targets(config: TrainConfig, model: Any) -> None:
             )
 
 
-def _refuse_tied_targets(config: TrainConfig, model: Any, embedding: str, tied: bool) -> None:
-    """LoRA on one of two tied matrices cannot be merged: the other one would change along."""
+def _refuse_targets_at_the_ends(config: TrainConfig, embedding: str, head: str, tied: bool) -> None:
+    """LoRA on one of two tied matrices cannot be merged: the other one would change along. TRL takes none on a head."""
     targets = config.adapter.targets
-    if targets == "all-linear" or not tied:
+    if targets == "all-linear":
         return
-    named = (
-        re.fullmatch(targets, embedding)
-        if isinstance(targets, str)
-        else any(matches(embedding, target) for target in targets)
-    )
-    if named:
-        raise UserError(
-            f"train.adapter.targets names {embedding}, which the model ties to its output head: merged, its adapter "
-            "would change the head too.",
-            remedy="Name it in train.adapter.modules_to_save instead, or new tokens in train.added_tokens.",
-        )
+    for name, why in (
+        (head, "the output head, whose weights the loss reads without an adapter's"),
+        (embedding, "which the model ties to its output head: merged, its adapter would change the head too"),
+    ):
+        named = re.fullmatch(targets, name) if isinstance(targets, str) else any(matches(name, one) for one in targets)
+        if name and named and (tied or name == head):
+            raise UserError(
+                f"train.adapter.targets names {name}, {why}.",
+                remedy="Name it in train.adapter.modules_to_save instead, or new tokens in train.added_tokens.",
+            )
 
 
 def _refuse_idle_exclusions(config: TrainConfig, model: Any) -> None:
@@ -140,7 +139,7 @@ def _refuse_idle_exclusions(config: TrainConfig, model: Any) -> None:
     layers = [name for name, module in model.named_modules() if not any(module.children())]
     if isinstance(excluded, str):
         if not any(re.fullmatch(excluded, name) for name in layers):
-            raise _idle(f"exclude_modules={excluded!r} matches the whole name of no layer, such as {layers[0]}")
+            raise _idle(f"exclude_modules={excluded} matches the whole name of no layer, such as {layers[0]}")
         refuse_dead_alternatives("train.adapter.options.exclude_modules", excluded, layers, layers)
         return
     for one in excluded or ():

@@ -163,10 +163,10 @@ def refuse_too_few_rows(config: TrainConfig, dataset: Path) -> None:
         else ("train.best.rows", config.best.rows)
     )
     if min(apart, limit) < LEAST_TO_CHOOSE_BY:
-        few = f"{field}={limit}" if limit <= apart else f"{len(rows)} validation rows in {apart} groups"
+        few = f"{field}={limit}" if limit <= apart else f"{apart} validation rows, where rows of one group count once"
         raise UserError(
-            f"train.best.by={config.best.by} would choose the step by {few}. It takes {LEAST_TO_CHOOSE_BY} rows of "
-            "different groups: with fewer, luck chooses.",
+            f"train.best.by={config.best.by} would choose the step by {few}. It takes {LEAST_TO_CHOOSE_BY}: with "
+            "fewer, luck chooses.",
             remedy="Set train.best.by to last, or "
             + (f"raise {field}." if limit <= apart else "raise curate.split.validation, or add rows."),
         )

@@ -86,7 +86,7 @@ def refuse_dead_alternatives(
         if not any(single.fullmatch(name) for name in layers):
             words = re.findall(r"[\w-]+", re.sub(r"\\\W", ".", alternative))
             raise UserError(
-                f"{field}={pattern!r} has the alternative {alternative!r}, which matches no layer.",
+                f"{field}={pattern} has the alternative `{alternative}`, which matches no layer.",
                 remedy=(did_you_mean(words[-1], known) if words else "") or "Take it out, or correct it.",
             )
 
