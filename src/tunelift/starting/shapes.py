@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
+from tunelift.tasks.scorers.numbers import only_number
+from tunelift.tasks.scorers.tool_calls import parse_calls
+
 MOST_VALUES = 50
 """Different texts of a field that are named; each must stand for several rows."""
 MOST_FIELDS = 20
@@ -123,3 +127,30 @@ def kind(value: Any) -> str:
 
 def _text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
+
+
+def reply_kind(reply: str) -> tuple[str, Any]:
+    """The kind of a reply (calls_in_text, json, number, text), and the JSON that it is."""
+    text = reply.strip()
+    if text.startswith("<tool_call>"):
+        found = [{"name": call.name, "arguments": call.arguments} for call in parse_calls(text) or ()]
+        return ("calls_in_text" if found else "text"), found[0] if len(found) == 1 else found or None
+    try:
+        value = parse_json(text)
+    except NotJsonError:
+        return ("number" if _is_number(text) else "text"), None
+    if isinstance(value, list) and value and all(_is_call(entry) for entry in value):
+        return "calls_in_text", value
+    if isinstance(value, (dict, list)):
+        return ("calls_in_text" if _is_call(value) else "json"), value
+    return ("number" if _is_number(text) else "text"), value
+
+
+def _is_call(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    return "tool" in value or ("name" in value and bool({"arguments", "parameters"} & value.keys()))
+
+
+def _is_number(text: str) -> bool:
+    return only_number(text, units=False) is not None  # A number with another unit is another answer.

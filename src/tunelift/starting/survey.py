@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from pathlib import Path
@@ -21,19 +21,17 @@ from tunelift.stages.curate.clean import mend
 from tunelift.stages.curate.decide import families
 from tunelift.stages.curate.duplicates import ExactDuplicates, conversation_key, normalised
 from tunelift.stages.curate.examine import hash64
-from tunelift.stages.curate.formats import FIELDS, TURN_FIELDS, ShapeError, to_conversation
+from tunelift.stages.curate.foreign_marks import tokens_in
+from tunelift.stages.curate.formats import FIELDS, TURN_FIELDS, ShapeError, left_out, to_conversation
 from tunelift.stages.curate.passed import Facts, Passed
-from tunelift.stages.curate.pii import Pii
+from tunelift.stages.curate.pii import Pii, redacted_replies
 from tunelift.stages.curate.processes import Processes
 from tunelift.stages.curate.read import parsed, read_source
-from tunelift.stages.curate.refusals import refusal
+from tunelift.stages.curate.replies import ReplyChecks
 from tunelift.stages.curate.rows import Example, Quarantined, RawRow
 from tunelift.stages.curate.split import group_key
 from tunelift.stages.curate.write import as_json
-from tunelift.starting.shapes import JsonShape
-from tunelift.tasks.scorers.json_values import NotJsonError, parse_json
-from tunelift.tasks.scorers.numbers import only_number
-from tunelift.tasks.scorers.tool_calls import parse_calls
+from tunelift.starting.shapes import JsonShape, reply_kind
 from tunelift.tasks.spellings import Spellings
 from tunelift.tasks.task import inside_fence
 from tunelift.tasks.thinking import part, without_thinking
@@ -46,7 +44,7 @@ PLACES = 3
 """Places that are named for each problem."""
 ENOUGH_WORDS = 4
 """A language is not told from fewer."""
-PII = Pii(PiiConfig())
+PII, CHECKS = Pii(PiiConfig()), ReplyChecks(CleanConfig())
 PIECES = re.compile(r"\d|[^\W\d_]+|(?:[^\w\s]|_)+")
 SHORT = 200
 """Characters of a reply that is remembered as it is written."""
@@ -67,8 +65,20 @@ class Survey:
     files: Counter[str] = field(default_factory=Counter)
     filled: Counter[str] = field(default_factory=Counter)
     """By field, the rows where it holds text, a list or an object."""
+    broken: int = 0
+    """Rows that cannot be read."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """By reason, the place and the finding of each row."""
+    late: set[str] = field(default_factory=set)
+    """Places of the usable rows that curation drops for what only the whole set, or the model, can tell."""
+    no_input: int = 0
+    """Rows whose input, or system message, says that there is none."""
+    marks: Counter[str] = field(default_factory=Counter)
+    """Usable rows by the mark of a chat template in what they ask."""
+    tokens: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By place, what may be control tokens of some model in a usable row."""
+    redacted: int = 0
+    """Usable rows into whose replies redaction puts a placeholder."""
     prompt_words: list[int] = field(default_factory=list)
     """Of the last user message."""
     reply_words: list[int] = field(default_factory=list)
@@ -110,8 +120,6 @@ class Survey:
     """By key of such a group, what all of its first messages begin with."""
     different: int = 0
     """First user messages."""
-    refusals: int = 0
-    """Rows of the sample in which a reply looks like a refusal."""
     sample: list[str] = field(default_factory=list)
     """Texts of the first conversations, as `estimates` has them."""
     spelled: Spellings = field(default_factory=Spellings)
@@ -126,8 +134,29 @@ class Survey:
 
     @property
     def usable(self) -> int:
-        """Rows that no problem befell."""
+        """Rows that no problem of their own befell."""
         return len(self.reply_words)
+
+    @property
+    def left(self) -> int:
+        """Of those, the rows that curation keeps if none is too long."""
+        return self.usable - len(self.late)
+
+    def drop_late(self, reason: str, place: str, detail: str) -> None:
+        """Note that curation drops a usable row."""
+        if place not in self.late:
+            self.late.add(place)
+            self.problems.setdefault(reason, []).append(f"{place}: {detail}")
+
+    def note_model(self, own: Collection[str]) -> None:
+        """Note the rows that hold control tokens of the model; in replies these were taken for another model's."""
+        foreign = self.problems.pop("foreign_mark", [])
+        for entry in foreign:
+            reason = "special_token_in_content" if entry.rpartition(": ")[2] in own else "foreign_mark"
+            self.problems.setdefault(reason, []).append(entry)
+        for place, tokens in self.tokens.items():
+            if held := sorted(tokens & frozenset(own)):
+                self.drop_late("special_token_in_content", place, held[0])
 
     @property
     def groups(self) -> int:
@@ -138,6 +167,11 @@ class Survey:
     def duplicates(self) -> int:
         """Rows equal to an earlier one."""
         return len(self.problems.get("exact_duplicate", ()))
+
+    @property
+    def near(self) -> int:
+        """Rows nearly equal to an earlier one."""
+        return len(self.problems.get("near_duplicate", ()))
 
     @property
     def unused(self) -> list[str]:
@@ -156,9 +190,12 @@ def survey(source: SourceConfig) -> Survey:
     """
     seen = Survey(source)
     with TemporaryDirectory(prefix="tunelift-") as folder, Passed(Path(folder, "passed.work")) as passed:
-        openings = _look(seen, passed)
+        places, openings = _look(seen, passed)
         with Processes(hardware.detect().cores) as processes:
-            keys = families(passed, CurateConfig(sources=(source,)), processes).tolist()
+            found, near = families(passed, CurateConfig(sources=(source,)), processes)
+    keys = found.tolist()
+    for row, kept in sorted(near.items()):
+        seen.drop_late("near_duplicate", places[row], f"of {places[kept]}")
     seen.prompts = Counter(keys)
     seen.answers = [(key, answer) for key, (_, answer) in zip(keys, seen.answers, strict=False)]
     seen.different = len(set(openings))
@@ -172,9 +209,10 @@ def survey(source: SourceConfig) -> Survey:
     return seen
 
 
-def _look(seen: Survey, passed: Passed) -> list[str]:
-    """Note each row, and remember what it says; answers how its first user message begins."""
-    duplicates, openings = ExactDuplicates(), list[str]()
+def _look(seen: Survey, passed: Passed) -> tuple[list[str], list[str]]:
+    """Note each row, and remember what it says; answers the usable rows' places, and how their first user messages
+    begin."""
+    duplicates, places, openings = ExactDuplicates(), list[str](), list[str]()
     rows = parsed(read_source(seen.source))
     for row in islice(rows, LOOKED_AT):
         seen.rows += 1
@@ -183,17 +221,24 @@ def _look(seen: Survey, passed: Passed) -> list[str]:
             seen.filled.update(name for name, value in row.value.items() if _holds_something(value))
         example = _example(row, seen.source)
         if isinstance(example, Quarantined):
+            seen.broken += 1
             inside = "" if example.path == "$" else f"{example.path} "
             seen.problems.setdefault(example.reason, []).append(f"{example.place}: {inside}{example.detail}")
             continue
-        fault = structure_fault(example) or duplicates.fault(example)
+        fault = structure_fault(example)
+        said_fault, flags = (None, ()) if fault else CHECKS.examine(example.messages)
+        fault = fault or said_fault or duplicates.fault(example)
         if fault is None:
+            seen.no_input += "no_input" in example.edits
+            places.append(example.place)
             openings.append(_note(seen, example, passed))
+            seen.marks.update(str(flag.evidence["mark"]) for flag in flags if "mark" in flag.evidence)
         else:
             detail = f" of {fault.evidence['duplicate_of']}" if "duplicate_of" in fault.evidence else ""
+            detail = next((f" {fault.evidence[name]}" for name in ("mark", "text") if name in fault.evidence), detail)
             seen.problems.setdefault(fault.reason, []).append(f"{example.place}:{detail}")
     seen.more = next(rows, None) is not None
-    return openings
+    return places, openings
 
 
 def _holds_something(value: Any) -> bool:
@@ -208,7 +253,8 @@ def _example(row: RawRow | Quarantined, source: SourceConfig) -> Example | Quara
         messages, tools = to_conversation(row.value, source.format, source.system, source.fields)
     except ShapeError as error:
         return Quarantined(row.file, row.line, error.path, error.reason, error.detail, row.text)
-    return Example(row.file, row.line, row.value, messages, tools, "")
+    edits = ("no_input",) if left_out(row.value, source.format, source.fields) else ()
+    return Example(row.file, row.line, row.value, messages, tools, "", edits=edits)
 
 
 def _note(seen: Survey, example: Example, passed: Passed) -> str:
@@ -231,7 +277,7 @@ def _note(seen: Survey, example: Example, passed: Passed) -> str:
     seen.messages.append(len(messages))
     seen.reply_estimates.append(estimate(texts[-1]))
     fence, inside = ("", "") if calls else inside_fence(reply)
-    kind, value = ("tool_call", None) if calls else _kind(inside or reply)
+    kind, value = ("tool_call", None) if calls else reply_kind(inside or reply)
     if fence and kind in {"json", "calls_in_text"}:
         seen.fences[fence] += 1
     elif fence:
@@ -249,21 +295,22 @@ def _note(seen: Survey, example: Example, passed: Passed) -> str:
     if len(seen.sample) < SAMPLE:
         seen.sample.append(whole)
         seen.answers.append((0, raw if len(raw) <= SHORT and not calls else ""))
-        replies = [one["content"] for one in _said(messages) if not one.get("tool_calls")]
-        seen.refusals += any(refusal(reply) is not None for reply in replies)
-    return _remember(example, passed)
+    if tokens := frozenset(token for text in texts for token in tokens_in(text)):
+        seen.tokens[example.place] = tokens
+    return _remember(seen, example, passed)
 
 
 def _said(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [one for one in messages if one["role"] == "assistant"]
 
 
-def _remember(example: Example, passed: Passed) -> str:
+def _remember(seen: Survey, example: Example, passed: Passed) -> str:
     """Keep the row as curation leaves it, under the defaults: that decides the split."""
     messages, _ = mend(example.messages, CleanConfig())
     place = next((place for place, one in enumerate(messages) if one["role"] == "user"), None)
-    if place is not None and any(PII.redacts(hit.kind) for hit in PII.hits(messages[place]["content"])):
-        messages = PII.apply(messages, example.tools).messages
+    redacted = PII.apply(messages, example.tools)
+    seen.redacted += any(redacted_replies(messages, redacted.messages))
+    messages = redacted.messages
     opening = normalised(messages[place]["content"]) if place is not None else ""
     left = replace(example, messages=messages)
     setting = [[one for one in messages if one["role"] == "system"], example.tools]
@@ -288,33 +335,6 @@ def estimate(text: str) -> float:
     one for each digit, run of letters and run of signs where these change often, as in numbers and hashes."""
     length = len(text.encode("utf-8", errors="replace"))
     return max(1.6 * len(text.split()), length / 3.5, len(PIECES.findall(text)))
-
-
-def _kind(reply: str) -> tuple[str, Any]:
-    """The kind of a reply, and the JSON that it is."""
-    text = reply.strip()
-    if text.startswith("<tool_call>"):
-        found = [{"name": call.name, "arguments": call.arguments} for call in parse_calls(text) or ()]
-        return ("calls_in_text" if found else "text"), found[0] if len(found) == 1 else found or None
-    try:
-        value = parse_json(text)
-    except NotJsonError:
-        return ("number" if _is_number(text) else "text"), None
-    if isinstance(value, list) and value and all(_is_call(entry) for entry in value):
-        return "calls_in_text", value
-    if isinstance(value, (dict, list)):
-        return ("calls_in_text" if _is_call(value) else "json"), value
-    return ("number" if _is_number(text) else "text"), value
-
-
-def _is_call(value: Any) -> bool:
-    if not isinstance(value, dict):
-        return False
-    return "tool" in value or ("name" in value and bool({"arguments", "parameters"} & value.keys()))
-
-
-def _is_number(text: str) -> bool:
-    return only_number(text, units=False) is not None  # A number with another unit is another answer.
 
 
 def languages(texts: Iterable[str]) -> dict[str, float]:

@@ -14,6 +14,7 @@ REASONS = (
     *("wrong_columns", "ends_without_reply", "roles_out_of_order", "empty_reply", "empty_turn", "exact_duplicate"),
     *("contaminated", "too_long", "reply_too_short", "refusal", "cut_off", "wrong_language", "reply_too_few_words"),
     *("reply_too_many_words", "reply_not_valid", "pii_email", "pii_secret", "near_duplicate", "not_sampled"),
+    *("foreign_mark", "placeholder_reply"),
     *("template_refused", "template_refuses_tools", "template_ignores_tool_calls", "special_token_in_content"),
 )
 
