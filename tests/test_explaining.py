@@ -84,6 +84,11 @@ def test_what_was_reported_and_kept_is_told(run: Curated) -> None:
     assert facts(run.tell(f"{MESSAGES}:6"))["flagged"] == "refusal"
 
 
+def test_mended_text_is_told_before_and_after(run: Curated) -> None:
+    assert facts(run.tell(f"{MESSAGES}:8"))["mended"].startswith("'donâ€™t")
+    assert "is now 'don’t" in facts(run.tell(f"{MESSAGES}:8"))["mended"]
+
+
 def test_every_row_read_is_found_where_it_is(run: Curated, stats: dict[str, Any]) -> None:
     outcomes = [run.tell(f"{MESSAGES}:{line}").splitlines()[0] for line in range(1, stats["sources"][MESSAGES]["read"])]
     assert sum("was kept" in line for line in outcomes) == stats["rows"]["kept"]

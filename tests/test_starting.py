@@ -579,10 +579,56 @@ def test_replies_that_differ_in_case_or_marks_only_are_told(
     assert told in said if told else "strict" not in said
 
 
-def test_replies_that_look_like_refusals_are_counted(here: Path) -> None:
-    replies = ["I'm sorry, but I can't help with that." if n % 10 == 0 else f"Number {n}" for n in range(60)]
+def test_rows_that_curation_drops_for_what_they_say_are_not_usable(here: Path) -> None:
+    replies = ["I'm sorry, but I can't help with that.", "nan", "Cedar.</s>", "Cedar.<|im_end|>"]
+    replies += [f"Number {n}" for n in range(56)]
     path = write(here / "a.jsonl", [{"prompt": f"Say {n}", "completion": reply} for n, reply in enumerate(replies)])
-    assert "refusals   6 of 60 rows looked at; curate drops them\n" in start(path)[0]
+    said = start(path, model=model_here(here))[0]
+    assert "60 rows, 56 of them usable" in said
+    for reason, line, shown in (
+        ("refusal", 1, "I'm sorry"),
+        ("placeholder_reply", 2, "nan"),
+        ("foreign_mark", 3, "</s>"),
+        ("special_token_in_content", 4, "<|im_end|>"),
+    ):
+        assert f"  {reason}: 1 rows\n    a.jsonl:{line}: {shown}" in said
+
+
+def test_control_tokens_of_the_model_are_found_wherever_they_stand(here: Path) -> None:
+    rows = [{"prompt": f"Say {n}", "completion": f"Number {n}"} for n in range(60)]
+    rows[3]["prompt"], rows[4]["completion"] = "What is `<|im_end|>`?", "Between `<|im_start|>` and 4"
+    said = start(write(here / "a.jsonl", rows), model=model_here(here))[0]
+    assert "60 rows, 58 of them usable" in said
+    assert "special_token_in_content: 2 rows\n    a.jsonl:4: <|im_end|>\n    a.jsonl:5: <|im_start|>" in said
+
+
+def test_near_duplicates_are_not_usable(here: Path) -> None:
+    rows = [{"prompt": f"Tell me of {own_words(n)}", "completion": f"Number {n}"} for n in range(60)]
+    rows += [{"prompt": f"{rows[7]['prompt']} please", "completion": rows[7]["completion"]}]
+    said = start(write(here / "a.jsonl", rows))[0]
+    assert "61 rows, 60 of them usable" in said
+    assert "duplicates 0 rows equal to an earlier one, 1 nearly\n" in said
+    assert "  near_duplicate: 1 rows\n    a.jsonl:61: of a.jsonl:8" in said
+
+
+def test_what_curation_changes_or_counts_is_said(here: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"instruction": f"Say {own_words(n)}", "input": "", "output": f"Number {n}"} for n in range(60)
+    ]
+    rows[1]["input"], rows[2]["output"] = "<noinput>", "N/A"
+    rows[3]["instruction"], rows[4]["output"] = "[INST] Say it [/INST]", "Paid with 4111111111111111"
+    said = start(write(here / "a.jsonl", rows))[0]
+    assert "60 rows, 60 of them usable" in said
+    assert "no input   1 rows say that they have none" in said
+    assert "unsure     replies that may be placeholders: 'N/A' (1); curate keeps them" in said
+    assert "marks      of chat templates in what is asked, not learnt: [/INST] in 1 rows" in said
+    assert "redacted   the replies of 1 rows will hold placeholders: see curate.pii" in said
+
+
+def model_here(here: Path) -> str:
+    """A folder with a tokenizer, as a model's."""
+    tiny_tokenizer().save_pretrained(here / "model")
+    return str(here / "model")
 
 
 def test_rows_beyond_the_limit_are_said_and_allowed_for_where_they_are_few(here: Path) -> None:

@@ -284,7 +284,8 @@ class VllmEngine:
         elif self.startup_seconds is None:
             remedy = "The whole log says more; a slow machine may need a higher engine.startup_timeout_seconds."
         else:
-            remedy = f"The whole log says more. If nobody killed one of its processes, memory most likely ran out: lower {settings}"
+            remedy = "The whole log says more. If nobody killed one of its processes, memory most likely ran out: "
+            remedy += f"lower {settings}"
         return MachineError(f"{what} Its log says:\n{tail}", where=str(self._log), remedy=remedy)
 
     def check(self) -> None:

@@ -82,7 +82,8 @@ def _at_edges(token: str) -> str:
 def cut_lines(counted: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """`added_tokens` of a data set's stats.json as lines for people."""
     return [
-        f"added token {token!r} cuts {of['words']:,} words of {of['rows']:,} rows, such as {of['such_as']} ({of['first']})"
+        f"added token {token!r} cuts {of['words']:,} words of {of['rows']:,} rows, such as {of['such_as']} "
+        f"({of['first']})"
         for token, of in counted.items()
     ]
 

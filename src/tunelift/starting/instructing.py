@@ -153,8 +153,7 @@ def searched(seen: Survey, sizes: recipe.Lengths, share: float) -> list[int]:
     Args:
         share: Of the rows that goes to validation.
     """
-    refused = seen.refusals / max(1, len(seen.sample))
-    if not recipe.has_labels(seen) or int(share * seen.groups * (1 - refused)) < LEAST_SEARCHED:
+    if not recipe.has_labels(seen) or int(share * seen.groups) < LEAST_SEARCHED:
         return []
     most = min(MOST_LABEL_SHOTS, max(recipe.MOST_SHOTS, len(seen.replies)))
     shots = recipe.few_shot(sizes, most)

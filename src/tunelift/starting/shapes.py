@@ -130,7 +130,7 @@ def _text(text: str) -> str:
 
 
 def reply_kind(reply: str) -> tuple[str, Any]:
-    """The kind of a reply, and the JSON that it is."""
+    """The kind of a reply (calls_in_text, json, number, text), and the JSON that it is."""
     text = reply.strip()
     if text.startswith("<tool_call>"):
         found = [{"name": call.name, "arguments": call.arguments} for call in parse_calls(text) or ()]

@@ -13,6 +13,7 @@ from tunelift.config.schema import Config
 from tunelift.errors import UserError
 from tunelift.runtime import hardware
 from tunelift.stages.curate.arrow import READ_AS
+from tunelift.stages.curate.placeholders import perhaps_placeholder
 from tunelift.starting.grouping import joined
 from tunelift.starting.guessing import source_of
 from tunelift.starting.recipe import (
@@ -31,7 +32,7 @@ from tunelift.starting.recipe import (
     spelling_counts,
 )
 from tunelift.starting.survey import LOOKED_AT, PLACES, Survey, quantile, survey
-from tunelift.starting.thinking import folder_of, thinking
+from tunelift.starting.thinking import control_tokens, folder_of, thinking
 from tunelift.starting.writing import config_text
 
 LEAST_ROWS = 8
@@ -78,6 +79,8 @@ def start(
     machine = hardware.detect()
     chosen = base_model(machine, model, seen)
     folder = folder_of(chosen.value, REVISIONS.get(chosen.value))
+    seen.note_model(control_tokens(folder))
+    _refuse_few(seen, data)
     template = out.with_suffix(".jinja") if needs_template(seen, chosen.value) else None
     thought = thinking(seen.thinking > 0, chosen.value, folder, TEMPLATE if template else None)
     sizes = lengths(seen, machine.device, folder, context_of(chosen.value), thought)
@@ -97,9 +100,9 @@ def start(
 
 
 def _refuse_few(seen: Survey, data: str) -> None:
-    if seen.usable < LEAST_ROWS:
+    if seen.left < LEAST_ROWS:
         raise UserError(
-            f"{seen.usable} of {seen.rows} rows can be used, too few to divide.\n" + "\n".join(_problems(seen)),
+            f"{seen.left} of {seen.rows} rows can be used, too few to divide.\n" + "\n".join(_problems(seen)),
             where=data,
             remedy=_labels(seen)
             or f"Mend what is named above, or add rows: at least {LEAST_ROWS}, better some hundred.",
@@ -173,7 +176,7 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
     shares = ", ".join(f"{language} {share:.0%}" for language, share in list(seen.languages.items())[:5])
     commonest = ", ".join(f"{_short(text)} ({count})" for text, count in seen.replies.most_common(3))
     return [
-        f"data       {source.path}: {rows}{files}, {seen.usable:,} of them usable",
+        f"data       {source.path}: {rows}{files}, {seen.left:,} of them usable",
         f"format     {source.format}{names}",
         *([f"unused     {_unused(seen.unused)}"] if seen.unused else []),
         f"prompts    {_words(seen.prompt_words)}",
@@ -189,11 +192,28 @@ def _report(seen: Survey, sizes: Lengths) -> list[str]:
         f"languages  {shares or 'the texts are too short to tell'}",
         *(f"read       {READ_AS[edit]} in {rows:,} rows" for edit, rows in seen.changed.most_common()),
         *([f"order      {_order(seen)}"] if seen.mendable else []),
-        f"duplicates {seen.duplicates:,} rows equal to an earlier one",
-        f"refusals   {seen.refusals:,} of {len(seen.sample):,} rows looked at; curate drops them",
+        f"duplicates {seen.duplicates:,} rows equal to an earlier one, {seen.near:,} nearly",
+        *_found(seen),
         *_problems(seen),
         *([f"warning    {why}"] if (why := joined(seen)) else []),
     ]
+
+
+def _found(seen: Survey) -> list[str]:
+    """What curation changes in usable rows, or keeps and counts."""
+    lines = []
+    if seen.marks:
+        marks = ", ".join(f"{mark} in {rows:,} rows" for mark, rows in seen.marks.most_common(PLACES))
+        lines.append(f"marks      of chat templates in what is asked, not learnt: {marks}; curate keeps them")
+    if seen.no_input:
+        lines.append(f"no input   {seen.no_input:,} rows say that they have none; curate leaves that out")
+    unsure = [(reply, count) for reply, count in seen.replies.most_common() if perhaps_placeholder(reply)]
+    if unsure and not has_labels(seen):
+        told = ", ".join(f"{reply!r} ({count:,})" for reply, count in unsure[:PLACES])
+        lines.append(f"unsure     replies that may be placeholders: {told}; curate keeps them")
+    if seen.redacted:
+        lines.append(f"redacted   the replies of {seen.redacted:,} rows will hold placeholders: see curate.pii")
+    return lines
 
 
 def _unseen_template(model: str) -> list[str]:

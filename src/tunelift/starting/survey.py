@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from pathlib import Path
@@ -22,14 +22,15 @@ from tunelift.stages.curate.clean import mend
 from tunelift.stages.curate.decide import families
 from tunelift.stages.curate.duplicates import ExactDuplicates, conversation_key, normalised
 from tunelift.stages.curate.examine import hash64
-from tunelift.stages.curate.formats import FIELDS, THINKING, TURN_FIELDS, parsed_json, to_conversation
+from tunelift.stages.curate.foreign_marks import tokens_in
+from tunelift.stages.curate.formats import FIELDS, THINKING, TURN_FIELDS, left_out, parsed_json, to_conversation
 from tunelift.stages.curate.order import in_order
 from tunelift.stages.curate.other_fields import UNDESIRABLE, empty, judge, watched
 from tunelift.stages.curate.passed import Facts, Passed
-from tunelift.stages.curate.pii import Pii
+from tunelift.stages.curate.pii import Pii, redacted_replies
 from tunelift.stages.curate.processes import Processes
 from tunelift.stages.curate.read import parsed, read_source
-from tunelift.stages.curate.refusals import refusal
+from tunelift.stages.curate.replies import ReplyChecks
 from tunelift.stages.curate.rows import Example, Quarantined, RawRow, ShapeError
 from tunelift.stages.curate.split import group_key
 from tunelift.stages.curate.weights import KEYS
@@ -49,7 +50,7 @@ ENOUGH_WORDS = 4
 """A language is not told from fewer."""
 OUT_OF_ORDER = ("ends_without_reply", "roles_out_of_order")
 """Faults of rows that `curate.clean.turn_order` may save."""
-PII = Pii(PiiConfig())
+PII, CHECKS = Pii(PiiConfig()), ReplyChecks(CleanConfig())
 PIECES = re.compile(r"\d|[^\W\d_]+|(?:[^\w\s]|_)+")
 SHORT = 200
 """Characters of a reply that is remembered as it is written."""
@@ -91,8 +92,20 @@ class Survey:
     """Whether user and assistant are made to take turns (`curate.clean.turn_order`)."""
     mendable: int = 0
     """Rows where they do not, and can be."""
+    broken: int = 0
+    """Rows that cannot be read."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """By reason, the place and the finding of each row."""
+    late: set[str] = field(default_factory=set)
+    """Places of the usable rows that curation drops for what only the whole set, or the model, can tell."""
+    no_input: int = 0
+    """Rows whose input, or system message, says that there is none."""
+    marks: Counter[str] = field(default_factory=Counter)
+    """Usable rows by the mark of a chat template in what they ask."""
+    tokens: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By place, what may be control tokens of some model in a usable row."""
+    redacted: int = 0
+    """Usable rows into whose replies redaction puts a placeholder."""
     prompt_words: list[int] = field(default_factory=list)
     """Of the last user message."""
     reply_words: list[int] = field(default_factory=list)
@@ -134,8 +147,6 @@ class Survey:
     """By key of such a group, what all of its first messages begin with."""
     different: int = 0
     """First user messages."""
-    refusals: int = 0
-    """Rows of the sample in which a reply looks like a refusal."""
     sample: list[str] = field(default_factory=list)
     """Texts of the first conversations, as `estimates` has them."""
     spelled: Spellings = field(default_factory=Spellings)
@@ -152,8 +163,29 @@ class Survey:
 
     @property
     def usable(self) -> int:
-        """Rows that no problem befell."""
+        """Rows that no problem of their own befell."""
         return len(self.reply_words)
+
+    @property
+    def left(self) -> int:
+        """Of those, the rows that curation keeps if none is too long."""
+        return self.usable - len(self.late)
+
+    def drop_late(self, reason: str, place: str, detail: str) -> None:
+        """Note that curation drops a usable row."""
+        if place not in self.late:
+            self.late.add(place)
+            self.problems.setdefault(reason, []).append(f"{place}: {detail}")
+
+    def note_model(self, own: Collection[str]) -> None:
+        """Note the rows that hold control tokens of the model; in replies these were taken for another model's."""
+        foreign = self.problems.pop("foreign_mark", [])
+        for entry in foreign:
+            reason = "special_token_in_content" if entry.rpartition(": ")[2] in own else "foreign_mark"
+            self.problems.setdefault(reason, []).append(entry)
+        for place, tokens in self.tokens.items():
+            if held := sorted(tokens & frozenset(own)):
+                self.drop_late("special_token_in_content", place, held[0])
 
     @property
     def groups(self) -> int:
@@ -164,6 +196,11 @@ class Survey:
     def duplicates(self) -> int:
         """Rows equal to an earlier one."""
         return len(self.problems.get("exact_duplicate", ()))
+
+    @property
+    def near(self) -> int:
+        """Rows nearly equal to an earlier one."""
+        return len(self.problems.get("near_duplicate", ()))
 
     @property
     def unused(self) -> dict[str, int]:
@@ -188,9 +225,12 @@ def survey(source: SourceConfig, mends: bool = False) -> Survey:
     """
     seen = Survey(source, mends=mends)
     with TemporaryDirectory(prefix="tunelift-") as folder, Passed(Path(folder, "passed.work")) as passed:
-        openings = _look(seen, passed)
+        places, openings = _look(seen, passed)
         with Processes(hardware.detect().cores) as processes:
-            keys = families(passed, CurateConfig(sources=(source,)), processes).tolist()
+            found, near = families(passed, CurateConfig(sources=(source,)), processes)
+    keys = found.tolist()
+    for row, kept in sorted(near.items()):
+        seen.drop_late("near_duplicate", places[row], f"of {places[kept]}")
     seen.prompts = Counter(keys)
     seen.answers = [(key, answer) for key, (_, answer) in zip(keys, seen.answers, strict=False)]
     seen.different = len(set(openings))
@@ -204,9 +244,10 @@ def survey(source: SourceConfig, mends: bool = False) -> Survey:
     return seen
 
 
-def _look(seen: Survey, passed: Passed) -> list[str]:
-    """Note each row, and remember what it says; answers how its first user message begins."""
-    duplicates, openings = ExactDuplicates(), list[str]()
+def _look(seen: Survey, passed: Passed) -> tuple[list[str], list[str]]:
+    """Note each row, and remember what it says; answers the usable rows' places, and how their first user messages
+    begin."""
+    duplicates, places, openings = ExactDuplicates(), list[str](), list[str]()
     fields = watched(seen.source, SplitConfig())
     rows = parsed(read_source(seen.source))
     for row in islice(rows, LOOKED_AT):
@@ -218,6 +259,7 @@ def _look(seen: Survey, passed: Passed) -> list[str]:
             seen.keys.update(_message_keys(row.value))
         example = _example(row, seen.source, fields)
         if isinstance(example, Quarantined):
+            seen.broken += 1
             inside = "" if example.path == "$" else f"{example.path} "
             seen.problems.setdefault(example.reason, []).append(f"{example.place}: {inside}{example.detail}")
             continue
@@ -227,17 +269,22 @@ def _look(seen: Survey, passed: Passed) -> list[str]:
             if structure_fault(mended) is None:
                 seen.mendable += 1
                 example, fault = (mended, None) if seen.mends else (example, fault)
-        fault = fault or duplicates.fault(example)
+        said_fault, flags = (None, ()) if fault else CHECKS.examine(example.messages)
+        fault = fault or said_fault or duplicates.fault(example)
         if fault is None:
+            seen.no_input += "no_input" in example.edits
+            places.append(example.place)
             openings.append(_note(seen, example, passed))
             for flag in example.flags:
                 seen.problems.setdefault(flag, []).append(f"{example.place}:")
+            seen.marks.update(str(flag.evidence["mark"]) for flag in flags if "mark" in flag.evidence)
         else:
             detail = f" of {fault.evidence['duplicate_of']}" if "duplicate_of" in fault.evidence else ""
+            detail = next((f" {fault.evidence[name]}" for name in ("mark", "text") if name in fault.evidence), detail)
             detail = f" {fault.in_words()}" if fault.reason == UNDESIRABLE else detail
             seen.problems.setdefault(fault.reason, []).append(f"{example.place}:{detail}")
     seen.more = next(rows, None) is not None
-    return openings
+    return places, openings
 
 
 def _message_keys(row: dict[str, Any]) -> set[str]:
@@ -256,7 +303,8 @@ def _example(row: RawRow | Quarantined, source: SourceConfig, fields: frozenset[
         fault, flags = judge(row.value, fields, messages)
     except ShapeError as error:
         return Quarantined(row.file, row.line, error.path, error.reason, error.detail, row.text)
-    return Example(row.file, row.line, row.value, messages, tools, "", fault=fault, flags=flags)
+    edits = ("no_input",) if left_out(row.value, source.format, source.fields) else ()
+    return Example(row.file, row.line, row.value, messages, tools, "", fault=fault, flags=flags, edits=edits)
 
 
 def _note(seen: Survey, example: Example, passed: Passed) -> str:
@@ -300,17 +348,18 @@ def _note(seen: Survey, example: Example, passed: Passed) -> str:
     if len(seen.sample) < SAMPLE:
         seen.sample.append(whole)
         seen.answers.append((0, raw if len(raw) <= SHORT and not calls else ""))
-        replies = [one["content"] for one in said if not one.get("tool_calls")]
-        seen.refusals += any(refusal(reply) is not None for reply in replies)
-    return _remember(example, passed)
+    if tokens := frozenset(token for text in texts for token in tokens_in(text)):
+        seen.tokens[example.place] = tokens
+    return _remember(seen, example, passed)
 
 
-def _remember(example: Example, passed: Passed) -> str:
+def _remember(seen: Survey, example: Example, passed: Passed) -> str:
     """Keep the row as curation leaves it, under the defaults: that decides the split."""
     messages, _ = mend(example.messages, CleanConfig())
     place = next((place for place, one in enumerate(messages) if one["role"] == "user"), None)
-    if place is not None and any(PII.redacts(hit.kind) for hit in PII.hits(messages[place]["content"])):
-        messages = PII.apply(messages, example.tools).messages
+    redacted = PII.apply(messages, example.tools)
+    seen.redacted += any(redacted_replies(messages, redacted.messages))
+    messages = redacted.messages
     opening = normalised(messages[place]["content"]) if place is not None else ""
     left = replace(example, messages=messages)
     setting = [[one for one in messages if one["role"] == "system"], example.tools]

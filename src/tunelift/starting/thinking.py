@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,15 @@ def folder_of(model: str, revision: str | None) -> Path | None:
         if isinstance(found, str):
             return Path(found).parent
     return None
+
+
+def control_tokens(folder: Path | None) -> frozenset[str]:
+    """The control tokens in a model's tokenizer.json; none where it is not here."""
+    file = folder / "tokenizer.json" if folder else None
+    if file is None or not file.is_file():
+        return frozenset()
+    added = json.loads(file.read_text(encoding="utf-8")).get("added_tokens") or ()
+    return frozenset(token["content"] for token in added if token.get("special"))
 
 
 def thinking(rows_think: bool, model: str, folder: Path | None, chat_template: Path | None) -> Thinking:

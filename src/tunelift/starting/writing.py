@@ -20,10 +20,6 @@ from tunelift.starting.instructing import Instruction, instruction, searched
 from tunelift.starting.survey import Survey, estimate
 from tunelift.starting.thinking import Thinking
 
-DROPPED = ("exact_duplicate", "ends_without_reply", "roles_out_of_order", "empty_reply", "empty_turn", "undesirable",
-           "nothing_supervised")  # fmt: skip
-"""Problems of rows that can be read."""
-
 
 def config_text(
     seen: Survey,
@@ -188,11 +184,10 @@ def _template(template: Path | None) -> list[str]:
 def _curating(seen: Survey) -> list[str]:
     """What the rows ask for: room for broken ones, and a hint where another language is mixed in."""
     lines = []
-    broken = seen.rows - seen.usable - sum(len(seen.problems.get(reason, ())) for reason in DROPPED)
-    ratio = broken / seen.rows
+    ratio = seen.broken / seen.rows
     if ratio > CurateConfig.model_fields["max_quarantine_ratio"].default:
         lines += [
-            f"  # {broken:,} of {seen.rows:,} rows cannot be read; curate lists them in quarantine.jsonl.",
+            f"  # {seen.broken:,} of {seen.rows:,} rows cannot be read; curate lists them in quarantine.jsonl.",
             f"  max_quarantine_ratio: {min(1.0, round(ratio + 0.05, 2)):g}",
         ]
     if seen.mends:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.stages.curate.conftest import pair
+from tests.stages.curate.conftest import pair, pairs, read_jsonl, write_jsonl
 from tunelift.config.curation import CleanConfig
 from tunelift.stages.curate.checks import structure_fault
-from tunelift.stages.curate.clean import mend, repaired, tidied
+from tunelift.stages.curate.clean import changes, mend, repaired, tidied
 from tunelift.stages.curate.rows import Example
 
 BOTH = CleanConfig()
@@ -181,3 +182,51 @@ json_values = st.recursive(
 def test_json_means_the_same_after_its_white_space_is_mended(value: Any, indent: int | None) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     assert json.loads(tidied(f"\n {text} \n\n\n")) == value
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reply"),
+    [
+        ("What went wrong in this text: donâ€™t panic", "Its UTF-8 was read as Windows-1252."),
+        ("Print red text in Python.", "print('\x1b[31mred\x1b[0m')"),
+        ("Print it.", "```\nprint(\x1b[31m)\n```\nDone."),
+        ("Replace 'Ã©' in my file.", 'sed "s/Ã©/e/"'),
+        ("Is `donâ€™t` a word?", "It is not."),
+        ("Wie kommt es zu Ã¼ in meinem Brief?", "Die Kodierung ist falsch."),
+    ],
+)
+def test_what_a_row_quotes_or_talks_about_stays(prompt: str, reply: str) -> None:
+    messages = pair(prompt, reply)["messages"]
+    assert mend(messages, BOTH) == (messages, ())
+
+
+def test_quotations_are_mended_where_the_row_is_broken_elsewhere_and_json_always() -> None:
+    messages = pair('"Itâ€™s late," she said. He didnâ€™t move.', '{"said": "itâ€™s"}')["messages"]
+    assert [one["content"] for one in mend(messages, BOTH)[0]] == [
+        '"It’s late," she said. He didn’t move.',
+        '{"said": "it’s"}',
+    ]
+    alone = pair("Say it as JSON.", '{"said": "itâ€™s"}')["messages"]
+    assert mend(alone, BOTH)[0][1]["content"] == '{"said": "it’s"}'
+    code = pair("donâ€™t", "```\ndonâ€™t\n```\nitâ€™s `donâ€™t`")["messages"]
+    assert mend(code, BOTH)[0][1]["content"] == "```\ndonâ€™t\n```\nit’s `donâ€™t`"
+
+
+def test_what_was_mended_is_shown_with_a_little_around_it() -> None:
+    messages = pair("a " * 50 + "donâ€™t " + "b " * 50, "ok  ")["messages"]
+    mended, edits = mend(messages, BOTH)
+    (found,) = changes(messages, mended)
+    assert edits == ("unicode", "whitespace") and found["message"] == 0
+    assert "donâ€™t" in found["before"] and "don’t" in found["after"] and len(found["before"]) < 80
+
+
+def test_what_was_mended_is_listed_before_and_after(run: Any, tmp_path: Path, capsys: Any) -> None:
+    rows = [*pairs(40), pair("Why so?", "I donâ€™t know, ask ann@example.com.")]
+    run(write_jsonl(tmp_path / "a.jsonl", rows))
+    (entry,) = read_jsonl(tmp_path / "out" / "edits.jsonl")
+    assert entry["source"].endswith("a.jsonl:41") and entry["message"] == 1
+    assert (entry["before"], entry["after"]) == (
+        "I donâ€™t know, ask a…@example.com.",
+        "I don’t know, ask a…@example.com.",
+    )
+    assert "I donâ€™t know" in (tmp_path / "out" / "curation.html").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.stages.curate.conftest import pair
+from tests.stages.curate.conftest import kept_rows, pair, request, write_jsonl
+from tests.wording import own_words
 from tunelift.config.curation import PiiConfig
 from tunelift.stages.curate.pii import Finding, Pii, masked
 from tunelift.stages.curate.pii_shapes import FINDERS, IBAN_LENGTHS, luhn
@@ -318,3 +320,85 @@ def test_the_lengths_of_account_numbers_are_those_of_examples_in_the_registry() 
     ):
         assert IBAN_LENGTHS[example[:2]] == len(example)
         assert [hit.kind for hit in ALL.hits(example)] == ["iban"]
+
+
+ORDER, CARD_NUMBER = "4000120007368804", "4111111111111111"
+CALLED_IDS = [
+    f"Where is order {ORDER}?",
+    f"Order #{ORDER} is late",
+    f"My order is {ORDER}.",
+    f"tracking number: {ORDER}",
+    f"Customer no. {ORDER}",
+    f"Orders {ORDER} and {ORDER}",
+    f"IMEI {ORDER}",
+    f"Bestellnummer: {ORDER}",
+    f"Zum Auftrag Nr. {ORDER} fehlt etwas",
+    f"Rechnung {ORDER}",
+    f"n° de commande : {ORDER}",
+    f"número de pedido {ORDER}",
+    f"ordine {ORDER}",
+    f'{{"order_id": "{ORDER}"}}',
+    f'{{"card": "visa", "trackingNumber": {ORDER}}}',
+    f"**Order ID:** `{ORDER}`",
+]
+CALLED_CARDS = [
+    f"{CARD_NUMBER}",
+    f"number {CARD_NUMBER}",
+    f"card number {CARD_NUMBER}",
+    f"Pay order 12 with {CARD_NUMBER}",
+    f"My credit card for the order {CARD_NUMBER}",
+    f"Order 12 was paid with card {CARD_NUMBER}",
+    f"customer {CARD_NUMBER}",
+    f"Kreditkarte zur Bestellung: {CARD_NUMBER}",
+    f"tarjeta {CARD_NUMBER}",
+    f'{{"order_id": "12", "card_number": "{CARD_NUMBER}"}}',
+    f'{{"order": 12, "number": "{CARD_NUMBER}"}}',
+]
+
+
+@pytest.mark.parametrize("text", CALLED_IDS)
+def test_a_number_that_is_called_an_id_is_no_card(text: str) -> None:
+    messages = pair(text, "ok")["messages"]
+    assert ALL.apply(messages).messages == messages
+
+
+@pytest.mark.parametrize("text", CALLED_CARDS)
+def test_a_number_that_nothing_calls_an_id_is_a_card(text: str) -> None:
+    assert "[CARD_1]" in ALL.apply(pair(text, "ok")["messages"]).messages[0]["content"]
+
+
+@pytest.mark.parametrize("number", [ORDER, int(ORDER)])
+def test_the_key_of_a_calls_argument_tells_what_a_number_is_everywhere_in_the_row(number: str | int) -> None:
+    def called(key: str) -> list[dict[str, Any]]:
+        call = {"type": "function", "function": {"name": "track", "arguments": {key: number}}}
+        return [
+            {"role": "user", "content": f"Where is {ORDER}?"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+        ]
+
+    assert ALL.apply(called("orderId")).messages == called("orderId")
+    assert ALL.apply(called("card_number")).messages[0]["content"] == "Where is [CARD_1]?"
+
+
+def test_what_a_row_calls_both_is_a_card() -> None:
+    messages = pair(f"Order {ORDER}", f"Your card {ORDER}")["messages"]
+    assert [one["content"] for one in ALL.apply(messages).messages] == ["Order [CARD_1]", "Your card [CARD_1]"]
+
+
+@pytest.mark.parametrize("other", ["0049 30 1234567", "+49 (0)30 1234567", "+49-30-1234567"])
+def test_one_telephone_number_has_one_placeholder(other: str) -> None:
+    text = ALL.apply(pair(f"Ring +49 30 1234567 or {other} today", "ok")["messages"]).messages[0]["content"]
+    assert text == "Ring [PHONE_1] or [PHONE_1] today"
+
+
+def test_placeholders_in_replies_are_told(run: Any, tmp_path: Path, capsys: Any) -> None:
+    rows = [pair(request(n), f"Paid with {CARD_NUMBER}, {own_words(n)}.") for n in range(40)]
+    stats = run(write_jsonl(tmp_path / "a.jsonl", [*rows, pair(f"Is {CARD_NUMBER} a card?", "Yes.")]))
+    tests = stats["splits"]["test"]["rows"]
+    in_test = [row for row in kept_rows(tmp_path / "out").values() if row["split"] == "test"]
+    answers = sum("[CARD_1]" in row["messages"][-1]["content"] for row in in_test)
+    assert 0 < answers <= tests
+    assert stats["redacted_replies"] == {"replies": 40, "test_answers": answers, "placeholders": {"[CARD_1]": 40}}
+    told = f"40 supervised replies now hold [CARD_1], {answers} of them as accepted answers of test"
+    assert told in capsys.readouterr().err
+    assert all(told in (tmp_path / "out" / name).read_text() for name in ("README.md", "curation.html"))

@@ -23,6 +23,7 @@ REASONS = (
         "not_followed_rating",
     ),
     *("stray_quote", "several_objects"),
+    *("foreign_mark", "placeholder_reply"),
     *("template_refused", "template_refuses_tools", "template_ignores_tool_calls", "special_token_in_content"),
 )
 

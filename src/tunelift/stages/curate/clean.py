@@ -86,7 +86,7 @@ def changes(messages: Sequence[Message], mended: Sequence[Message]) -> list[dict
     """The first places where other than white space was mended: `message`, and the text `before` and `after`."""
     found = []
     for index, (old, new) in enumerate(zip(messages, mended, strict=True)):
-        for before, after in zip(_texts(old), _texts(new), strict=True):
+        for before, after in zip(map(str.strip, _texts(old)), map(str.strip, _texts(new)), strict=True):
             if "".join(before.split()) == "".join(after.split()):
                 continue
             start = max(0, _alike(before, after) - SHOWN_AROUND)

@@ -139,10 +139,13 @@ def decide(passed: Passed, places: Sequence[str], config: CurateConfig, seed: in
     )
 
 
-def families(passed: Passed, config: CurateConfig, processes: Processes) -> Hashes:
+def families(passed: Passed, config: CurateConfig, processes: Processes) -> tuple[Hashes, dict[int, int]]:
     """Each row's group by the key that decides its split, without a seed: as if every row were held out.
 
     A duplicate, which is dropped, is in the group of the row that stays.
+
+    Returns:
+        The groups, and by near duplicate that is dropped the row that stays.
     """
     _, stays, place = np.unique(passed.column("exact"), return_index=True, return_inverse=True)
     left, first = np.sort(stays), stays[place]
@@ -162,7 +165,7 @@ def families(passed: Passed, config: CurateConfig, processes: Processes) -> Hash
     found[left] = smallest_keys(groups(len(left), np.concatenate((edges, asking)), keys), keys)
     for row, pair in near.items():
         found[row] = found[pair.a]
-    return found[first]
+    return found[first], {row: pair.a for row, pair in near.items()}
 
 
 def _without_equals(passed: Passed, places: Sequence[str], left: Rows) -> tuple[dict[int, Fault], Rows]:

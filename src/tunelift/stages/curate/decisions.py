@@ -60,8 +60,8 @@ def _reading(config: CurateConfig) -> Iterator[str]:
         if source.ignore_fields:
             yield f"Fields of `{source.path}` that mean nothing here: {', '.join(source.ignore_fields)}."
     yield (
-        "Tools' results stand in the order of the calls that they answer, by their ids. Rows whose calls their tools do "
-        "not allow stay, are flagged, and are no item of a task made from a split."
+        "Tools' results stand in the order of the calls that they answer, by their ids. Rows whose calls their tools "
+        "do not allow stay, are flagged, and are no item of a task made from a split."
     )
     yield (
         "A conversation is an optional system message, then user and assistant by turns. It ends with the assistant, "

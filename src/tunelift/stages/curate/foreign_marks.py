@@ -26,6 +26,7 @@ MARK = re.compile(
     r"|<</?SYS>>|<｜[^｜<>\n]{1,40}｜>|### Human:",
     re.IGNORECASE,
 )
+TOKEN = re.compile(rf"<\|[^|<>\s]{{1,40}}\|>|{MARK.pattern}", re.IGNORECASE)
 SPOKEN, ANSWERED = (
     re.compile(rf"^### (?:{names}) ?:?[ \t]*$", re.M) for names in ("Instruction|User", "Response|Assistant")
 )
@@ -39,6 +40,11 @@ ABOUT = re.compile(
     r"|(?:prompt|chat|instruction) formats?|delimiters?|spezial-?tokens?|jetons?)\b",
     re.IGNORECASE,
 )
+
+
+def tokens_in(text: str) -> list[str]:
+    """All in a text that may be a control token of some model, also in code."""
+    return TOKEN.findall(text) if any(sign in text for sign in SIGNS) else []
 
 
 def foreign_mark(messages: Sequence[dict[str, Any]], own: Collection[str] = ()) -> tuple[Fault | None, bool]:
