@@ -25,11 +25,13 @@ from tunelift.config.resolve import resolve
 from tunelift.config.schema import Config, StageName
 from tunelift.engines.endpoint import Endpoint, read_key
 from tunelift.engines.protocol import Engine
+from tunelift.engines.rendering import check_rendering, prompts_of
 from tunelift.engines.vllm import VllmEngine
 from tunelift.errors import UserError
 from tunelift.facts import facts_for, refuse_untrainable, shape_if_known
 from tunelift.runs import RUNS, as_yaml, hash_some, read_rows
 from tunelift.runtime import hardware
+from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.modeling import inspect_base
 from tunelift.runtime.template import pinned_template
 from tunelift.runtime.tracking import Tracker
@@ -193,6 +195,7 @@ class Pipeline(Arms):
             judge.check(self.config.judge, tasks, [arm.name for arm in self.arms if arm.name != NOISE_ARM])
         for arm in self.arms:
             evaluate.check_askable(arm, tasks, self.selection(arm, dataset), has_tokenizer=arm.endpoint is None)
+            self.template_of(arm)
         for endpoint in (*(arm.endpoint for arm in self.arms), self.config.judge and self.config.judge.endpoint):
             if endpoint:
                 read_key(endpoint)
@@ -264,6 +267,19 @@ class Pipeline(Arms):
             template=file,
         ) as engine:
             yield engine
+
+    # --- serve: model -> endpoint -------------------------------------------------------------------------------
+
+    def check_served(self, model: Artifact, engine: Engine) -> None:
+        """Hold that a started server of the tuned model reads held-out rows as training does.
+
+        Raises:
+            GateError: it does not.
+        """
+        rows = [
+            row for split in ("test", "validation") for row in read_rows(self.made["curate"].path / f"{split}.jsonl")
+        ]
+        check_rendering(engine, load_tokenizer(model.path), prompts_of(rows))
 
     # --- judge: evaluations -> judgements -----------------------------------------------------------------------
 

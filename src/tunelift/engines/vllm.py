@@ -56,6 +56,10 @@ def vllm_arguments(
     command += ["--host", host, "--port", str(port)]
     # Otherwise the model's own generation config would set the sampling of each request.
     command += ["--generation-config", "vllm"]
+    # Contents as one text, as training renders them; by itself vLLM gives them in parts to templates that loop over
+    # parts. And the files that training read, where Mistral's own format (tekken.json, consolidated*) lies beside them.
+    command += ["--chat-template-content-format", "string"]
+    command += ["--tokenizer-mode", "hf", "--config-format", "hf", "--load-format", "safetensors"]
     command += ["--dtype", engine.dtype, "--seed", str(seed)]
     command += ["--max-num-seqs", str(engine.max_num_seqs)]
     # All untuned arms begin with the same long instruction: read once, then found.

@@ -73,15 +73,18 @@ def _strings(value: Any) -> Iterator[str]:
 def _at_edges(token: str) -> str:
     """The token with the letters and digits that touch it; scripts without blanks have no word to be cut."""
     letter = r"(?:(?!" + UNSPACED.pattern + r")\w)*"
-    before, after = (letter if re.match(r"\w", end) and not UNSPACED.match(end) else "" for end in (token[0], token[-1]))
+    before, after = (
+        letter if re.match(r"\w", end) and not UNSPACED.match(end) else "" for end in (token[0], token[-1])
+    )
     return before + re.escape(token) + after
 
 
 def cut_lines(counted: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """`added_tokens` of a data set's stats.json as lines for people."""
     return [
-        f"added token {token!r} cuts {of['words']:,} words of {of['rows']:,} rows, such as {of['such_as']} ({of['first']})"
-        for token, of in counted.items()
+        f"added token {token!r} cuts {cut['words']:,} words of {cut['rows']:,} rows, such as {cut['such_as']} "
+        f"({cut['first']})"
+        for token, cut in counted.items()
     ]
 
 

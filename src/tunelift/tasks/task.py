@@ -18,8 +18,8 @@ from tunelift.tasks import folder as files
 from tunelift.tasks.folder import Place, Rendering, Role, TaskFile
 from tunelift.tasks.items import Item, Message, make_item
 from tunelift.tasks.likelihood import TaskKind, likelihood_scorers
-from tunelift.tasks.right_answers import refuse_shortfalls
 from tunelift.tasks.offered import wrong_calls
+from tunelift.tasks.right_answers import refuse_shortfalls
 from tunelift.tasks.rows import Row, read_rows
 from tunelift.tasks.scorers import NotJsonError, Scorer, build_scorers, parse_json
 from tunelift.tasks.scorers.attempts import names_of

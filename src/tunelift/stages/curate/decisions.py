@@ -58,8 +58,8 @@ def _reading(config: CurateConfig) -> Iterator[str]:
             named = ", ".join(f"{theirs} as {ours}" for ours, theirs in sorted(source.fields.items()))
             yield f"Fields of `{source.path}` were read under other names: {named}."
     yield (
-        "Tools' results stand in the order of the calls that they answer, by their ids. Rows whose calls their tools do "
-        "not allow stay, are flagged, and are no item of a task made from a split."
+        "Tools' results stand in the order of the calls that they answer, by their ids. Rows whose calls their tools "
+        "do not allow stay, are flagged, and are no item of a task made from a split."
     )
     yield (
         "A conversation is an optional system message, then user and assistant by turns. It ends with the assistant, "
