@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -381,6 +382,7 @@ def _serve(parsed: argparse.Namespace) -> None:
         name=run.config.name,
         seed=run.config.seed,
         log=run.folder / "logs" / f"vllm-serve-{run.config.serve.port}.log",
+        check=partial(run.check_served, model),
     )
 
 

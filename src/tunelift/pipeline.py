@@ -26,11 +26,13 @@ from tunelift.config.resolve import resolve
 from tunelift.config.schema import Config, StageName
 from tunelift.engines.endpoint import Endpoint
 from tunelift.engines.protocol import Engine
+from tunelift.engines.rendering import check_rendering, prompts_of
 from tunelift.engines.vllm import VllmEngine
 from tunelift.errors import UserError
 from tunelift.facts import facts_for, refuse_unservable, refuse_untrainable, shape_if_known
 from tunelift.runs import RUNS, as_yaml, hash_some, read_rows
 from tunelift.runtime import console, hardware
+from tunelift.runtime.chat import load_tokenizer
 from tunelift.runtime.modeling import inspect_base
 from tunelift.runtime.template import pinned_template
 from tunelift.runtime.tracking import Tracker
@@ -194,6 +196,8 @@ class Pipeline(Arms):
             refuse_unservable(self.config.engine, hardware.detect(), self.base.parameters)
         dataset = self.make_curate()
         check_evaluable(self.config, self.tasks(dataset), lambda arm: self.selection(arm, dataset))
+        for arm in self.arms:
+            self.template_of(arm)  # A switch of it that is no true or false is told before hours of training.
         endpoints = {arm.name: Endpoint(arm.endpoint) for arm in self.arms if arm.endpoint}
         tuned = self.make_merge() if needs_tuned else None
         made: dict[str, Artifact] = {}
@@ -262,6 +266,19 @@ class Pipeline(Arms):
             template=file,
         ) as engine:
             yield engine
+
+    # --- serve: model -> endpoint -------------------------------------------------------------------------------
+
+    def check_served(self, model: Artifact, engine: Engine) -> None:
+        """Hold that a started server of the tuned model reads held-out rows as training does.
+
+        Raises:
+            GateError: it does not.
+        """
+        rows = [
+            row for split in ("test", "validation") for row in read_rows(self.made["curate"].path / f"{split}.jsonl")
+        ]
+        check_rendering(engine, load_tokenizer(model.path), prompts_of(rows))
 
     # --- judge: evaluations -> judgements -----------------------------------------------------------------------
 

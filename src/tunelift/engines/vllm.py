@@ -65,6 +65,10 @@ def vllm_arguments(
     # Otherwise the model's own generation config would set the sampling of each request. What a request leaves open is
     # then decoded as evaluation does it; without the second option vLLM would sample at temperature 1.
     command += ["--generation-config", "vllm", "--override-generation-config", json.dumps(DECODING)]
+    # Contents as one text, as training renders them; by itself vLLM gives them in parts to templates that loop over
+    # parts. And the files that training read, where Mistral's own format (tekken.json, consolidated*) lies beside them.
+    command += ["--chat-template-content-format", "string"]
+    command += ["--tokenizer-mode", "hf", "--config-format", "hf", "--load-format", "safetensors"]
     # The last one stands before all others.
     for middleware in ["RefuseUnserved", *["RequireKey"] * locked]:
         command += ["--middleware", f"tunelift.engines.guard.{middleware}"]

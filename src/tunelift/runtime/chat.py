@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import ge
@@ -99,6 +99,17 @@ def load_tokenizer(model: Path, template: str | None = None, added: Sequence[str
         )
     add_tokens(tokenizer, added)
     return tokenizer
+
+
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None = None
+) -> list[int]:
+    """The token ids of what the model is given before it answers.
+
+    Raises:
+        UnusableRow: the template refuses the conversation.
+    """
+    return _tokens(tokenizer, render(tokenizer, [dict(message) for message in messages], tools, generate=True))[0]
 
 
 def supervise(

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunelift.errors import UserError
+from tunelift.runtime.switches import no_switch
 
 if TYPE_CHECKING:
+    from jinja2 import nodes
+
     from tunelift.config.section import ModelConfig
 
 SUPPLIED = frozenset(
@@ -139,8 +142,9 @@ def _literal(value: Any) -> str:
 def _check_read(template: str, arguments: Mapping[str, Any], folder: Path) -> None:
     if not arguments:
         return
-    read = variables(template, str(folder))
-    for name in arguments:
+    parsed = _parsed(template, str(folder))
+    read = _variables(parsed)
+    for name, value in arguments.items():
         if name not in read:
             near = difflib.get_close_matches(name, read, 1)
             raise UserError(
@@ -148,6 +152,15 @@ def _check_read(template: str, arguments: Mapping[str, Any], folder: Path) -> No
                 + (f"; did you mean {near[0]}?" if near else "."),
                 where=str(folder),
                 remedy=f"It reads: {', '.join(sorted(read))}." if read else "It takes none, so leave them out.",
+            )
+        if no_switch(parsed, name, value):
+            off = value in {0, ""} or (isinstance(value, str) and value.strip().lower() in {"off", "no", "false", "n"})
+            raise UserError(
+                f"model.template_arguments.{name} is {json.dumps(value, ensure_ascii=False)}, "
+                + ("a text" if isinstance(value, str) else "a number")
+                + ", and the model's chat template asks only whether it is true or false.",
+                where=str(folder),
+                remedy=f"Write {'false' if off else 'true'}, without quotation marks.",
             )
 
 
@@ -157,16 +170,25 @@ def variables(template: str, where: str = "") -> set[str]:
     Raises:
         UserError: the template is no valid Jinja.
     """
-    from jinja2 import Environment, TemplateError, meta
+    return _variables(_parsed(template, where))
+
+
+def _variables(parsed: nodes.Template) -> set[str]:
+    from jinja2 import meta
+
+    # A name that is given a value only where it has none, as templates do for defaults, counts as one from outside.
+    return set(meta.find_undeclared_variables(parsed)) - SUPPLIED
+
+
+def _parsed(template: str, where: str) -> nodes.Template:
+    from jinja2 import Environment, TemplateError
 
     environment = Environment(autoescape=False, extensions=["jinja2.ext.loopcontrols"])  # Parsed only.
     try:
-        parsed = environment.parse(GENERATION.sub("", template))
+        return environment.parse(GENERATION.sub("", template))
     except TemplateError as error:
         raise UserError(
             f"The model's chat template is no valid Jinja: {error}.",
             where=where,
             remedy="Copy the template that the model was published with into its folder again.",
         ) from error
-    # A name that is given a value only where it has none, as templates do for defaults, counts as one from outside.
-    return set(meta.find_undeclared_variables(parsed)) - SUPPLIED

@@ -82,9 +82,9 @@ def _at_edges(token: str) -> str:
 def cut_lines(counted: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """`added_tokens` of a data set's stats.json as lines for people."""
     return [
-        f"added token {token!r} cuts {of['words']:,} words of {of['rows']:,} rows, such as {of['such_as']} "
-        f"({of['first']})"
-        for token, of in counted.items()
+        f"added token {token!r} cuts {cut['words']:,} words of {cut['rows']:,} rows, such as {cut['such_as']} "
+        f"({cut['first']})"
+        for token, cut in counted.items()
     ]
 
 

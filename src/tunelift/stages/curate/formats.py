@@ -316,7 +316,8 @@ def _call(value: Any, path: str) -> Message:
     if not isinstance(arguments, dict):
         raise ShapeError(f"{path}.function.arguments", "wrong_type", f"is {kind(arguments)}, must be a JSON object")
     _refuse_unwritable(arguments, f"{path}.function.arguments")
-    call: Message = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+    # In vLLM's order of the fields: some templates write the function, or the call, as it stands.
+    call: Message = {"function": {"arguments": arguments, "name": function["name"]}, "type": "function"}
     identity = _identity(value.get("id"))
     return {"id": identity, **call} if identity else call
 

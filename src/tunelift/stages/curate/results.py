@@ -1,4 +1,4 @@
-"""Tools' results in the order of the calls that they answer: most chat templates show no ids, so order joins them."""
+"""Tools' results in the order of the calls that they answer: most chat templates show no ids, only the order."""
 
 from __future__ import annotations
 

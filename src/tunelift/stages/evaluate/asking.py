@@ -16,6 +16,7 @@ from tunelift.artifacts.store import write_durably
 from tunelift.config.evaluation import EvaluateConfig
 from tunelift.engines.client import Client, Likelihood, Reply, Request, Scoring
 from tunelift.engines.protocol import IDENTITY, Engine
+from tunelift.engines.rendering import check_rendering
 from tunelift.engines.transport import REFUSED
 from tunelift.engines.withheld import WITHHELD
 from tunelift.errors import MachineError, UserError
@@ -142,6 +143,7 @@ class Asker:
 
         Raises:
             UserError: the template or the engine refuses the questions of a task.
+            GateError: the engine reads the questions otherwise than training does.
             MachineError: the engine ended, or requests failed through no fault of their own; what was answered is kept.
         """
         missing = [question for question in questions if question.key not in journal.samples]
@@ -159,6 +161,7 @@ class Asker:
             decoding=DECODING,
             seed=self._seed,
         )
+        self._check_rendering(missing)
         resumed = len(questions) - len(missing)
         with console.progress(label, total=len(questions), unit="items", done=resumed) as bar:
             for group, put in zip(groups, puts, strict=True):
@@ -172,6 +175,13 @@ class Asker:
                 except MachineError:
                     self._engine.check()  # Raises with the engine's own last words, if it has ended.
                     raise
+
+    def _check_rendering(self, questions: Sequence[Question]) -> None:
+        """Whether an engine that was started here reads the questions as training would; others do not tell."""
+        if self._folder and self._engine.description.get("kind") == "vllm":
+            asked = [(one.prompt, one.item.tools) for one in questions if one.task.kind != "perplexity"]
+            if asked:
+                check_rendering(self._engine, self._tokenizer, asked)
 
     def _note(self, task: Task) -> None:
         if self._note_look and task.name not in self._looked_at:
