@@ -75,11 +75,10 @@ def _repaired_where_meant(messages: list[Message]) -> list[Message]:
     mended = [_with_strings(message, repaired) for message in messages]
     if mended == messages:
         return messages
-    if any(ABOUT.search(text) for message in messages for text in _texts(message)):
-        return messages
+    texts = [text for message in messages for text in _texts(message)]
     # Where nothing else is broken, what stands between quotation marks is meant.
-    sparing = [_with_strings(message, _repaired_outside_quotes) for message in messages]
-    return messages if sparing == messages else mended
+    meant = not any(map(_broken_outside_quotes, texts)) or any(map(ABOUT.search, texts))
+    return messages if meant else mended
 
 
 def changes(messages: Sequence[Message], mended: Sequence[Message]) -> list[dict[str, Any]]:
@@ -138,12 +137,12 @@ def map_strings(value: Any, edit: Callable[[str], str]) -> Any:
     return value
 
 
-def repaired(text: str, sparing: re.Pattern[str] = _CODE) -> str:
+def repaired(text: str) -> str:
     """Text without control characters and terminal escapes, and with mojibake undone; code stays as it is."""
     # ftfy costs half a millisecond for a page, so that what cannot need it is found first.
     if not _broken(text):
         return text
-    pieces = sparing.split(text)  # What is spared is every second one.
+    pieces = _CODE.split(text)  # What is spared is every second one.
     if len(pieces) == 1:
         return _fixed(text)
     pieces[::2] = [_fixed(piece) if _broken(piece) else piece for piece in pieces[::2]]
@@ -151,9 +150,10 @@ def repaired(text: str, sparing: re.Pattern[str] = _CODE) -> str:
     return "".join(pieces)
 
 
-def _repaired_outside_quotes(text: str) -> str:
-    """As `repaired`, less what stands between quotation marks in text; those of JSON are no quotations."""
-    return repaired(text, _CODE if text.lstrip()[:1] in ("{", "[") else _CODE_OR_QUOTE)
+def _broken_outside_quotes(text: str) -> bool:
+    """Whether more is broken than code and what stands between quotation marks; those of JSON are no quotations."""
+    spared = _CODE if text.lstrip()[:1] in ("{", "[") else _CODE_OR_QUOTE
+    return _broken(text) and any(map(_broken, spared.split(text)[::2]))
 
 
 def _broken(text: str) -> bool:

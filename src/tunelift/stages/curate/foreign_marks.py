@@ -19,8 +19,6 @@ end_header_id header_start header_end end user assistant system tool observation
 call end_of_turn start_of_turn endofturn start_of_role end_of_role end_of_sentence begin_of_sentence role_end
 start_of_turn_token end_of_turn_token user_token chatbot_token system_token eos bos turn
 """
-SIGNS = ("<|", "|>", "</s>", "<s>", "INST]", "SYS>>", "_of_turn>", "<eos>", "<bos>", "<｜", "### ")
-"""A text without any of these holds no mark: that is seen at a tenth of a regex's time."""
 MARK = re.compile(
     rf"<\|(?:{'|'.join(_NAMES.split())})\|>|<\|turn>|<turn\|>|</?s>|<(?:start|end)_of_turn>|<[eb]os>|\[/?INST\]"
     r"|<</?SYS>>|<｜[^｜<>\n]{1,40}｜>|### Human:",
@@ -44,7 +42,7 @@ ABOUT = re.compile(
 
 def tokens_in(text: str) -> list[str]:
     """All in a text that may be a control token of some model, also in code."""
-    return TOKEN.findall(text) if any(sign in text for sign in SIGNS) else []
+    return TOKEN.findall(text) if _may_hold_mark(text) else []
 
 
 def foreign_mark(messages: Sequence[dict[str, Any]], own: Collection[str] = ()) -> tuple[Fault | None, bool]:
@@ -58,8 +56,10 @@ def foreign_mark(messages: Sequence[dict[str, Any]], own: Collection[str] = ()) 
     read: Fault | None = None
     for index, message in enumerate(messages):
         replied = is_supervised(message)
-        for name in ("content", "reasoning_content"):
-            mark = _mark(message.get(name) or "", own, _heading_in_reply if replied else _heading_before_reply)
+        for text in (message["content"], message.get("reasoning_content")):
+            if not text or not _may_hold_mark(text):
+                continue
+            mark = _mark(text, own, _heading_in_reply if replied else _heading_before_reply)
             if mark is None:
                 continue
             fault = Fault("foreign_mark", {"message": index, "mark": mark})
@@ -71,11 +71,21 @@ def foreign_mark(messages: Sequence[dict[str, Any]], own: Collection[str] = ()) 
 
 def _mark(text: str, own: Collection[str], heading: Callable[[str], str | None]) -> str | None:
     """The last mark in a text."""
-    if not any(sign in text for sign in SIGNS):
-        return None
     bare = STRUCK_OUT.sub("", VERBATIM.sub(" ", text))
     marks = [mark for mark in MARK.findall(bare) if mark not in own]
     return marks[-1] if marks else heading(bare.strip())
+
+
+def _may_hold_mark(text: str) -> bool:
+    """Seen at a hundredth of a regex's time, since most texts have none of these characters."""
+    return (
+        (
+            "<" in text
+            and ("<|" in text or "|>" in text or "s>" in text or "S>" in text or "_turn>" in text or "<｜" in text)
+        )
+        or ("]" in text and "INST]" in text)
+        or ("#" in text and "### " in text)
+    )
 
 
 def _heading_in_reply(bare: str) -> str | None:
