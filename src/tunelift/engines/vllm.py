@@ -63,9 +63,7 @@ def vllm_arguments(
     # Otherwise the model's own generation config would set the sampling of each request. What a request leaves open is
     # then decoded as evaluation does it; without the second option vLLM would sample at temperature 1.
     command += ["--generation-config", "vllm", "--override-generation-config", json.dumps(DECODING)]
-    # The last one stands before all others.
-    for middleware in ["RefuseUnserved", *["RequireKey"] * locked]:
-        command += ["--middleware", f"tunelift.engines.guard.{middleware}"]
+    command += ["--middleware", f"tunelift.engines.guard.{'RequireKey' if locked else 'RefuseUnserved'}"]
     command += ["--dtype", engine.dtype, "--seed", str(seed)]
     command += ["--max-num-seqs", str(engine.max_num_seqs)]
     # All untuned arms begin with the same long instruction: read once, then found.
@@ -277,7 +275,10 @@ class VllmEngine:
         elif self.startup_seconds is None:
             remedy = "The whole log says more; a slow machine may need a higher engine.startup_timeout_seconds."
         else:
-            remedy = f"The whole log says more. If nobody killed one of its processes, memory most likely ran out: lower {settings}"
+            remedy = (
+                "The whole log says more. If nobody killed one of its processes, memory most likely ran out: lower "
+            )
+            remedy += settings
         return MachineError(f"{what} Its log says:\n{tail}", where=str(self._log), remedy=remedy)
 
     def check(self) -> None:
