@@ -135,6 +135,11 @@ def test_two_keys_in_one_request_open_nothing(guarded: RequireKey) -> None:
     assert call(guarded, "/v1/models", headers=[*RIGHT, (b"Authorization", b"Bearer other")])[0]["status"] == 401
 
 
+def test_with_the_key_what_would_not_be_served_is_refused_all_the_same(guarded: RequireKey) -> None:
+    assert call(guarded, CHAT, b'{"guided_json": {}}')[0]["status"] == 401
+    assert call(guarded, CHAT, b'{"guided_json": {}}', headers=RIGHT)[0]["status"] == 400
+
+
 @pytest.mark.parametrize("header", [f"Bearer {KEY}", f"bearer {KEY}", f"BEARER  {KEY} "])
 def test_the_key_opens_every_route(header: str, guarded: RequireKey, app: App) -> None:
     for path in ("/v1/models", "/tokenize", "/metrics"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -235,12 +234,13 @@ def get(engine: VllmEngine, method: str, path: str, **options: Any) -> Any:
 
 @pytest.mark.timeout(240)
 def test_of_all_routes_of_a_real_server_only_two_answer_without_the_key(running: VllmEngine) -> None:
-    listed = re.findall(r"Route: (\S+), Methods: (.+)", running._log.read_text())
-    routes = {(path, method) for path, methods in listed for method in [*methods.split(", "), "OPTIONS"]}
-    assert {"/invocations", "/tokenize", "/metrics", "/docs", "/scale_elastic_ep"} <= {path for path, _ in routes}
-    answered = {path for path, method in sorted(routes) if get(running, method, path).status_code != 401}
-    assert answered == {"/health", "/ping"}
     headers = {"Authorization": f"Bearer {KEY}"}
+    described = get(running, "GET", "/openapi.json", headers=headers).json()["paths"]
+    assert {"/invocations", "/tokenize", "/scale_elastic_ep", "/v1/chat/completions", "/ping"} <= described.keys()
+    hidden = {"/health", "/metrics", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
+    asked = [(path, method) for path in described.keys() | hidden for method in ("GET", "POST", "OPTIONS")]
+    answered = {path for path, method in asked if get(running, method, path).status_code != 401}
+    assert answered == {"/health", "/ping"}
     assert get(running, "GET", "/metrics", headers=headers).status_code == 200
     assert get(running, "GET", "/metrics", headers={"Authorization": "Bearer other"}).status_code == 401
     assert KEY not in running._log.read_text()

@@ -27,14 +27,14 @@ class RequireKey:
     """Answer 401 to every request that does not carry the API key, whatever its path and method.
 
     vLLM's own check covers some prefixes (/v1 and a few more) and no OPTIONS request; /invocations, which answers chat
-    requests, is not among them.
+    requests, is not among them. What carries the key goes on to `RefuseUnserved`.
 
     Raises:
         KeyError: the server was started without a key.
     """
 
     def __init__(self, app: App) -> None:
-        self._app, self._key = app, os.environ[KEY_VARIABLE].encode()
+        self._app, self._key = RefuseUnserved(app), os.environ[KEY_VARIABLE].encode()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One connection. A kind that is not known needs the key too."""

@@ -69,9 +69,7 @@ def vllm_arguments(
     # parts. And the files that training read, where Mistral's own format (tekken.json, consolidated*) lies beside them.
     command += ["--chat-template-content-format", "string"]
     command += ["--tokenizer-mode", "hf", "--config-format", "hf", "--load-format", "safetensors"]
-    # The last one stands before all others.
-    for middleware in ["RefuseUnserved", *["RequireKey"] * locked]:
-        command += ["--middleware", f"tunelift.engines.guard.{middleware}"]
+    command += ["--middleware", f"tunelift.engines.guard.{'RequireKey' if locked else 'RefuseUnserved'}"]
     command += ["--dtype", engine.dtype, "--seed", str(seed)]
     command += ["--max-num-seqs", str(engine.max_num_seqs)]
     # All untuned arms begin with the same long instruction: read once, then found.
