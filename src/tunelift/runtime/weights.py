@@ -115,7 +115,7 @@ def empty_model(folder: Path) -> PreTrainedModel:
     try:
         described = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
                 described, attn_implementation="eager", trust_remote_code=False
             )
     except (OSError, ValueError, ImportError) as error:
