@@ -77,6 +77,18 @@ def test_a_changed_file_is_not_taken_for_the_artifact(store: Store) -> None:
     assert store.make(PLAN, build()).found is False
 
 
+def test_what_is_damaged_is_named(store: Store) -> None:
+    assert store.damage(PLAN) == ""
+    made = store.make(PLAN, build())
+    assert store.damage(PLAN) == ""
+    (made.path / "data.txt").write_text("hallo")  # As long as it was.
+    assert store.damage(PLAN) == "data.txt is not as it was written"
+    (made.path / "data.txt").unlink()
+    assert store.damage(PLAN) == "data.txt is missing"
+    (made.path / MANIFEST).unlink()
+    assert store.damage(PLAN) == "manifest.json cannot be read"
+
+
 def test_a_manifest_is_what_makes_an_artifact(store: Store) -> None:
     made = store.make(PLAN, build())
     (made.path / MANIFEST).write_text("{")

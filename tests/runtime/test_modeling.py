@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,26 @@ def test_a_shard_that_is_not_there_is_told_before_anything_is_made(sharded: Path
     (sharded / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(UserError, match="no `weight_map`"):
         inspect(ModelConfig(id=str(sharded)), hashes)
+
+
+def test_without_weights_the_config_tells_the_size(
+    tiny_model: Path, tmp_path: Path, hashes: FileHashes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tiny_model))
+    whole = inspect(ModelConfig(id="owner/model"), hashes)
+    small = shutil.copytree(tiny_model, tmp_path / tiny_model.name, ignore=shutil.ignore_patterns("*.safetensors"))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(small))
+    found = inspect(ModelConfig(id="owner/model"), hashes, weights=False)
+    assert found == replace(whole, path=small) and found.linear_dims
+    with pytest.raises(UserError, match=r"no .*safetensors weights"):
+        inspect(ModelConfig(id="owner/model"), hashes)
+    with pytest.raises(UserError, match=r"no .*safetensors weights"):
+        inspect(ModelConfig(id=str(small)), hashes, weights=False)
+    described = json.loads((small / "config.json").read_text()) | {"model_type": "unheard-of"}
+    (small / "config.json").write_text(json.dumps(described))
+    assert inspect(ModelConfig(id="owner/model"), hashes, weights=False).parameters == 0
 
 
 def test_weights_that_lie_on_the_hub_twice_are_downloaded_once(

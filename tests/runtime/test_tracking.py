@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tests.tracked import FakeRun
-from tunelift.config.schema import TrackingConfig
+from tunelift.config.resolve import Facts, resolve
+from tunelift.config.schema import Config, TrackingConfig
+from tunelift.errors import UserError
 from tunelift.runtime.tracking import METRICS, Tracker
 
 
@@ -24,6 +30,31 @@ def test_metrics_are_written_locally_with_tracking_off(tmp_path: Path) -> None:
     tracker.close()
     assert lines(tmp_path) == [{"stage": "train", "step": 1, "loss": 2.5}]
     assert not (tmp_path / "wandb").exists()
+
+
+NAMES = st.text("ab/\\\\#?%: ü-_.", max_size=8) | st.integers(126, 131).map(lambda length: "p" * length)
+
+
+@given(NAMES)
+def test_a_project_is_refused_as_wandb_refuses_it(project: str) -> None:
+    from wandb import Settings
+    from wandb.errors import UsageError
+
+    try:
+        Settings(project=project)
+        taken = True
+    except (UsageError, ValidationError):
+        taken = False
+    config = Config.model_validate(
+        {"name": "a", "model": {"id": "a/b"}, "curate": {"sources": [{"path": "a"}]}, "tracking": {"project": project}}
+    )
+    facts = Facts(device="cpu", context=2048, wandb_key=False)
+    if taken:
+        resolve(config, facts)
+        return
+    with pytest.raises(UserError, match="is a name that W&B refuses"):
+        resolve(config, facts)
+    resolve(config, replace(facts, wandb_mode="disabled"))
 
 
 def test_following_forwards_each_step_once_even_after_a_resume(tmp_path: Path) -> None:

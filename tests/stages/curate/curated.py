@@ -208,6 +208,7 @@ def _stats(made: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         "conflicts": {"prompts": len(made["conflicts"]), "rows": 2},
         "groups": {
             "count": 40,
+            "in_split": {split: len(np.unique(both["tokens"])) for split, both in lengths.items()},
             "largest": 0.025,
             "joined": {
                 "by": "prompts",

@@ -52,6 +52,31 @@ def test_the_sentence_says_what_is_kept_and_what_leaks(stats: dict[str, Any]) ->
     assert verdict(all_read).endswith("; no evaluation item stood in the rows read")
 
 
+@pytest.mark.parametrize(
+    ("validation", "test", "told"),
+    [
+        ((8, 8), (30, 30), []),
+        ((1, 1), (30, 30), ["validation has 1 row, so its loss says little, and no step or prompt can be chosen"]),
+        ((9, 3), (30, 30), ["validation has 9 rows in 3 groups"]),
+        ((8, 8), (1, 1), ["test has 1 row, and as a task can show no difference at all"]),
+        ((8, 8), (30, 12), ["test has 30 rows in 12 groups, and as a task can show only differences above 44 points"]),
+        ((8, 8), (0, 0), []),
+        ((2, 1), (1, 1), ["validation has 2 rows in 1 group,", "test has 1 row,"]),
+    ],
+)
+def test_what_few_held_out_rows_are_worth_is_told(
+    validation: tuple[int, int], test: tuple[int, int], told: list[str], stats: dict[str, Any]
+) -> None:
+    held = {"validation": validation, "test": test}
+    splits = {split: stats["splits"][split] | {"rows": rows} for split, (rows, _) in held.items()}
+    apart = {split: groups for split, (_, groups) in held.items()}
+    few = stats | {"splits": stats["splits"] | splits, "groups": stats["groups"] | {"in_split": apart}}
+    lines = [line for line in funnel(few) if "few rows" in line]
+    assert len(lines) == len(told) and all(text in line for text, line in zip(told, lines, strict=True))
+    card = data_set_card(config(), few, {}, "c0ffee", 512, 17)
+    assert all(text in card for text in told)
+
+
 def test_the_funnel_adds_up_and_tells_every_finding(stats: dict[str, Any]) -> None:
     lines = funnel(stats)
     counts = {

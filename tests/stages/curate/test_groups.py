@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.stages.curate.conftest import pair, request, write_jsonl
 from tests.stages.curate.similar import rows_of
 from tunelift.config.curation import SplitConfig
 from tunelift.errors import UserError
@@ -126,3 +131,11 @@ def test_large_groups_are_allowed_when_asked_and_in_tiny_data() -> None:
     refuse_large_group(groups(100, NO_EDGES, keys), NO_EDGES, keys, SplitConfig(max_group_ratio=0.4), describe)
     refuse_large_group(np.zeros(19, np.int64), NO_EDGES, np.zeros(19, np.uint64), SplitConfig(), describe)
     refuse_large_group(np.zeros(0, np.int64), NO_EDGES, np.zeros(0, np.uint64), SplitConfig(), describe)
+
+
+def test_groups_are_counted_in_each_split(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    rows = [pair(request(number // 3), reply=f"Parcel {number} is at gate {number}.") for number in range(90)]
+    stats = run(write_jsonl(tmp_path / "a.jsonl", rows), split={"validation": 0.3, "test": 0.2})
+    for split, count in stats["groups"]["in_split"].items():
+        lines = (tmp_path / "out" / f"{split}.jsonl").read_text().splitlines()
+        assert 0 < count == len({json.loads(line)["cluster"] for line in lines}) < len(lines)

@@ -124,13 +124,13 @@ def check_choice(config: TrainConfig, dataset: Path | None, seed: int) -> None:
         UserError: a scorer that does not exist or fits no validation row, or too few of these.
     """
     scorer = None if config.best.by in {"last", "eval_loss"} else config.best.by
-    if dataset:
-        refuse_too_few_rows(config, dataset)
-        if scorer:
-            _task(dataset, rows=config.best.rows, max_tokens=config.best.max_tokens, scorer=scorer, seed=seed)
-    elif scorer:
+    if scorer:
         with _as_choice(scorer):
             build_scorers((scorer,), has_tools=True)
+    if dataset:
+        refuse_too_few_rows(config, dataset)
+    if dataset and scorer:
+        _task(dataset, rows=config.best.rows, max_tokens=config.best.max_tokens, scorer=scorer, seed=seed)
 
 
 def refuse_too_few_rows(config: TrainConfig, dataset: Path) -> None:
