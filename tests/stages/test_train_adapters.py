@@ -281,7 +281,9 @@ def test_a_data_set_is_measured_with_the_added_tokens(tmp_path: Path, models: di
 
     rows = [{"instruction": f"Ask {n}", "output": f"{TOKEN}{n}"} for n in range(40)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = CurateConfig.model_validate({"sources": [{"path": str(tmp_path / "rows.jsonl")}]})
+    config = CurateConfig.model_validate(
+        {"sources": [{"path": str(tmp_path / "rows.jsonl")}], "clean": {"foreign_marks": "off"}}
+    )
     tokens = []
     for added in ([], [TOKEN]):
         out = tmp_path / f"out{len(added)}"

@@ -99,7 +99,8 @@ def attention_saved(run: Pass) -> int:
     q, k, grouped = shape.queries, shape.keys, shape.heads != shape.kv_heads
     if run.attention == "eager":
         # Queries; keys and values repeated for each query head; softmax in fp32 and, for bf16, its copy; the output.
-        scores = shape.heads * run.length * (FP32 + (w if w != FP32 else 0))
+        # Where scores are capped, the tanh of them too.
+        scores = shape.heads * run.length * (FP32 + (w if w != FP32 else 0) + w * shape.soft_capped)
         return tokens * (4 * q * w + scores)
     normalizer = FP32 * shape.heads  # The log-sum-exp of each row (FlashAttention, arXiv 2205.14135).
     if run.attention == "sdpa" and run.padded:

@@ -82,7 +82,7 @@ class Training:
             token_rows=self.added_tokens > 0,
             dropout=self.dropout,
             width=self.width,
-            attention=self.attention,
+            attention="eager" if shape.soft_capped and self.attention == "sdpa" else self.attention,
             padded=self.padded,
             checkpointing=self.checkpointing,
             quantized=self.kind == "qlora",

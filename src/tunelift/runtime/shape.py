@@ -102,6 +102,8 @@ class ModelShape:
     mlp_bias: bool
     activation: str
     """Of the gated MLP: `silu` makes SwiGLU, `gelu_pytorch_tanh` GeGLU."""
+    soft_capped: bool = False
+    """Attention's scores go through a tanh, which PyTorch's fused attention does not know (`keeping_the_cap`)."""
 
     @property
     def queries(self) -> int:
@@ -283,6 +285,7 @@ def shape_from(described: Mapping[str, Any], *, where: str) -> ModelShape:
         output_bias=bias if family.output_bias is None else family.output_bias,
         mlp_bias=flag("mlp_bias", otherwise=False),
         activation=str(described.get("hidden_act") or described.get("hidden_activation") or "silu"),
+        soft_capped=bool(described.get("attn_logit_softcapping")),
     )
 
 
