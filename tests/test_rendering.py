@@ -226,3 +226,13 @@ def test_the_schema_for_replies_enters_by_what_it_says(inside: Path) -> None:
     schema.unlink()
     with pytest.raises(UserError, match="The schema for replies cannot be read"):
         open_run(inside / "config.yaml", ["curate.clean.reply_schema=reply.schema.json"]).curate_plan()
+
+
+def test_render_counts_as_training_does_with_the_added_tokens(inside: Path) -> None:
+    overrides = ["train.added_tokens=[light in the]"]
+    assert cli.main(["curate", "config.yaml", *overrides]) == 0
+    run = open_run(Path("config.yaml"), overrides)
+    rows = [json.loads(line) for line in (run.curated().path / "train.jsonl").read_text().splitlines()]
+    number = next(place for place, row in enumerate(rows, start=1) if "light in the" in row["messages"][1]["content"])
+    shown = rendering.describe(run, "train", number, None, colour=False)
+    assert f"{rows[number - 1]['tokens']:,} tokens, {rows[number - 1]['supervised_tokens']:,} of them learnt" in shown

@@ -1,4 +1,4 @@
-"""Trained = evaluated = served: a prompt's token ids are the same in all three, and a server that differs is told."""
+"""Trained = evaluated = served: a prompt has the same token ids in all three, and a server that differs is told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 
 from tests.families import FAMILIES, Family
-from tunelift.runtime.chat import prompt_ids, supervise
+from tests.tiny import CHATML, tiny_tokenizer
+from tunelift.config.schema import EngineConfig
+from tunelift.engines.rendering import check_rendering, prompts_of, varied
+from tunelift.engines.vllm import VllmEngine
+from tunelift.errors import GateError, MachineError
+from tunelift.runtime.chat import load_tokenizer, prompt_ids, supervise
 from tunelift.runtime.openai_form import openai_messages, openai_tools
 from tunelift.runtime.template import pin
 from tunelift.runtime.turns import UnusableRow
@@ -160,3 +165,111 @@ def _vllms(tokenizer: Any, sent: list[dict[str, Any]], tools: list[Any] | None) 
         documents=None,
     )
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+# --- a server that differs ------------------------------------------------------------------------------------------
+
+ASKED = [({"role": "system", "content": "Be brief."}, {"role": "user", "content": "  Weather?\n\nNow"})]
+
+
+def told(respond: Any, prompts: Any, key: str | None = None) -> tuple[Any, Stub]:
+    """What the check says of a server whose `/tokenize` answers so."""
+    stub = Stub(respond)
+    engine: Any = SimpleNamespace(url=stub.url, served_name="tuned", api_key=key)
+    try:
+        return check_rendering(engine, tiny_tokenizer_with(CHATML), prompts), stub
+    except (GateError, MachineError) as error:
+        return error, stub
+    finally:
+        stub.close()
+
+
+def tiny_tokenizer_with(template: str) -> Any:
+    made = tiny_tokenizer()
+    made.chat_template = template
+    return made
+
+
+def read_with(template: str) -> Any:
+    """A server that renders with this template."""
+    made = tiny_tokenizer_with(template)
+    return lambda body, _: (200, {"tokens": prompt_ids(made, body["messages"], body.get("tools"))})
+
+
+def test_a_server_that_reads_as_training_does_passes_and_is_sent_the_key() -> None:
+    count, stub = told(read_with(CHATML), [(ASKED[0], [TOOL])] * 3, key="secret")
+    assert count == 3
+    assert set(stub.paths) == {"/tokenize"} and stub.headers[0]["Authorization"] == "Bearer secret"
+    assert stub.bodies[0]["add_generation_prompt"] is True and stub.bodies[0]["tools"] == [TOOL]
+
+
+def test_a_server_that_reads_otherwise_is_told_with_both_texts() -> None:
+    error, _ = told(read_with(CHATML.replace("'\\n'", "' \\n'", 1)), [(ASKED[0], None)])
+    assert isinstance(error, GateError) and error.exit_code == 1
+    assert "does not read the prompt '  Weather?" in error.message and "training: '" in error.message
+    assert "server:   '" in error.message and "chat_template" in error.remedy
+    longer, _ = told(read_with(CHATML + "!"), [(ASKED[0], None)])
+    assert isinstance(longer, GateError), "tokens behind the end of ours differ too"
+
+
+def test_a_server_that_refuses_a_prompt_or_does_not_answer_is_told() -> None:
+    refused, _ = told(lambda *_: (400, {"error": "no tools here"}), [(ASKED[0], None)])
+    assert isinstance(refused, GateError) and "no tools here" in refused.message
+    dead, _ = told(lambda *_: (500, {}), [(ASKED[0], None)])
+    assert isinstance(dead, MachineError) and dead.exit_code == 3
+    odd, _ = told(lambda *_: (200, {"count": 3}), [(ASKED[0], None)])
+    assert isinstance(odd, MachineError)
+
+
+def test_thinking_is_sent_under_the_name_that_the_route_knows() -> None:
+    thought = {"role": "assistant", "content": "Hm.", "reasoning_content": "So."}
+    _, stub = told(read_with(CHATML), [([ASKED[0][1], thought, ASKED[0][1]], None)])
+    assert stub.bodies[0]["messages"][1]["reasoning"] == "So."
+    assert "reasoning_content" not in stub.bodies[0]["messages"][1]
+
+
+def test_prompts_of_every_shape_are_compared_however_rare() -> None:
+    plain = [([{"role": "user", "content": str(number)}], None) for number in range(100)]
+    tools = ([{"role": "user", "content": "t"}], [TOOL])
+    chosen = varied([*plain, tools, *ASKED_IN_TURN], 4)
+    assert len(chosen) == 4 and tools in chosen and ASKED_IN_TURN[0] in chosen
+    rows = [{"messages": [*ASKED[0], {"role": "assistant", "content": "Rain."}], "tools": [TOOL]}]
+    assert prompts_of(rows) == [(list(ASKED[0]), [TOOL])]
+
+
+ASKED_IN_TURN = [([*ASKED[0], {"role": "assistant", "content": "Rain."}, ASKED[0][1]], None)]
+
+PARTS = """{%- for message in messages %}{{- '<|im_start|>' + message['role'] + '\\n' }}
+{%- if message['content'] is string %}{{- message['content'] }}
+{%- else %}{%- for part in message['content'] %}{{- (part['text'] | trim) + '\\n' }}{%- endfor %}{%- endif %}
+{{- '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"""
+"""A template that loops over parts, by which vLLM takes it to want them."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("pinned_format", [True, False], ids=["as started", "as vLLM would guess"])
+def test_a_real_server_reads_contents_as_training_does(
+    pinned_format: bool, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunelift.engines import vllm as module
+
+    if not pinned_format:
+        given = module.vllm_arguments
+        monkeypatch.setattr(
+            module,
+            "vllm_arguments",
+            lambda *one, **more: ["auto" if word == "string" else word for word in given(*one, **more)],
+        )
+    file, log = tmp_path / "parts.jinja", tmp_path / "vllm.log"
+    file.write_text(PARTS)
+    small = EngineConfig(dtype="float32", max_model_len=512, cpu_kv_cache_gib=1, max_num_seqs=8, enforce_eager=True)
+    prompts = [(ASKED[0], None), *ASKED_IN_TURN]
+    with VllmEngine(tiny_model, small, device="cpu", seed=1, served_name="t", log=log, template=file) as engine:
+        engine.start()
+        tokenizer = load_tokenizer(tiny_model, PARTS)
+        if pinned_format:
+            assert check_rendering(engine, tokenizer, prompts) == 2
+        else:
+            with pytest.raises(GateError, match="does not read the prompt"):
+                check_rendering(engine, tokenizer, prompts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -126,6 +128,16 @@ def test_a_model_folder_without_template_or_tokenizer_is_told(tmp_path) -> None:
     with pytest.raises(UserError, match="no chat template") as caught:
         load_tokenizer(folder)
     assert "instruct" in caught.value.remedy
+
+
+def test_a_tokenizer_of_mistrals_own_format_beside_the_models_is_left_alone(tmp_path) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "mistral"}))
+    described = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(described | {"tokenizer_class": "LlamaTokenizerFast"}))
+    (folder / "tekken.json").write_text("{}")
+    assert load_tokenizer(folder).is_fast
 
 
 def test_truncation_and_padding_left_switched_on_by_others_do_not_reach_the_rows() -> None:

@@ -142,8 +142,8 @@ def _literal(value: Any) -> str:
 def _check_read(template: str, arguments: Mapping[str, Any], folder: Path) -> None:
     if not arguments:
         return
-    parsed = _parsed(template, str(folder))
-    read = _variables(parsed)
+    read = variables(template, str(folder))
+    parsed = _parsed(template, str(folder))  # Once more: looking for variables folds constants in it.
     for name, value in arguments.items():
         if name not in read:
             near = difflib.get_close_matches(name, read, 1)
@@ -170,14 +170,10 @@ def variables(template: str, where: str = "") -> set[str]:
     Raises:
         UserError: the template is no valid Jinja.
     """
-    return _variables(_parsed(template, where))
-
-
-def _variables(parsed: nodes.Template) -> set[str]:
     from jinja2 import meta
 
     # A name that is given a value only where it has none, as templates do for defaults, counts as one from outside.
-    return set(meta.find_undeclared_variables(parsed)) - SUPPLIED
+    return set(meta.find_undeclared_variables(_parsed(template, where))) - SUPPLIED
 
 
 def _parsed(template: str, where: str) -> nodes.Template:

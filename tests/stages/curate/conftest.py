@@ -34,6 +34,7 @@ def run(tokenizer_folder: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]
         seed: int = 17,
         out: Path | None = None,
         template: str | None = None,
+        added_tokens: tuple[str, ...] = (),
         **options: Any,
     ) -> dict[str, Any]:
         out = out or tmp_path / "out"
@@ -48,6 +49,7 @@ def run(tokenizer_folder: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]
             seed=seed,
             out=out,
             template=template,
+            added_tokens=added_tokens,
         )
         return json.loads((out / "stats.json").read_text())
 

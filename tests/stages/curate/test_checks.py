@@ -36,6 +36,7 @@ def example(*turns: tuple[str, str], tools: list[dict] | None = None, line: int 
         [("user", "a"), ("call", ""), ("tool", "1"), ("tool", "2"), ("assistant", "b")],
         [("user", "a"), ("call", ""), ("tool", ""), ("assistant", "b")],
         [("user", "a"), ("call", "")],
+        [("system", ""), ("user", "a"), ("assistant", "b")],
     ],
 )
 def test_a_proper_conversation_has_no_fault(turns: list[tuple[str, str]]) -> None:

@@ -410,3 +410,41 @@ def test_detection_parses_lines_and_hands_back_the_others_as_they_are() -> None:
     rows = list(again)
     assert shape == "prompt_completion"
     assert [type(row) for row in rows] == [Quarantined] + [RawRow] * 50 + [Line] * 30
+
+
+def test_text_parts_are_joined_as_the_engine_joins_them() -> None:
+    parts = [{"type": "text", "text": text} for text in ("First.", "", "  Second.")]
+    row = {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": parts[:1]}]}
+    messages, _ = to_conversation(row, "messages", None)
+    assert [message["content"] for message in messages] == ["First.\n  Second.", "First."]
+
+
+@pytest.mark.parametrize("shape", ["messages", "sharegpt"])
+def test_an_empty_system_message_stays_unless_the_row_or_the_config_has_another(shape: Any) -> None:
+    field, role, text = ("messages", "role", "content") if shape == "messages" else ("conversations", "from", "value")
+    row: dict[str, Any] = {
+        field: [{role: one, text: said} for one, said in (("system", ""), ("user", "a"), ("assistant", "b"))]
+    }
+    assert to_conversation(row, shape, None)[0][0] == {"role": "system", "content": ""}
+    assert to_conversation(row, shape, "Be brief.")[0][0]["content"] == "Be brief."
+    own, _ = to_conversation(row | {"system": "My own."}, shape, "Be brief.")
+    assert [message["content"] for message in own] == ["My own.", "a", "b"]
+    without = {field: row[field][1:], "system": ""}
+    assert to_conversation(without, shape, None)[0][0]["role"] == "user", "an empty column is no message"
+
+
+@pytest.mark.parametrize("arguments", [False, 0, [], "false", "[]", "0", 3.5, "text"])
+def test_arguments_that_are_no_object_are_a_fault(arguments: Any) -> None:
+    call = {"function": {"name": "f", "arguments": arguments}}
+    with pytest.raises(ShapeError) as caught:
+        to_conversation({"messages": [{"role": "assistant", "content": "", "tool_calls": [call]}]}, "messages", None)
+    assert caught.value.reason == "wrong_type" and caught.value.path.endswith("function.arguments")
+
+
+@pytest.mark.parametrize("arguments", [None, "", "  ", {}, "{}", ...])
+def test_no_arguments_are_an_empty_object(arguments: Any) -> None:
+    function = {"name": "f"} if arguments is ... else {"name": "f", "arguments": arguments}
+    row = {"messages": [{"role": "assistant", "content": "", "tool_calls": [{"function": function}]}]}
+    (message,), _ = to_conversation(row, "messages", None)
+    assert message["tool_calls"][0]["function"] == {"name": "f", "arguments": {}}
+    assert list(message["tool_calls"][0]["function"]) == ["arguments", "name"], "as vLLM gives it to the template"

@@ -29,7 +29,8 @@ from tests.stages.evaluate.making import (
     task,
 )
 from tunelift.config.evaluation import NOISE_ARM, ArmConfig
-from tunelift.errors import MachineError, UserError
+from tunelift.errors import GateError, MachineError, UserError
+from tunelift.runtime.chat import load_tokenizer, prompt_ids
 from tunelift.stages.evaluate import check_askable
 from tunelift.stages.evaluate.summary import quantile, template_sha256
 from tunelift.tasks.statistics import mean_interval
@@ -370,3 +371,26 @@ def test_tokens_that_no_endpoint_tells_have_no_mean(tmp_path: Path) -> None:
     assert {(sample["tokens_in"], sample["tokens_out"]) for sample in samples(tmp_path / "out")} == {(None, None)}
     shown = summary(tmp_path / "out")["tasks"]["one"]
     assert (shown["tokens_in_mean"], shown["tokens_out_mean"]) == (None, None)
+
+
+def test_nothing_is_asked_of_an_engine_that_reads_otherwise_than_training(tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    shift = 0
+
+    def respond(body: dict[str, Any]) -> tuple[int, Any]:
+        if "add_generation_prompt" not in body:
+            return right(body)
+        return 200, {"tokens": [token + shift for token in prompt_ids(tokenizer, body["messages"])]}
+
+    engine = StubEngine(respond)
+    engine.description = {"kind": "vllm"}
+    try:
+        shift = 1
+        with pytest.raises(GateError, match="does not read the prompt"):
+            run(engine, tmp_path / "other", tokenizer=tiny_model)
+        assert set(engine.stub.paths) == {"/tokenize"} and samples(tmp_path / "other") == []
+        shift = 0
+        run(engine, tmp_path / "same", tokenizer=tiny_model)
+        assert len(samples(tmp_path / "same")) == 6
+    finally:
+        engine.stop()
