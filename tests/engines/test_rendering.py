@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.endpoint import Stub
 from tests.families import FAMILIES, Family
 from tests.tiny import CHATML, tiny_tokenizer
 from tunelift.config.schema import EngineConfig
