@@ -127,7 +127,7 @@ CONFIG_FAULTS = [
     Fault(
         "a number that is none",
         nothing,
-        ("train.learning_rate: expected a finite number, got inf.",),
+        ("train.learning_rate: expected a finite number, got .inf.",),
         (*CURATE, "train.learning_rate=.inf"),
     ),
     Fault(
