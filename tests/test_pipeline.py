@@ -46,7 +46,7 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("project")
-    chosen = {"by": "exact_match", "rows": 2, "max_tokens": 4, "patience": 9, "min_delta": 0.01}
+    chosen = {"by": "exact_match", "rows": 8, "max_tokens": 4, "patience": 9, "min_delta": 0.01}
     watched = {"best": chosen, "samples": {"every": 4, "rows": 1, "max_tokens": 4}}
     make_project(folder, report={"bootstrap_samples": 200, "usd_per_hour": 1.0}, train=watched)
     reads: set[str] = set()

@@ -300,7 +300,7 @@ def test_padding_is_not_the_token_that_ends_a_turn() -> None:
 
 
 def test_targets_that_the_model_lacks_are_refused(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"train\.adapter: targets=\['nowhere'\] does not fit this model"):
+    with pytest.raises(UserError, match=r"train\.adapter\.targets names 'nowhere', which the model does not have"):
         run(tiny_model, dataset, tmp_path, adapter={"rank": 4, "targets": ["nowhere"]})
 
 

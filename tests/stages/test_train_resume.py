@@ -23,7 +23,7 @@ EVERYTHING = {
     "max_steps": 16,  # More than three epochs of five steps.
     "save_steps": 4,
     "eval_steps": 3,
-    "best": {"by": "exact_match", "rows": 3, "max_tokens": 4, "patience": 50},
+    "best": {"by": "exact_match", "rows": 8, "max_tokens": 4, "patience": 50},
     "samples": {"every": 5, "rows": 2, "max_tokens": 3},
     "memory_probe": True,
     "precision": "fp32",

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.tasks.scorers.making import json_values
 from tunelift.config.evaluation import SplitTaskConfig
 from tunelift.errors import UserError
+from tunelift.tasks.ahead import task_ahead
 from tunelift.tasks.scorers import score
 from tunelift.tasks.task import load_task, task_from_split
 
@@ -205,6 +206,25 @@ def test_missing_and_unreadable_files_are_user_errors(tmp_path: Path) -> None:
     folder = make(tmp_path / "e")
     (folder / "tools.json").write_text('[{"name": "t", "parameters": {"type": "objekt"}}]')
     assert "no JSON schema" in refused(folder).message
+
+
+def test_a_number_for_a_text_is_shown_as_it_was_written(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    path = folder / "task.yaml"
+    path.write_text(re.sub(r"(?m)^name: .*$", "name: 695e0514", path.read_text()))
+    error = refused(folder)
+    assert error.message.startswith("name=695e0514: ") and error.remedy == "Put it in quotes."
+
+
+def test_what_is_known_of_a_splits_task_ahead_holds_when_its_rows_are_there() -> None:
+    rows = [row("a", "yes"), row("b", '{"x": 1}')]
+    for scorers in ("auto", ("contains", "exact_match")):
+        config = SplitTaskConfig(from_split="test", scorers=scorers, name="mine")
+        ahead, made = task_ahead(config), task_from_split(rows, config)
+        assert (ahead.name, ahead.role, ahead.kind) == (made.name, made.role, made.kind)
+        assert set(made.metrics) <= set(ahead.metrics)
+    with pytest.raises(UserError, match="primary=f1 is not among the scorers"):
+        task_ahead(SplitTaskConfig(from_split="test", scorers=("contains",), primary="f1"))
 
 
 def test_digests_follow_what_is_compared(tmp_path: Path) -> None:
