@@ -829,3 +829,21 @@ def test_a_label_that_is_learnt_is_no_verdict(here: Path) -> None:
     text, path = start("a.jsonl")
     assert "60 rows, 60 of them usable" in text and "unused" not in text and "problems   none" in text
     assert load_config(path).curate.sources[0].fields == {"prompt": "text", "completion": "label"}
+
+
+def test_tool_results_that_answer_no_call_are_told(here: Path) -> None:
+    def row(n: int, result_id: str) -> dict:
+        calls = [{"id": f"c{n}", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}]
+        return {
+            "messages": [
+                {"role": "user", "content": f"Look up {own_words(n)}"},
+                {"role": "assistant", "content": None, "tool_calls": calls},
+                {"role": "tool", "tool_call_id": result_id, "content": f"{n}"},
+                {"role": "assistant", "content": f"It is {n}."},
+            ]
+        }
+
+    write(here / "a.jsonl", [row(n, f"c{n}" if n > 4 else "other") for n in range(60)])
+    text, _ = start("a.jsonl")
+    assert "60 rows, 55 of them usable" in text
+    assert "tool_result_unknown: 5 rows" in text

@@ -31,6 +31,7 @@ from tunelift.stages.curate.pii import Pii, redacted_replies
 from tunelift.stages.curate.processes import Processes
 from tunelift.stages.curate.read import parsed, read_source
 from tunelift.stages.curate.replies import ReplyChecks
+from tunelift.stages.curate.results import ordered_results
 from tunelift.stages.curate.rows import Example, Quarantined, RawRow, ShapeError
 from tunelift.stages.curate.split import group_key
 from tunelift.stages.curate.weights import KEYS
@@ -263,7 +264,7 @@ def _look(seen: Survey, passed: Passed) -> tuple[list[str], list[str]]:
             inside = "" if example.path == "$" else f"{example.path} "
             seen.problems.setdefault(example.reason, []).append(f"{example.place}: {inside}{example.detail}")
             continue
-        fault = example.fault or structure_fault(example)
+        fault = example.fault or structure_fault(example) or ordered_results(example.messages)[1]
         if fault and fault.reason in OUT_OF_ORDER:
             mended = replace(example, messages=in_order(example.messages))
             if structure_fault(mended) is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tunelift.artifacts.provenance import FileHashes
 from tunelift.config.evaluation import JudgeConfig
@@ -20,7 +20,12 @@ SHAPES = (
 )
 
 
-class LabelledAnswer(Section):
+class _Labelled(BaseModel):
+    # No `Section`: its check of each field hides from pydantic that a list came out of JSON, so that no tuple took it.
+    model_config = Section.model_config
+
+
+class LabelledAnswer(_Labelled):
     """One answer, good or not."""
 
     id: str
@@ -42,7 +47,7 @@ class LabelledAnswer(Section):
         return "good" if self.good else "bad"
 
 
-class LabelledPair(Section):
+class LabelledPair(_Labelled):
     """Two answers to one request."""
 
     id: str
