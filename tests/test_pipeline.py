@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -23,6 +26,8 @@ from tunelift import cli, pipeline, runs
 from tunelift.artifacts.records import Artifact, Manifest, file_sha256
 from tunelift.config.schema import Config
 from tunelift.config.section import Section
+from tunelift.errors import GateError
+from tunelift.runtime.chat import load_tokenizer, prompt_ids
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -175,7 +180,7 @@ READ_ELSEWHERE = {
     "LoraOptions.exclude_modules": "handed to PEFT whole: tests/stages/test_train_adapters.py",
     "LoraOptions.fan_in_fan_out": "handed to PEFT whole: tests/stages/test_train_adapters.py",
     "EngineConfig.gpu_memory_utilization": "only on a GPU: tests/test_recipes.py",
-    "Config.serve": "the pipeline does not serve: tests/test_serving.py",
+    "Config.serve": "the pipeline does not serve: tests/stages/test_serve.py",
     "ServeConfig.host": "tests/stages/test_serve.py",
     "ServeConfig.port": "tests/stages/test_serve.py",
     "ServeConfig.api_key_env": "tests/stages/test_serve.py",
@@ -434,6 +439,32 @@ def test_the_served_model_answers_the_readmes_curl_and_client(finished: Finished
     finally:
         server.send_signal(signal.SIGINT)
         assert server.wait(60) in {130, 0}
+
+
+def test_a_server_is_held_against_the_models_own_rendering_on_held_out_rows(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.folder)
+    run = pipeline.open_run(Path("config.yaml"))
+    model = pipeline.make(run, "merge")
+    assert isinstance(model, Artifact)
+    tokenizer = load_tokenizer(model.path)
+
+    def served(body: Any, _: Any) -> tuple[int, Any]:
+        return 200, {"tokens": [*prompt_ids(tokenizer, body["messages"], None), *more]}
+
+    for more in ([], [1]):
+        stub = Stub(served)
+        engine: Any = SimpleNamespace(url=stub.url, served_name="tuned", api_key=None)
+        with pytest.raises(GateError, match="as training does") if more else nullcontext():
+            run.check_served(model, engine)
+        stub.close()
+        held_out = [
+            row["messages"][:-1]
+            for split in ("test", "validation")
+            for row in runs.read_rows(finished.stage("curate") / f"{split}.jsonl")
+        ]
+        assert stub.bodies and all(body["messages"] in held_out for body in stub.bodies)
 
 
 def _wait_for(url: str, server: subprocess.Popen) -> None:
