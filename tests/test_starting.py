@@ -794,17 +794,18 @@ def test_what_rows_say_of_their_supervision_is_told_and_followed(here: Path) -> 
 
     write(here / "a.jsonl", [talk(n) for n in range(60)])
     text, path = start("a.jsonl")
-    assert "supervised 'weight' in messages of 30 rows: 30 assistant turns in 30 rows are context" in text
+    assert "supervised 'weight' in messages of 30 rows: 30 assistant turns in 30 rows are not supervised" in text
     assert "unused     'messages.at' (30 rows): fields" in text
     assert "turns      more than one reply in 30 rows" in text
     assert "problems   none" not in text
     turns = [talk(n)["messages"] for n in range(60)]
     write(here / "c.jsonl", [{"messages": [*one[:3], one[3] | {"weight": 0}]} for one in turns])
     seen = survey(source_of("c.jsonl"))
-    assert set(seen.messages) == {2} and not seen.context, "what follows the last supervised turn is not rendered"
+    assert set(seen.messages) == {2}, "what follows the last supervised turn is not rendered"
+    assert seen.context == {"rows": 30, "turns": 30}
     assert set(seen.replies) == {"Wrong"} and seen.problems.keys() == {"nothing_supervised"}
     write(here / "b.jsonl", [{"prompt": one[:3], "completion": one[3:]} for one in turns if "weight" not in one[1]])
-    assert "supervised 30 assistant turns in 30 rows are context" in start("b.jsonl")[0]
+    assert "supervised 30 assistant turns in 30 rows are not supervised" in start("b.jsonl")[0]
     assert load_config(path).curate.sources[0].ignore_fields == ()
 
 

@@ -253,7 +253,7 @@ def _unused(fields: Mapping[str, int]) -> str:
 def _supervision(seen: Survey) -> list[str]:
     """What the rows say of single turns, and what comes of it."""
     named = ", ".join(f"{key!r} in messages of {rows:,} rows" for key, rows in seen.weights.items())
-    turns = f"{seen.context['turns']:,} assistant turns in {seen.context['rows']:,} rows are context, not supervised"
+    turns = f"{seen.context['turns']:,} assistant turns in {seen.context['rows']:,} rows are not supervised"
     return [f"supervised {named}{': ' * bool(named)}{turns}"] if named or seen.context else []
 
 

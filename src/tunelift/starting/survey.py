@@ -311,8 +311,8 @@ def _example(row: RawRow | Quarantined, source: SourceConfig, fields: frozenset[
 def _note(seen: Survey, example: Example, passed: Passed) -> str:
     messages, said = through_last_supervised(example.messages), [one for one in example.messages if is_supervised(one)]
     last = said[-1]
-    context = sum(one["role"] == "assistant" for one in messages) - len(said)
-    asked = example.user_texts or [""]
+    context = sum(one["role"] == "assistant" for one in example.messages) - len(said)
+    asked = [one["content"] for one in messages if one["role"] == "user"] or [""]
     reply = without_thinking(last["content"])  # As the task made of the split has it.
     calls = last.get("tool_calls")
     written = json.dumps(calls, ensure_ascii=False) if calls else reply

@@ -36,7 +36,7 @@ def said(value: dict[str, Any]) -> tuple[str | None, list[str]]:
     "value",
     [
         *({"label": value} for value in (False, "false", "False")),
-        *({field: value} for field in ("kto_tag", "is_correct", "is_preferred") for value in (False, 0, 0.0, "False")),
+        *({field: value} for field in ("kto_tag", "is_correct", "weight") for value in (False, 0, 0.0, "False")),
     ],
 )
 def test_a_reply_that_the_row_calls_wrong_is_left_out(value: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ def test_what_speaks_for_a_row_or_says_nothing_leaves_it_alone(value: dict[str, 
 
 @pytest.mark.parametrize(
     "value",
-    [{"rating": 1}, {"label": 0}, {"chosen": "a"}, {"rejected": "b"}, {"weight": 0.5}, {"weight": 0}, {"score": 0}],
+    [{"rating": 1}, {"label": 0}, {"chosen": "a"}, {"rejected": "b"}, {"weight": 0.5}, {"weight": 2}, {"score": 0}],
 )
 def test_what_only_the_user_can_judge_is_flagged(value: dict[str, Any]) -> None:
     (field,) = value

@@ -55,6 +55,16 @@ def test_the_first_sentence_is_the_finding(page: Any, stats: dict[str, Any]) -> 
     assert page.locator("h1").inner_text().lower() == verdict(stats).lower() + "."
 
 
+def test_what_words_are_left_out_of_account_is_told_if_there_are_any(opened: Open, tmp_path: Path) -> None:
+    make_curated(tmp_path)
+    stats = orjson.loads((tmp_path / "stats.json").read_bytes())
+    for share, told in ((0.0, ""), (0.62, "; all this, leaving out 62% of the words of prompts")):
+        stats["leakage"]["prompts"]["boilerplate"] = share
+        (tmp_path / "stats.json").write_bytes(orjson.dumps(stats))
+        text = opened(write(tmp_path)).locator("body").inner_text()
+        assert told in text and ("all this" in text) is bool(told)
+
+
 def test_every_section_is_there_and_linked(page: Any) -> None:
     sections = page.locator("main > section, main > header").evaluate_all("nodes => nodes.map(node => node.id)")
     assert sections == [

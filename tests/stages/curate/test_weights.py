@@ -141,7 +141,7 @@ def test_only_supervised_turns_are_learnt_counted_and_judged(run: Run, tmp_path:
     )
     assert stats["rows"]["dropped"] == {"nothing_supervised": 1, "empty_turn": 1, "refusal": 1}
     assert stats["rows"]["quarantined"] == {"loss_not_followed": 1}
-    assert stats["context"] == {"rows": 2, "turns": 2}, "turns after the last supervised one are not even context"
+    assert stats["context"] == {"rows": 3, "turns": 3}, "turns after the last supervised one count too"
     (entry,) = read_jsonl(tmp_path / "out/quarantine.jsonl")
     assert (entry["line"], entry["path"]) == (7, "$.messages[1].weight")
     kept = kept_rows(tmp_path / "out")
@@ -162,7 +162,7 @@ def test_only_supervised_turns_are_learnt_counted_and_judged(run: Run, tmp_path:
     ]
     told = sum(counts["supervised_tokens"] for counts in stats["splits"].values())
     assert sum(row.rendered.supervised_tokens for row in rows_read) == told
-    assert "context: 2 assistant turns in 2 rows are not supervised" in (tmp_path / "out/README.md").read_text()
+    assert "context: 3 assistant turns in 3 rows are not supervised" in (tmp_path / "out/README.md").read_text()
     assert "Assistant turns not supervised" in (tmp_path / "out/curation.html").read_text()
 
 

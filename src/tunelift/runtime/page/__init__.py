@@ -69,7 +69,15 @@ def _joined(*paths: Path) -> str:
 
 
 def visible(value: Any) -> Any:
-    """Text from elsewhere with what cannot be seen, or would move other text about, named by its code."""
+    """Text from elsewhere with what cannot be seen, or would move other text about, named by its code.
+
+    Raises:
+        TypeError: a macro, which took the name of what the page was to show.
+    """
+    from jinja2.runtime import Macro
+
+    if isinstance(value, Macro):
+        raise TypeError(f"A page would show {value!r}.")
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return _HIDDEN.sub(lambda match: " ".join(f"U+{ord(character):04X}" for character in match[0]), value)

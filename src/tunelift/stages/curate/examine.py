@@ -261,7 +261,7 @@ class Examiner:
             facts=facts,
             edits=notes.edits,
             flags=tuple(notes.flags),
-            context_turns=sum(one["role"] == "assistant" and not is_supervised(one) for one in example.messages[:last]),
+            context_turns=sum(one["role"] == "assistant" and not is_supervised(one) for one in example.messages),
             mark=notes.mark,
             unsure=said["content"].strip() if perhaps_placeholder(said["content"]) else "",
             changes=tuple(notes.changes),

@@ -78,10 +78,6 @@ def _history(field: str, value: Any, messages: list[Message]) -> None:
         messages[index] = {**messages[index], WEIGHT: 0}
 
 
-def _weight(field: str, value: Any, messages: list[Message]) -> str | None:
-    return None if empty(value) or truth(value) else NOT_FOLLOWED + field
-
-
 def _report(field: str, value: Any, messages: list[Message]) -> str | None:
     return None if empty(value) else NOT_FOLLOWED + field
 
@@ -90,11 +86,11 @@ Rule = Callable[[str, Any, list[Message]], Fault | str | None]
 RULES: dict[str, Rule] = {
     **dict.fromkeys(MEDIA, _media),
     **dict.fromkeys(("kto_tag", "is_correct", "is_preferred", "is_desirable", "desirable", "is_good"), _verdict),
+    **dict.fromkeys((WEIGHT, "loss_weight", "sample_weight"), _verdict),
     **dict.fromkeys(("label", "correct", "preferred", "accepted"), _label),
     **dict.fromkeys(("train_on_turns", "train_on_inputs", "train_on_input", "train_on_prompt"), _loss),
     **dict.fromkeys(("loss_mask", "completion_mask", "assistant_masks", "assistant_mask", "labels_mask"), _loss),
     "mask_history": _history,
-    **dict.fromkeys((WEIGHT, "loss_weight", "sample_weight"), _weight),
     **dict.fromkeys(("chosen", "rejected", "chosen_response", "rejected_response", "rejected_messages"), _report),
     **dict.fromkeys(("chosen_score", "rejected_score", "score_chosen", "score_rejected", "preference"), _report),
     **dict.fromkeys(("rating", "ratings", "score", "scores", "reward", "quality", "quality_score"), _report),
