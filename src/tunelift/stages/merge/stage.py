@@ -23,6 +23,7 @@ from tunelift.runtime.weights import (
     load_base,
     machine_trouble,
     one_gpu,
+    peak_memory_gib,
 )
 from tunelift.stages.merge.folder import write_model
 from tunelift.stages.merge.parity import Parity, compare, reference, thinned
@@ -54,7 +55,7 @@ def merge(
         dataset: The data set whose validation rows the two models are compared on.
 
     Returns:
-        The content of parity.json.
+        The content of parity.json, and `peak_memory_gib` of this process.
 
     Raises:
         GateError: the merged model strays too far from the trained one.
@@ -85,7 +86,7 @@ def merge(
             f"merge: on {parity.positions:,} positions the merged model agrees with the trained one at "
             f"{parity.top1_agreement:.1%}; KL divergence {parity.kl_mean:.5f} nats a token"
         )
-        return found
+        return found | {"peak_memory_gib": peak_memory_gib(device)}  # Not in the folder: the next merge has another.
 
 
 def _release(device: Device) -> None:
