@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -283,6 +284,12 @@ TEXTS: list[tuple[Any, str, str | None]] = [
     ({"content": [{"type": "refusal", "refusal": ""}, {"type": "text", "text": "late"}]}, "late", None),
     ({"content": []}, "", None),
     ({}, "", None),
+    *(
+        ({"content": "late", "tool_calls": empty}, "late", None)
+        for empty in ("[]", [None], [{"function": {"name": "", "arguments": ""}}], [{"function": {"arguments": ""}}])
+    ),
+    ({"content": "late", "function_call": {"name": "", "arguments": ""}}, "late", None),
+    ({"content": " ", "function_call": {"name": "", "arguments": ""}}, '{"name": "", "arguments": ""}', None),
 ]
 
 
@@ -298,7 +305,9 @@ def test_content_of_unknown_shape_is_no_empty_answer(content: Any) -> None:
         read({"content": content})
 
 
-@pytest.mark.parametrize("usage", [None, {}, [], {"prompt_tokens": None}, {"prompt_tokens": "7"}])
+@pytest.mark.parametrize(
+    "usage", [None, {}, [], *({"prompt_tokens": count} for count in (None, "7", True, -1, math.inf, math.nan))]
+)
 def test_an_answer_without_usage_is_an_answer(usage: Any) -> None:
     reply = read_reply("q", said({"content": "late"}) | {"usage": usage}, 0.1)
     assert (reply.text, reply.tokens_in) == ("late", None)

@@ -179,6 +179,10 @@ TOOL = {"type": "function", "function": {"name": "ping"}}
         ("/invocations", {"messages": [], "guided_choice": ["a"]}, "structured_outputs"),
         (CHAT, {"messages": [], "tools": [TOOL]}, '"tool_choice": "none"'),
         (CHAT, {"messages": [], "tools": [TOOL], "tool_choice": "required"}, '"tool_choice": "none"'),
+        ("/invocations", {"messages": [], "tools": [TOOL]}, '"tool_choice": "none"'),
+        ("/v1/messages", {"messages": [], "tools": [TOOL], "tool_choice": {"type": "auto"}}, '"tool_choice": "none"'),
+        ("/v1/responses", {"input": "a", "tools": [TOOL]}, '"tool_choice": "none"'),
+        (CHAT, {"messages": [], "functions": [TOOL["function"]]}, '"tool_choice": "none"'),
     ],
 )
 def test_what_would_not_be_served_is_refused_with_the_form_that_works(
@@ -196,6 +200,8 @@ def test_what_would_not_be_served_is_refused_with_the_form_that_works(
         (CHAT, json.dumps({"messages": [{"role": "user", "content": '{"guided_json": 1}'}]})),
         (CHAT, json.dumps({"messages": [], "tools": [TOOL], "tool_choice": "none"})),
         (CHAT, json.dumps({"messages": [], "tools": []})),
+        (CHAT, json.dumps({"messages": [], "guided_json": None})),
+        ("/v1/messages", json.dumps({"messages": [], "tools": [TOOL], "tool_choice": {"type": "none"}})),
         (CHAT, json.dumps({"messages": [], "response_format": {"type": "json_object"}})),
         ("/tokenize", json.dumps({"messages": [], "tools": [TOOL]})),
         (CHAT, '{"guided_json": '),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,15 @@ def test_a_token_of_the_class_alone_is_named_if_the_vocabulary_has_it_and_never_
     tokenizer = tokenizer_files.load(tmp_path / "gpt_2")
     assert ids(tokenizer) == of_file(tmp_path / "gpt_2")
     assert tokenizer.eos_token == "<|endoftext|>" and tokenizer.pad_token is None
+
+
+def test_a_class_with_tokens_of_its_own_is_loaded_as_its_file_says(folders: dict[str, Path], tmp_path: Path) -> None:
+    """CodeLlama's class has a prefix token and more, which no other class has."""
+    folder = shutil.copytree(folders["llama_2"], tmp_path / "code_llama")
+    described = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(described | {"tokenizer_class": "CodeLlamaTokenizer"}))
+    assert "prefix_token" in AutoTokenizer.from_pretrained(folder).special_tokens_map
+    assert ids(tokenizer_files.load(folder)) == of_file(folder)
 
 
 def test_added_tokens_are_saved_among_those_of_the_file(folders: dict[str, Path], tmp_path: Path) -> None:

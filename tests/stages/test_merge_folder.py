@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,6 +92,30 @@ def test_the_config_says_the_same_in_the_words_of_transformers_4_and_5(
     assert saved.get("partial_rotary_factor", 1.0) == own.get("partial_rotary_factor", 1.0)
     assert (saved.get("rope_scaling") or {}) == (own.get("rope_scaling") or {})
     assert saved["dtype"] == saved["torch_dtype"] == "bfloat16" and "auto_map" not in saved
+
+
+@pytest.mark.parametrize(
+    "old", [{"rope_theta": 10000.0}, {"rope_theta": 5e5, "rope_scaling": None}, {"rope_theta": 5e5}, {}]
+)
+def test_where_a_base_says_two_things_of_its_rope_both_forms_say_what_was_trained(
+    old: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    base, adapter, out = shutil.copytree(tiny_model, tmp_path / "base"), tmp_path / "adapter", tmp_path / "out"
+    described = json.loads((base / "config.json").read_text())
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    scaling |= {"original_max_position_embeddings": 64}
+    described = {key: value for key, value in described.items() if not key.startswith("rope_")} | old
+    described["rope_parameters"] = {"rope_theta": 5e5, **scaling}
+    (base / "config.json").write_text(json.dumps(described))
+    for folder in (adapter, out):
+        folder.mkdir()
+    read = AutoConfig.from_pretrained(base)
+    write_model(AutoModelForCausalLM.from_config(read).to(torch.bfloat16), base, adapter, out)
+    saved = json.loads((out / "config.json").read_text())
+    assert (saved["rope_theta"], saved["rope_scaling"]) == (5e5, scaling)
+    assert AutoConfig.from_pretrained(out).rope_parameters == read.rope_parameters
 
 
 def test_a_vocabulary_that_grew_is_the_merged_models(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:

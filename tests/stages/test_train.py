@@ -90,6 +90,19 @@ def test_the_learnt_end_of_turn_stops_generation(trained: tuple[Path, dict], tin
     assert described["eos_token_id"] == tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 
+def test_a_generation_config_that_transformers_refuses_stops_nothing(
+    tiny_model: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import GenerationConfig
+
+    base, out = shutil.copytree(tiny_model, tmp_path / "base"), tmp_path / "out"
+    refused = {"eos_token_id": 2, "num_return_sequences": 3, "watermarking_config": {"foo": 1}}
+    (base / "generation_config.json").write_text(json.dumps(refused))
+    run(base, dataset, out, max_steps=1)
+    assert "only token ids are kept" in capsys.readouterr().err
+    assert GenerationConfig.from_pretrained(out / "adapter").eos_token_id == 2
+
+
 @pytest.mark.parametrize("kind", ["qlora", "lora"])
 def test_fp32_learns_what_bf16_learns(kind: str, tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
     adapter = {"kind": kind, "rank": 4, "alpha": 8}

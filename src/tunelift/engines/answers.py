@@ -6,6 +6,7 @@ The shapes are those of vLLM, OpenAI, Azure, OpenRouter, LiteLLM, Mistral, DeepS
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -206,7 +207,9 @@ def _said(message: Mapping[str, Any]) -> tuple[str, str | None]:
     thinking = [*apart[:1], *thought]  # Of several spellings the first: gateways send the same under two names.
     legacy = message.get("function_call")
     calls = message.get("tool_calls") or ([{"function": legacy}] if legacy else used)
-    written = _calls(calls if isinstance(calls, list) else [calls])
+    calls = calls if isinstance(calls, list) else [calls]
+    named = [call for call in calls if not _is_empty(call)]
+    written = _calls(named if named or content.strip() else calls)
     if written and (beside := part(content).thinking):
         thinking.append(beside)
     found = "\n\n".join(text for text in thinking if text.strip())
@@ -257,6 +260,14 @@ def _thoughts(value: Any) -> str:
     return ""
 
 
+def _is_empty(call: Any) -> bool:
+    """A call of nothing, which some endpoints send beside the text."""
+    if isinstance(call, Mapping):
+        called = call.get("function", call)
+        return isinstance(called, Mapping) and ("name" in called or "function" in call) and not called.get("name")
+    return call is None or (isinstance(call, str) and call.strip() in {"", "[]", "{}", "null"})
+
+
 def _calls(calls: Sequence[Any]) -> str:
     written = [_call(call) for call in calls]
     return _json(written[0] if len(written) == 1 else written) if written else ""
@@ -284,7 +295,8 @@ def _parsed(arguments: Any) -> Any:
 
 
 def _count(tokens: Any) -> int | None:
-    return int(tokens) if isinstance(tokens, int | float) else None
+    is_number = isinstance(tokens, int | float) and not isinstance(tokens, bool)
+    return int(tokens) if is_number and math.isfinite(tokens) and tokens >= 0 else None
 
 
 def _writable(text: str) -> str:

@@ -20,7 +20,16 @@ KEY_VARIABLE = "VLLM_API_KEY"
 """Environment variable of the server process that holds the key; its command line would show it to everyone."""
 OPEN_PATHS = {"/health", "/ping"}
 """All that is answered without the key: whether the server is up."""
-CHAT_PATH = "/v1/chat/completions"
+CHAT_PATHS = {
+    "/v1/chat/completions",
+    "/v1/chat/completions/batch",
+    "/invocations",
+    "/v1/messages",
+    "/v1/responses",
+}
+"""Where a request may bring tools; OpenAI's, SageMaker's and Anthropic's."""
+NO_CALL = ("none", {"type": "none"})
+"""`tool_choice`, as OpenAI and Anthropic write that no tool is to be called."""
 
 
 class RequireKey:
@@ -93,7 +102,7 @@ class RefuseUnserved:
 
 def unserved(path: str, body: bytes) -> str | None:
     """What of a request would be ignored or is not served here, and what to send instead; None if nothing is."""
-    has_tools = path == CHAT_PATH and b'"tools"' in body
+    has_tools = path in CHAT_PATHS and (b'"tools"' in body or b'"functions"' in body)
     if not has_tools and b'"guided_' not in body:  # Nearly always: nothing is parsed twice.
         return None
     try:
@@ -102,18 +111,23 @@ def unserved(path: str, body: bytes) -> str | None:
         return None  # vLLM says what is wrong with it.
     if not isinstance(request, dict):
         return None
-    if has_tools and request.get("tools") and request.get("tool_choice") != "none":
+    if has_tools and _wants_calls(request):
         # vLLM would name flags of its own command line.
         return (
             'This server does not read tool calls out of answers. Send `"tool_choice": "none"` beside `tools`: the '
             "chat template shows them to the model, and a call is the text of the answer, as in evaluation."
         )
-    field = next((name for name in REMOVED if name in request), None)
+    field = next((name for name in REMOVED if request.get(name) is not None), None)
     return field and (
         f'`{field}` is not supported any more and would be ignored. Send `response_format` (`{{"type": '
         '"json_schema", "json_schema": {"name": …, "schema": …}}`) or `structured_outputs` '
         '(`{"json": …}`, `{"regex": …}`, `{"choice": …}`, `{"grammar": …}`) instead.'
     )
+
+
+def _wants_calls(request: dict[str, Any]) -> bool:
+    tools = request.get("tools") and request.get("tool_choice") not in NO_CALL
+    return bool(tools or (request.get("functions") and request.get("function_call") != "none"))
 
 
 async def _refuse(

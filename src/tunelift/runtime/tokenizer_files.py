@@ -85,8 +85,12 @@ def _as_filed(built: PreTrainedTokenizerFast, folder: Path) -> PreTrainedTokeniz
         return None
     filed: Any = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     for name, token in built.special_tokens_map.items():
-        # Some stand in the class alone; not all of those are in every vocabulary.
-        if getattr(filed, name) is None and filed.backend_tokenizer.token_to_id(token) is not None:
+        # Some stand in the class alone; not all of those are in every vocabulary, and some are no other class's.
+        if (
+            name in filed.SPECIAL_TOKENS_ATTRIBUTES
+            and getattr(filed, name) is None
+            and filed.backend_tokenizer.token_to_id(token) is not None
+        ):
             setattr(filed, name, token)
     return None if _pipeline(filed) == _pipeline(built) else filed
 

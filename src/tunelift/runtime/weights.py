@@ -78,8 +78,10 @@ def load_base(
             its config.json describes, or hold what is no finite number.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
+    # In place of the folder's own, which plays no part here and may be refused.
+    unset = GenerationConfig()  # type: ignore[no-untyped-call]
     broken: list[str] = []
     try:
         with quantized.noting_broken(broken) if kind == "qlora" else nullcontext():
@@ -93,6 +95,7 @@ def load_base(
                 trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # They are refused below, by name.
+                generation_config=unset,
             )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise UserError(

@@ -48,10 +48,18 @@ def _write_config(base: Path, out: Path) -> None:
     """Add to config.json what the base's says and transformers 5 does not write again, though others read it."""
     path = out / "config.json"
     saved, own = (json.loads((folder / path.name).read_text(encoding="utf-8")) for folder in (out, base))
-    rope = {} if "rope_theta" in own else rope_before_5(saved)
-    whole = rope | own | saved | {"torch_dtype": saved["dtype"]}
+    rope = rope_before_5(saved)  # What was trained with, where the base says another thing in each form.
+    spelling = own if rope and _rope(own) == _rope(rope) else rope
+    whole = rope | own | saved | spelling | {"dtype": saved["dtype"], "torch_dtype": saved["dtype"]}
     whole = {key: value for key, value in whole.items() if key not in NOT_HERE}
     path.write_text(json.dumps(whole, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _rope(config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Base and scaling as transformers 4 reads them, comparable: it takes `type` for `rope_type`."""
+    scaling = dict(config.get("rope_scaling") or {})
+    kind = scaling.pop("type", None)
+    return config.get("rope_theta"), {"rope_type": kind} | scaling if scaling or kind else {}
 
 
 def rope_before_5(config: dict[str, Any]) -> dict[str, Any]:

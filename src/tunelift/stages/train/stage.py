@@ -185,11 +185,26 @@ def _write_adapter(
             described[names].sort()
     _write_json(adapter / "adapter_config.json", described)
     tokenizer_files.save(tokenizer, model, adapter)
-    generation = read_generation_config(model)
+    generation = _that_loads(read_generation_config(model))
     stops = generation.get("eos_token_id")
     known = [] if stops is None else stops if isinstance(stops, list) else [stops]
     ends = [*turn_ends, *(token for token in known if token not in turn_ends)]
     _write_json(adapter / "generation_config.json", generation | {"eos_token_id": ends if len(ends) > 1 else ends[0]})
+
+
+def _that_loads(generation: dict[str, Any]) -> dict[str, Any]:
+    """A base's generation config, or its token ids alone where transformers would refuse to load the rest."""
+    from transformers import GenerationConfig
+
+    try:
+        GenerationConfig.from_dict(dict(generation))
+    except (ValueError, TypeError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        console.warn(
+            f"of the model's generation_config.json only token ids are kept, since its values conflict: {reason}"
+        )
+        return {key: value for key, value in generation.items() if key.endswith("_token_id")}
+    return generation
 
 
 def _public_name(model: Path) -> tuple[str, str | None]:
