@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -155,7 +156,7 @@ def test_it_answers_without_torch(project: Path) -> None:
 
 
 def artifact(folder: Path, content: str) -> Artifact:
-    manifest = Manifest("x", 1, "f" * 64, {}, {}, {}, {}, "", 0.0, {"content": content})
+    manifest = Manifest("x", 1, "f" * 64, {}, {}, {}, {}, "", 0.0, {"content": content, "precision": "bf16"})
     return Artifact(folder, manifest, True)
 
 
@@ -204,10 +205,10 @@ def test_untuned_arms_are_asked_with_the_template_that_is_trained(
     base, tuned = (next(arm for arm in run.arms if arm.model == model) for model in ("base", "tuned"))
     assert run.template_of(base) == run.template
     assert run.template_of(tuned) is None, "its own folder holds it"
-    with run._engine(inside / "model", base) as engine:
+    with run._engine(base, None) as engine:
         assert engine._template is not None
         assert engine._template.read_text() == run.template
-    with run._engine(inside / "model", tuned) as engine:
+    with run._engine(tuned, SimpleNamespace(path=inside / "model")) as engine:
         assert engine._template is None
 
 

@@ -12,6 +12,7 @@ from tunelift.artifacts.records import Artifact, digest
 from tunelift.config.evaluation import ArmConfig, SplitTaskConfig
 from tunelift.config.schema import Config
 from tunelift.config.section import ModelConfig
+from tunelift.facts import in_4_bits
 from tunelift.runs import Run, read_rows
 from tunelift.runtime.modeling import ModelFacts, inspect
 from tunelift.runtime.template import pinned_template
@@ -35,22 +36,50 @@ class Arms(Run):
             if isinstance(arm.model, ModelConfig)
         }
 
+    @property
+    def unmerged(self) -> bool:
+        """The tuned model is served as base and adapter, so nothing is merged."""
+        return self.config.serve.mode == "adapter"
+
+    @property
+    def in_4_bits(self) -> bool:
+        """The engine holds the base in 4 bits, for its own arms and beside the adapter."""
+        return in_4_bits(self.config)
+
     def answering(self, arm: ArmConfig, tuned: Artifact | None) -> tuple[str, Path | None, dict[str, Any]]:
-        """The weights' fingerprint, their folder if they lie here, and how they are described."""
+        """The weights' fingerprint, the folder of their tokenizer if it lies here, and how they are described.
+
+        Args:
+            tuned: The merged model, or the adapter if that is served unmerged.
+        """
         if arm.endpoint:
             return digest(arm.endpoint.identity()), None, {"id": arm.endpoint.model, "endpoint": arm.endpoint.url}
         if arm.model == "tuned":
             assert tuned is not None
-            card = self.base.card() | {"tuned": self._tuning_note(), "precision": "bfloat16"}
-            return tuned.content, tuned.path, card
-        facts = self.base if arm.model == "base" else self.others[arm.name]
+            card = self.base.card() | {"tuned": self._tuning_note()}
+            if self.unmerged:
+                both = {"base": self.base.fingerprint, "adapter": tuned.content}
+                return digest(both), tuned.path / "adapter", card | self._served_precision()
+            return tuned.content, tuned.path, card | {"precision": "bfloat16"}
+        if arm.model == "base":
+            return self.base.fingerprint, self.base.path, self.base.card() | self._served_precision()
+        facts = self.others[arm.name]
         return facts.fingerprint, facts.path, facts.card()
+
+    def _served_precision(self) -> dict[str, str]:
+        return {"precision": "nf4"} if self.in_4_bits else {}
+
+    def form_of(self, arm: ArmConfig) -> dict[str, str]:
+        """What changes answers in how an arm's weights are held; nothing where they are as their files have them."""
+        return self._served_precision() if arm.model in ("base", "tuned") and not arm.endpoint else {}
 
     def _tuning_note(self) -> str:
         adapter = self.config.train.adapter
-        merged_into = "the dequantized 4-bit base it was trained on" if adapter.kind == "qlora" else "the bf16 base"
+        base = "4-bit base" if adapter.kind == "qlora" else "bf16 base"
+        merged_into = f"the {'dequantized ' * (adapter.kind == 'qlora')}{base} it was trained on"
+        where = f"beside the {base}" if self.unmerged else f"merged into {merged_into}"
         kind = " ".join(name for name, used in (("DoRA", adapter.dora), ("rsLoRA", adapter.rslora)) if used)
-        return f"{adapter.kind}{kind and ' with '}{kind} rank {adapter.rank}, merged into {merged_into}"
+        return f"{adapter.kind}{kind and ' with '}{kind} rank {adapter.rank}, {where}"
 
     @cached_property
     def folder_tasks(self) -> list[Task]:

@@ -373,16 +373,18 @@ def _serve(parsed: argparse.Namespace) -> None:
     from tunelift.stages.serve import check_address, serve
 
     check_address(run.config.serve)  # Before hours of training, if the model is still to be made.
-    model = make(run, "merge")
-    assert not isinstance(model, dict)
+    made = make(run, "tuned")
+    assert not isinstance(made, dict)
     serve(
         run.config.serve,
         run.config.engine,
-        model=model.path,
+        model=run.base.path if run.unmerged else made.path,
+        adapter=made.path / "adapter" if run.unmerged else None,
+        in_4_bits=run.in_4_bits,
         name=run.config.name,
         seed=run.config.seed,
         log=run.folder / "logs" / f"vllm-serve-{run.config.serve.port}.log",
-        check=partial(run.check_served, model),
+        check=partial(run.check_served, made),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from functools import partial
@@ -10,13 +11,18 @@ from pathlib import Path
 from typing import Literal
 
 from tunelift.config.resolve import Facts
-from tunelift.config.schema import EngineConfig, TrainConfig
+from tunelift.config.schema import Config, TrainConfig, merged_only
 from tunelift.errors import UserError
 from tunelift.runtime import hardware
 from tunelift.runtime.forecast import rows_that_fit
-from tunelift.runtime.serving import WIDTHS
+from tunelift.runtime.serving import WIDTHS, ServingFit, serving_fits
 from tunelift.runtime.shape import ModelShape, read_shape
 
+NF4_BYTES = 0.6
+"""Of a parameter in 4 bits with its scales, the embeddings in 16 counted in."""
+MERGE_GIB = 3.0
+"""Beside the weights of a merge: the context, a batch of the comparison, the largest layer in fp32. On a CPU the
+process and a shard that is written take as much."""
 FLASH_ATTENTION = (2, 3, 3)
 """The oldest flash-attn that transformers takes (its `is_flash_attn_2_available`)."""
 
@@ -65,18 +71,53 @@ def refuse_untrainable(train: TrainConfig, device: Literal["cpu", "cuda"]) -> No
         )
 
 
-def refuse_unservable(engine: EngineConfig, machine: hardware.Hardware, parameters: int) -> None:
-    """Tell before hours of training that vLLM will not find the memory that it takes at its start on a CPU.
+def refuse_unservable(config: Config, machine: hardware.Hardware, parameters: int, shape: ModelShape | None) -> None:
+    """Tell before hours of training that vLLM will not find the memory that it takes at its start.
 
     Args:
-        engine: Resolved.
+        config: Resolved.
         parameters: The model's.
+        shape: The model's, if it is known; without it nothing is said of a GPU.
 
     Raises:
-        UserError: the cache and the weights are more than the machine has.
+        UserError: the form that `serve.mode` names does not fit; with one that does, or the card that it takes.
     """
-    weights, cache = WIDTHS[engine.dtype] * parameters / 2**30, engine.cpu_kv_cache_gib
-    if machine.device == "cuda" or weights + cache <= machine.memory_gib:
+    engine, mode = config.engine, config.serve.mode
+    if machine.device == "cpu":
+        _refuse_unservable_on_cpu(config, machine, parameters)
+        return
+    if shape is None:
+        return
+    fits = serving_fits(shape, engine, machine.memory_gib, config.train.adapter)
+    fit = fits[mode]
+    if fit.sequences:
+        return
+    length = int(engine.max_model_len)
+    away = (
+        "`tunelift train` works here; then copy the folder runs/ to a card of "
+        f"{math.ceil(fit.least_gib)} GB or more and run the same config there: the adapter is found"
+    )
+    ways = [away]
+    if mode == "merged" and fits["adapter"].sequences and not merged_only(config.train):
+        ways.insert(0, f"Set serve.mode=adapter: {fits['adapter'].form}, {_room(fits['adapter'], length)}. Or:")
+    raise UserError(
+        f"{machine.name} ({machine.memory_gib:.1f} GiB) cannot serve the tuned model, which evaluation asks: "
+        f"{fit.form} takes {fit.weights_gib:.1f} GiB and {fit.working_gib:.1f} to work in, and "
+        f"engine.gpu_memory_utilization={engine.gpu_memory_utilization:g} leaves no room for one request of "
+        f"engine.max_model_len={length:,} tokens.",
+        remedy=" ".join(ways) + ".",
+    )
+
+
+def _room(fit: ServingFit, length: int) -> str:
+    return f"room for {fit.sequences} requests of {length:,} tokens"
+
+
+def _refuse_unservable_on_cpu(config: Config, machine: hardware.Hardware, parameters: int) -> None:
+    engine = config.engine
+    width = NF4_BYTES if in_4_bits(config) else WIDTHS[engine.dtype]
+    weights, cache = width * parameters / 2**30, engine.cpu_kv_cache_gib
+    if weights + cache <= machine.memory_gib:
         return
     left = int(machine.memory_gib - weights)
     raise UserError(
@@ -85,6 +126,31 @@ def refuse_unservable(engine: EngineConfig, machine: hardware.Hardware, paramete
         remedy=f"Set engine.cpu_kv_cache_gib to {max(1, left // 2)}, say."
         if left >= 1
         else "Take a smaller model, or a machine with more memory.",
+    )
+
+
+def in_4_bits(config: Config) -> bool:
+    """Whether the engine holds the base in 4 bits: beside an adapter that was trained on it so."""
+    return config.serve.mode == "adapter" and config.train.adapter.kind == "qlora"
+
+
+def merge_device(machine: hardware.Hardware, parameters: int) -> Literal["cpu", "cuda"]:
+    """Where to merge: on the GPU if it holds the model in bf16, else on the CPU.
+
+    Raises:
+        UserError: neither holds it.
+    """
+    needed = 2 * parameters / 2**30 + MERGE_GIB
+    if machine.device == "cuda" and needed <= machine.memory_gib:
+        return "cuda"
+    memory = hardware.physical_memory_gib()
+    if needed <= memory:
+        return "cpu"
+    raise UserError(
+        f"Merging takes {needed:.0f} GiB, the model in bf16 and what is compared, and this machine has {memory:.1f} GiB"
+        + (f" ({machine.memory_gib:.1f} on its GPU)." if machine.device == "cuda" else "."),
+        remedy="Set serve.mode=adapter, which merges nothing; or run `tunelift train` here, copy the folder runs/ to a "
+        "machine with more memory, and run the same config there: the adapter is found.",
     )
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tunelift.arms import Arms, asked_items, folder_tasks_of, questions_of, template_input, weights_of
 from tunelift.artifacts.looks import count_looks, note_look
@@ -24,12 +24,13 @@ from tunelift.config.evaluation import NOISE_ARM, ArmConfig, JudgeConfig
 from tunelift.config.load import load_config
 from tunelift.config.resolve import resolve
 from tunelift.config.schema import Config, StageName
+from tunelift.config.section import ModelConfig
 from tunelift.engines.endpoint import Endpoint
 from tunelift.engines.protocol import Engine
 from tunelift.engines.rendering import check_rendering, prompts_of
 from tunelift.engines.vllm import VllmEngine
 from tunelift.errors import UserError
-from tunelift.facts import facts_for, refuse_unservable, refuse_untrainable, shape_if_known
+from tunelift.facts import facts_for, merge_device, refuse_unservable, refuse_untrainable, shape_if_known
 from tunelift.runs import RUNS, as_yaml, hash_some, read_rows
 from tunelift.runtime import console, hardware
 from tunelift.runtime.chat import load_tokenizer
@@ -95,6 +96,8 @@ class Pipeline(Arms):
 
     def train_plan(self, dataset: Artifact) -> Plan:
         section: dict[str, Any] = {"train": self.config.train.identity(), "seed": self.config.seed}
+        if any(choice.field == "train.precision" for choice in self.choices):
+            section["train"]["precision"] = "auto"  # So another machine finds the adapter, which says what it became.
         if self.config.train.best.by not in {"last", "eval_loss"}:
             section["scorers"] = SCORERS_VERSION  # Another score would choose another step.
         inputs = {"model": self.base.fingerprint, "dataset": dataset.content}
@@ -147,24 +150,35 @@ class Pipeline(Arms):
         section = {
             "merge": self.config.merge.identity(),
             "kind": trained.adapter.kind,
-            "precision": trained.precision,
+            "precision": adapter.manifest.details["precision"],
             **_vocabulary(self.config),
         }
         inputs = {"model": self.base.fingerprint, "adapter": adapter.content, "dataset": dataset.content}
         return Plan("merge", merge.VERSION, section, inputs | template_input(self.template))
 
     def make_merge(self) -> Artifact:
+        if not self._has_adapter():
+            merge_device(hardware.detect(), self.base.parameters)  # Told before training that it cannot be done.
         adapter, dataset = self.make_train(), self.make_curate()
+        plan = self.merge_plan(dataset, adapter)
+        machine = hardware.detect()
+        device = machine.device if self.store.find(plan) else merge_device(machine, self.base.parameters)
+        if device != machine.device:
+            console.say(f"merge: on the CPU, since the model in bf16 is too large for {machine.name}")
         arguments = {
             "config": self.config.merge.model_dump(mode="json"),
             "kind": self.config.train.adapter.kind,
-            "precision": self.config.train.precision,
+            "precision": adapter.manifest.details["precision"],
             "model": str(self.base.path),
             "adapter": str(adapter.path),
             "dataset": str(dataset.path),
-            "device": hardware.detect().device,
+            "device": device,
         }
-        return self.isolated(self.merge_plan(dataset, adapter), "tunelift.stages.merge:merge", arguments)
+        return self.isolated(plan, "tunelift.stages.merge:merge", arguments)
+
+    def make_tuned(self) -> Artifact:
+        """What the tuned model is served from: the merged model, or the adapter if that is served unmerged."""
+        return self.make_train() if self.unmerged else self.make_merge()
 
     # --- evaluate: arm, tasks -> evaluation ---------------------------------------------------------------------
 
@@ -173,7 +187,7 @@ class Pipeline(Arms):
         section = {
             "arm": arm.identity(),
             "evaluate": {key: whole[key] for key in whole if key not in {"arms", "tasks", "few_shot", "noise_floor"}},
-            "engine": None if arm.endpoint else self.config.engine.identity(),
+            "engine": None if arm.endpoint else self.config.engine.identity() | self.form_of(arm),
             "seed": self.config.seed,
         }
         asked = [task for task in self.tasks(dataset) if evaluate.is_asked(arm, task)]
@@ -186,28 +200,48 @@ class Pipeline(Arms):
         return Plan("evaluate", evaluate.VERSION, section, inputs)
 
     def make_evaluate(self) -> dict[str, Artifact]:
-        """One evaluation an arm; arms on the same weights share one engine, started only if an answer is missing."""
+        """One evaluation an arm; arms on the same weights share one engine, started only if an answer is missing.
+
+        The tuned model's come last: what is wrong with the engine or the machine is then told before training.
+        """
         needs_tuned = any(arm.model == "tuned" for arm in self.arms)
         if needs_tuned:
             self.check_trainable()
         check_evaluable(self.config, tasks_ahead(self.config, self.folder_tasks), selection_ahead)
         check_keys(self.config)
         if needs_tuned and not self._has_adapter():
-            refuse_unservable(self.config.engine, hardware.detect(), self.base.parameters)
+            self._refuse_what_will_not_fit()
         dataset = self.make_curate()
         check_evaluable(self.config, self.tasks(dataset), lambda arm: self.selection(arm, dataset))
         for arm in self.arms:
             self.template_of(arm)  # A switch of it that is no true or false is told before hours of training.
         endpoints = {arm.name: Endpoint(arm.endpoint) for arm in self.arms if arm.endpoint}
-        tuned = self.make_merge() if needs_tuned else None
         made: dict[str, Artifact] = {}
-        for weights in dict.fromkeys(weights_of(arm) for arm in self.arms):
+        groups = dict.fromkeys(weights_of(arm) for arm in sorted(self.arms, key=lambda arm: arm.model == "tuned"))
+        for weights in groups:
             arms = [arm for arm in self.arms if weights_of(arm) == weights]
+            is_tuned = arms[0].model == "tuned" and not arms[0].endpoint
+            if is_tuned and all(arm.model == "tuned" or arm.endpoint for arm in self.arms):
+                self._try_engine()
+            tuned = self.make_tuned() if is_tuned else None
             fingerprint, folder, card = self.answering(arms[0], tuned)
-            with endpoints.get(arms[0].name) or self._engine(folder or self.base.path, arms[0]) as engine:
+            with endpoints.get(arms[0].name) or self._engine(arms[0], tuned) as engine:
                 for arm in arms:
                     made[arm.name] = self._evaluate(arm, fingerprint, folder, card, dataset, engine)
         return {arm.name: made[arm.name] for arm in self.arms}
+
+    def _refuse_what_will_not_fit(self) -> None:
+        machine = hardware.detect()
+        refuse_unservable(self.config, machine, self.base.parameters, shape_if_known(self.base.path))
+        if not self.unmerged:
+            merge_device(machine, self.base.parameters)
+
+    def _try_engine(self) -> None:
+        """Start the engine once on the base, before training, where no arm has asked it."""
+        if self._has_adapter():
+            return
+        with self._engine(ArmConfig(name="trial", model="base"), None) as engine:
+            engine.start()
 
     def _evaluate(
         self,
@@ -251,8 +285,12 @@ class Pipeline(Arms):
         return self.record(f"evaluate-{arm.name}", plan, build)
 
     @contextmanager
-    def _engine(self, model: Path, arm: ArmConfig) -> Iterator[VllmEngine]:
+    def _engine(self, arm: ArmConfig, tuned: Artifact | None) -> Iterator[VllmEngine]:
         name, template, file = arm.name, self.template_of(arm), None
+        is_other = isinstance(arm.model, ModelConfig)
+        model = self.others[name].path if is_other else self.base.path
+        if tuned is not None and not self.unmerged:
+            model = tuned.path
         if template is not None:
             file = self.folder / f"chat_template-{name}.jinja"
             write_durably(file, template)
@@ -264,6 +302,8 @@ class Pipeline(Arms):
             served_name=name,
             log=self.folder / "logs" / f"vllm-{name}.log",
             template=file,
+            adapter=tuned.path / "adapter" if tuned is not None and self.unmerged else None,
+            in_4_bits=self.in_4_bits and not is_other,
         ) as engine:
             yield engine
 
@@ -278,7 +318,8 @@ class Pipeline(Arms):
         rows = [
             row for split in ("test", "validation") for row in read_rows(self.made["curate"].path / f"{split}.jsonl")
         ]
-        check_rendering(engine, load_tokenizer(model.path), prompts_of(rows))
+        folder = model.path / "adapter" if self.unmerged else model.path
+        check_rendering(engine, load_tokenizer(folder), prompts_of(rows))
 
     # --- judge: evaluations -> judgements -----------------------------------------------------------------------
 
@@ -434,8 +475,8 @@ def open_run(
     return Pipeline(resolved.config, resolved.choices, base, store, folder, frozenset(forced), tracker, weights)
 
 
-def make(run: Pipeline, through: StageName) -> Artifact | dict[str, Artifact]:
-    """Make a stage and all it needs."""
+def make(run: Pipeline, through: StageName | Literal["tuned"]) -> Artifact | dict[str, Artifact]:
+    """Make a stage, or what the tuned model is served from, and all it needs."""
     if through != "curate" and (note := hardware.detect().idle_note):
         console.say(note)
     try:

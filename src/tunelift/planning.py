@@ -97,7 +97,8 @@ def _refuse_what_stages_would(run: Pipeline, machine: hardware.Hardware) -> str:
     """
     config = run.config
     refuse_untrainable(config.train, machine.device)
-    refuse_unservable(config.engine, machine, run.base.parameters)
+    if machine.device == "cpu":  # Of a card the lines on serving tell, beside the memory of training.
+        refuse_unservable(config, machine, run.base.parameters, None)
     dataset = run.store.find(run.curate_plan())
     check_choice(config.train, dataset.path if dataset else None, config.seed)
     check_evaluable(config, tasks_ahead(config, run.folder_tasks), selection_ahead)
@@ -253,8 +254,7 @@ def _forecast_lines(
     lines = ["memory while training", *_indented(memory_lines(plan))]
     lines += ["", "time", *_indented(time_lines(plan, assumed.mfu, assumed.price, why_not))]
     if machine.device == "cuda":
-        adapter = config.train.adapter
-        fits = serving_fits(shape, config.engine, machine.memory_gib, rank=adapter.rank, targets=adapter.targets)
+        fits = serving_fits(shape, config.engine, machine.memory_gib, config.train.adapter)
         lines += ["", "serving and evaluating", *_indented(serving_lines(fits, int(config.engine.max_model_len)))]
     return lines
 
@@ -300,9 +300,11 @@ def stages(run: Pipeline) -> dict[str, Artifact | None]:
     dataset = run.store.find(run.curate_plan())
     adapter = run.store.find(run.train_plan(dataset)) if dataset else None
     model = run.store.find(run.merge_plan(dataset, adapter)) if dataset and adapter else None
-    found: dict[str, Artifact | None] = {"curate": dataset, "train": adapter, "merge": model}
+    found: dict[str, Artifact | None] = {"curate": dataset, "train": adapter}
+    found |= {} if run.unmerged else {"merge": model}
+    tuned = adapter if run.unmerged else model
     for arm in run.arms:
-        weights = run.answering(arm, model)[0] if model or arm.model != "tuned" else None
+        weights = run.answering(arm, tuned)[0] if tuned or arm.model != "tuned" else None
         found[f"evaluate-{arm.name}"] = (
             run.store.find(run.evaluate_plan(arm, weights, dataset)) if dataset and weights else None
         )
@@ -323,7 +325,8 @@ def disk_needed_gib(run: Pipeline) -> float:
     adapter_bytes = _trained_parameters(run) * BYTES_FP32
     # Beside the newest are kept the best one and one from before the loss rose; another is written before any goes.
     checkpoints = train.keep_checkpoints + 2 + (train.best.by != "last")
-    return (run.base.parameters * BYTES_BF16 + adapter_bytes * (1 + ADAM_COPIES * checkpoints)) / 2**30
+    merged = 0 if run.unmerged else run.base.parameters * BYTES_BF16
+    return (merged + adapter_bytes * (1 + ADAM_COPIES * checkpoints)) / 2**30
 
 
 def _trained_parameters(run: Pipeline) -> int:

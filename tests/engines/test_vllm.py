@@ -22,6 +22,7 @@ from tests.families import FAMILIES, Family
 from tests.published import PUBLISHED, write_small_files
 from tests.tiny import CHATML
 from tunelift.config.schema import EngineConfig
+from tunelift.engines import environment as surroundings
 from tunelift.engines import vllm as module
 from tunelift.engines.client import Likelihood, Reply, Request, Scoring
 from tunelift.engines.vllm import VllmEngine, base_url, meaningful_lines, vllm_arguments, vllm_environment
@@ -150,6 +151,8 @@ def test_the_environment_is_offline_and_silent_and_holds_the_key(monkeypatch: py
     on_gpu = vllm_environment(SMALL, device="cuda")
     assert "VLLM_API_KEY" not in on_gpu, "a key of the shell would lock evaluation out of its own engine"
     assert "VLLM_CPU_KVCACHE_SPACE" not in on_gpu
+    assert on_gpu["VLLM_USE_FLASHINFER_SAMPLER"] == "0", "it would be compiled at the start, with nvcc and ninja"
+    assert on_gpu["VLLM_PLUGINS"] == "" and vllm_environment(SMALL, device="cpu", in_4_bits=True)["VLLM_PLUGINS"]
     assert on_gpu["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID", "the numbers are those that training and planning go by"
 
 
@@ -158,10 +161,27 @@ def test_a_small_machine_computes_on_every_core_and_a_large_one_is_left_to_vllm(
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for cores, threads in ((2, "2"), (8, "8"), (64, None)):
-        monkeypatch.setattr(module, "detect", lambda cores=cores: Hardware("cpu", "x", 8, cores))
+        monkeypatch.setattr(surroundings, "detect", lambda cores=cores: Hardware("cpu", "x", 8, cores))
         environment = vllm_environment(SMALL, device="cpu")
         assert environment.get("OMP_NUM_THREADS") == threads
         assert environment.get("VLLM_ENABLE_V1_MULTIPROCESSING") == (threads and "0")
+
+
+def test_on_a_gpu_a_missing_compiler_is_told_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(surroundings.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    surroundings.refuse_without_compiler("cpu")
+    with pytest.raises(MachineError, match=r"a C compiler \(gcc\) and Python.h") as caught:
+        surroundings.refuse_without_compiler("cuda")
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert f"apt-get install gcc python{version}-dev" in caught.value.remedy
+    for name in ("Python.h", "clang"):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o755)
+    surroundings.refuse_without_compiler("cuda")
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, code: str) -> None:

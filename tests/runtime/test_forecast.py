@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tunelift.config.adapter import AdapterConfig
 from tunelift.config.schema import EngineConfig, TrainConfig
 from tunelift.runtime.flops import training_flops
 from tunelift.runtime.forecast import Tokens, forecast, rows_that_fit
@@ -100,10 +101,19 @@ def test_micro_batches_are_chosen_by_what_fits() -> None:
 @pytest.mark.parametrize(("card", "merged", "quantized"), [("rtx-4080", False, True), ("rtx-4090", True, True)])
 def test_which_form_a_card_can_serve(card: str, merged: bool, quantized: bool) -> None:
     engine = EngineConfig(max_model_len=4096, dtype="bfloat16", enforce_eager=False)
-    fits = serving_fits(SHAPE, engine, find(card).memory_gib, rank=16, targets="all-linear")
-    assert [fit.sequences > 0 for fit in fits] == [merged, quantized]
+    fits = serving_fits(SHAPE, engine, find(card).memory_gib, AdapterConfig(kind="qlora", rank=16))
+    assert {mode: fit.sequences > 0 for mode, fit in fits.items()} == {"merged": merged, "adapter": quantized}
     lines = serving_lines(fits, 4096)
-    assert ("does not fit" in lines[0]) is not merged
+    assert ("does not fit" in lines[0]) is not merged and "(serve.mode=adapter)" in lines[1]
+    for fit in fits.values():
+        again = serving_fits(SHAPE, engine, fit.least_gib + 0.01, AdapterConfig(kind="qlora", rank=16))
+        assert [one.sequences for one in again.values() if one.form == fit.form] == [1]
+
+
+def test_an_adapter_on_16_bit_weights_takes_no_less_than_the_merged_model() -> None:
+    engine = EngineConfig(max_model_len=4096, dtype="bfloat16", enforce_eager=False)
+    fits = serving_fits(SHAPE, engine, 80, AdapterConfig(kind="lora", rank=16))
+    assert fits["adapter"].form == "bfloat16 base + adapter" and fits["adapter"].cache_gib < fits["merged"].cache_gib
 
 
 def test_the_cache_of_a_token_is_two_bytes_for_each_key_and_value() -> None:

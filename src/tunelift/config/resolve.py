@@ -108,7 +108,7 @@ def resolve(config: Config, facts: Facts) -> Resolved:
             ),
         },
         "engine": {
-            "dtype": choose("engine.dtype", engine.dtype, "bfloat16" if native else "float32", why_precision),
+            "dtype": choose("engine.dtype", engine.dtype, *_serving_dtype(facts)),
             "max_model_len": choose(
                 "engine.max_model_len",
                 engine.max_model_len,
@@ -127,6 +127,15 @@ def resolve(config: Config, facts: Facts) -> Resolved:
         _check_project(config.tracking.project)
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
     return Resolved(config.model_copy(update=sections), tuple(choices))
+
+
+def _serving_dtype(facts: Facts) -> tuple[str, str]:
+    """A GPU before Ampere has matrix units for fp16 alone; a CPU without bf16 has none."""
+    if facts.native_bf16:
+        return "bfloat16", f"this {facts.device} multiplies bf16 in hardware"
+    if facts.device == "cuda":
+        return "float16", "this GPU has no bf16; fp32 would take twice the memory"
+    return "float32", "bf16 would be emulated here, slowly"
 
 
 def _longest_request(config: Config, facts: Facts) -> tuple[int, str]:

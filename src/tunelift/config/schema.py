@@ -149,7 +149,8 @@ class EngineConfig(Section):
     """vLLM: evaluation and `tunelift serve` start the very same process."""
 
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Compute precision; `auto`: bfloat16 where the hardware multiplies it, float32 where it is emulated."""
+    """Compute precision; `auto`: bfloat16 where the hardware multiplies it, else float16 on a GPU and
+    float32 on a CPU."""
     max_model_len: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Longest prompt plus answer in tokens; `auto`: the model's context, at most 4,096, or train.max_length and the
     longest answer where that is more."""
@@ -177,14 +178,39 @@ class TrackingConfig(Section):
 
 
 class ServeConfig(Section):
-    """The live endpoint."""
+    """The live endpoint, and in which form evaluation asks the tuned model: the same."""
 
+    mode: Literal["merged", "adapter"] = "merged"
+    """`merged`: the merged model. `adapter`: the base, in 4 bits where it was trained so, with the adapter beside it,
+    which takes a third of the memory and answers more slowly; the base's arms are then asked in the same form."""
     host: str = Field("127.0.0.1", json_schema_extra=RUNTIME)
     """Address to listen on; anything but loopback needs an API key."""
     port: int = Field(8000, ge=1, le=65535, json_schema_extra=RUNTIME)
     """Port to listen on."""
     api_key_env: str = Field("TUNELIFT_API_KEY", json_schema_extra=RUNTIME)
     """Environment variable that holds the API key, if any."""
+
+
+MAX_SERVED_RANK = 512
+"""vLLM's largest `--max-lora-rank`."""
+MERGED_ONLY_INITS = {"pissa", "olora"}
+"""Initialisations that change the base, which is then not the served one."""
+
+
+def merged_only(train: TrainConfig) -> list[str]:
+    """The settings of training whose adapter vLLM cannot serve beside its base (vllm/lora/peft_helper.py)."""
+    adapter, options = train.adapter, train.adapter.options
+    settings = {
+        "train.adapter.dora": adapter.dora,
+        "train.adapter.modules_to_save": adapter.modules_to_save,
+        "train.added_tokens": train.added_tokens,
+        f"train.adapter.options.bias={options.bias}": options.bias != "none",
+        f"train.adapter.options.init_lora_weights={options.init_lora_weights}": (
+            options.init_lora_weights in MERGED_ONLY_INITS
+        ),
+        f"a rank above {MAX_SERVED_RANK}": max([adapter.rank, *options.rank_pattern.values()]) > MAX_SERVED_RANK,
+    }
+    return [name for name, is_set in settings.items() if is_set]
 
 
 def _none_as_empty(value: Any) -> Any:
@@ -242,7 +268,15 @@ class Config(Section):
         if tests_own_split and self.curate.split.test == 0:
             raise ValueError("evaluate.tasks asks for the test split, but curate.split.test is 0; set it to 0.1, say")
         self._refuse_claims_on_what_chose()
+        self._refuse_what_only_merging_serves()
         return self
+
+    def _refuse_what_only_merging_serves(self) -> None:
+        if self.serve.mode == "adapter" and (found := merged_only(self.train)):
+            raise ValueError(
+                f"serve.mode is adapter, but vLLM serves no adapter with {found[0]} unmerged; take it out, or set "
+                "serve.mode to merged"
+            )
 
     def _refuse_claims_on_what_chose(self) -> None:
         """A target task is claimed by being one. Arms that search for their prompt: `EvaluateConfig`."""

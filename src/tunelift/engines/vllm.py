@@ -23,20 +23,22 @@ from typing import Any, Literal
 
 from tunelift.artifacts.provenance import version_of
 from tunelift.config.schema import EngineConfig
+from tunelift.engines import adapter as unmerged
 from tunelift.engines.client import Client
-from tunelift.engines.guard import KEY_VARIABLE
+from tunelift.engines.environment import refuse_without_compiler, vllm_environment
 from tunelift.errors import MachineError
 from tunelift.runtime import console, tokenizer_files
-from tunelift.runtime.hardware import DEVICE_ORDER, detect, openmp_environment
+from tunelift.runtime.hardware import detect
 from tunelift.runtime.stopping import raise_if_stopped
 from tunelift.runtime.worker import die_with_parent, last_lines, stop_group
 from tunelift.tasks.task import DECODING
 
 Device = Literal["cpu", "cuda"]
 
+BASE_NAME = "base"
+"""Under which the base answers where an adapter beside it has the model's name."""
 POLL_SECONDS = 0.2
 LOG_LINES = 12
-SMALL_MACHINE_CORES = 8
 
 
 def vllm_arguments(
@@ -51,16 +53,22 @@ def vllm_arguments(
     template: Path | None = None,
     tokenizer: Path | None = None,
     locked: bool = False,
+    adapter: Path | None = None,
+    in_4_bits: bool = False,
 ) -> list[str]:
     """The whole command: Python, `-m`, the launcher, then vLLM's own options.
 
     `template` is a file with the chat template to use in place of the model's own, `tokenizer` a folder likewise; a
     merged model may bring such a folder along.
 
+    `adapter` is an adapter's folder, which answers under `served_name` beside the base; `in_4_bits` holds the linear
+    layers of `model` as QLoRA trains on them, in NF4 with double quantization (the package vllm-bnb-plugin).
+
     The API key is not in it, since everyone on the machine can read a command line; `locked` says that there is one.
     """
     command = [sys.executable, "-m", "tunelift.engines.launch"]
-    command += ["--model", str(model), "--served-model-name", served_name]
+    command += ["--model", str(model), "--served-model-name", served_name if adapter is None else BASE_NAME]
+    command += unmerged.arguments(served_name, adapter) if adapter is not None else []
     command += ["--host", host, "--port", str(port)]
     # Otherwise the model's own generation config would set the sampling of each request. What a request leaves open is
     # then decoded as evaluation does it; without the second option vLLM would sample at temperature 1.
@@ -68,7 +76,9 @@ def vllm_arguments(
     # Contents as one text, as training renders them; by itself vLLM gives them in parts to templates that loop over
     # parts. And the files that training read, where Mistral's own format (tekken.json, consolidated*) lies beside them.
     command += ["--chat-template-content-format", "string"]
-    command += ["--tokenizer-mode", "hf", "--config-format", "hf", "--load-format", "safetensors"]
+    command += ["--tokenizer-mode", "hf", "--config-format", "hf"]
+    quantized = ["--quantization", "bitsandbytes", "--load-format", "bitsandbytes"]
+    command += quantized if in_4_bits else ["--load-format", "safetensors"]
     command += ["--middleware", f"tunelift.engines.guard.{'RequireKey' if locked else 'RefuseUnserved'}"]
     command += ["--dtype", engine.dtype, "--seed", str(seed)]
     command += ["--max-num-seqs", str(engine.max_num_seqs)]
@@ -88,31 +98,6 @@ def vllm_arguments(
     if device == "cuda":
         command += ["--gpu-memory-utilization", str(engine.gpu_memory_utilization)]
     return command
-
-
-def vllm_environment(engine: EngineConfig, *, device: Device, api_key: str | None = None) -> dict[str, str]:
-    """This process's environment and what vLLM reads: offline, no usage statistics, the key, and on the CPU threads."""
-    environment = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
-    environment |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
-    environment["VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"] = "0"  # A server that cannot answer any more has to end.
-    if api_key:
-        environment[KEY_VARIABLE] = api_key
-    return environment | (_cpu_environment(engine) if device == "cpu" else DEVICE_ORDER)
-
-
-def _cpu_environment(engine: EngineConfig) -> dict[str, str]:
-    """On a small machine: two processes instead of three, and every core at work.
-
-    By default the CPU build starts a worker of its own, which costs the time of one more import, binds its threads to
-    cores, and keeps a core free for the scheduler: right for a server, half of a small machine.
-    """
-    environment = {"VLLM_CPU_KVCACHE_SPACE": str(engine.cpu_kv_cache_gib)}
-    cores = detect().cores
-    if cores > SMALL_MACHINE_CORES:
-        return environment
-    environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(cores))
-    return environment | openmp_environment()
 
 
 @cache
@@ -166,12 +151,14 @@ class VllmEngine:
         host: str = "127.0.0.1",
         port: int | None = None,
         api_key: str | None = None,
+        adapter: Path | None = None,
+        in_4_bits: bool = False,
     ) -> None:
         self.served_name = served_name
         self.startup_seconds: float | None = None
         self.api_key = api_key
         self._model, self._config, self._device, self._seed, self._log = model, config, device, seed, log
-        self._template = template
+        self._template, self._adapter, self._in_4_bits = template, adapter, in_4_bits
         self._host, self._chosen_port, self._port = host, port, port or 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -189,6 +176,7 @@ class VllmEngine:
             "device": self._device,
             "hardware": detect().name,
             "dtype": self._config.dtype,
+            "weights": ("nf4" if self._in_4_bits else self._config.dtype) + (" + adapter" if self._adapter else ""),
             "max_model_len": self._config.max_model_len,
             "enforce_eager": self._config.enforce_eager,
             "startup_seconds": self.startup_seconds,
@@ -230,8 +218,12 @@ class VllmEngine:
         self.startup_seconds = None
         self._port = self._chosen_port or free_port()
         self._log.parent.mkdir(parents=True, exist_ok=True)
+        refuse_without_compiler(self._device)
+        model = self._model
+        if self._adapter is not None:
+            model = unmerged.as_served(model, self._adapter, self._log.with_suffix(".model"))
         command = vllm_arguments(
-            self._model,
+            model,
             self._config,
             device=self._device,
             seed=self._seed,
@@ -239,8 +231,10 @@ class VllmEngine:
             port=self._port,
             served_name=self.served_name,
             template=self._template,
-            tokenizer=tokenizer_files.for_engine(self._model, self._log.with_suffix(".tokenizer")),
+            tokenizer=tokenizer_files.for_engine(model, self._log.with_suffix(".tokenizer")),
             locked=self.api_key is not None,
+            adapter=self._adapter,
+            in_4_bits=self._in_4_bits,
         )
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -248,7 +242,9 @@ class VllmEngine:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=vllm_environment(self._config, device=self._device, api_key=self.api_key),
+                env=vllm_environment(
+                    self._config, device=self._device, api_key=self.api_key, in_4_bits=self._in_4_bits
+                ),
                 start_new_session=True,
                 preexec_fn=partial(die_with_parent, os.getpid()),
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from tunelift.runtime.forecast import PUBLISHED_MFU, Forecast
 from tunelift.runtime.memory import GIB
@@ -88,15 +88,15 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
-def serving_lines(fits: Sequence[ServingFit], max_model_len: int) -> list[str]:
-    """Which form can be served and evaluated."""
+def serving_lines(fits: Mapping[str, ServingFit], max_model_len: int) -> list[str]:
+    """Which form can be served and evaluated; by `serve.mode`."""
     lines = []
-    for fit in fits:
+    for mode, fit in fits.items():
         needs = f"weights {fit.weights_gib:.1f} GiB, working {fit.working_gib:.1f}"
         verdict = (
             f"room for {fit.sequences} requests of {max_model_len:,} tokens ({fit.cache_gib:.1f} GiB of cache)"
             if fit.sequences
             else f"does not fit: {fit.cache_gib:.1f} GiB are left for the cache"
         )
-        lines.append(f"{fit.form:{LABEL_WIDTH}} {needs}; {verdict}")
+        lines.append(f"{fit.form:{LABEL_WIDTH}} {needs}; {verdict} (serve.mode={mode})")
     return lines

@@ -60,7 +60,7 @@ def detect() -> Hardware:
     described = _cpu_description()
     name = described.get("model name") or platform.processor() or platform.machine()
     flags = {*described.get("flags", "").split(), *described.get("Features", "").split()}
-    return Hardware("cpu", name, _physical_memory_gib(), cores, native_bf16=bool(flags & BF16_CPU_FLAGS))
+    return Hardware("cpu", name, physical_memory_gib(), cores, native_bf16=bool(flags & BF16_CPU_FLAGS))
 
 
 def first_visible() -> str:
@@ -94,10 +94,11 @@ def _memory_gib(answer: str) -> float:
     try:
         return round(float(answer) / 1024, 1)
     except ValueError:
-        return _physical_memory_gib()
+        return physical_memory_gib()
 
 
-def _physical_memory_gib() -> float:
+def physical_memory_gib() -> float:
+    """The machine's own memory, beside a GPU's."""
     return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
 
 

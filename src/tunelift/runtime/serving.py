@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tunelift.config.adapter import AdapterConfig
 from tunelift.config.schema import EngineConfig
 from tunelift.runtime.memory import CUDA_CONTEXT_GIB, GIB, adapter_tensors, weights
 from tunelift.runtime.shape import ModelShape
@@ -31,6 +32,8 @@ class ServingFit:
     """Left for keys and values; negative: the weights alone do not fit."""
     sequences: int
     """Requests of `engine.max_model_len` tokens that it holds at once; 0: it cannot be served."""
+    least_gib: float
+    """The smallest card that holds one of them."""
 
 
 def cache_bytes(shape: ModelShape, width: int) -> int:
@@ -39,31 +42,32 @@ def cache_bytes(shape: ModelShape, width: int) -> int:
 
 
 def serving_fits(
-    shape: ModelShape, engine: EngineConfig, memory_gib: float, *, rank: int, targets: str | tuple[str, ...]
-) -> tuple[ServingFit, ServingFit]:
-    """The merged model in the engine's precision, and the 4-bit base (bitsandbytes) with its adapter.
+    shape: ModelShape, engine: EngineConfig, memory_gib: float, adapter: AdapterConfig
+) -> dict[str, ServingFit]:
+    """By `serve.mode`: the merged model, and the base with its adapter, in 4 bits (bitsandbytes) if trained so.
 
     Args:
         shape: The base model.
         engine: With no `auto` left.
         memory_gib: The card's.
-        rank: The adapter's.
-        targets: The adapter's.
+        adapter: What is trained.
     """
     width = WIDTHS[engine.dtype]
-    adapter = width * sum(adapter_tensors(shape, rank, targets))
+    beside = width * sum(adapter_tensors(shape, adapter.rank, adapter.targets))
+    base = "4-bit" if adapter.kind == "qlora" else engine.dtype
     forms = {
-        f"merged, {engine.dtype}": sum(weights(shape, "lora", width).values()),
-        "4-bit base + adapter": sum(weights(shape, "qlora", width).values()) + adapter,
+        "merged": (f"merged, {engine.dtype}", sum(weights(shape, "lora", width).values())),
+        "adapter": (f"{base} base + adapter", sum(weights(shape, adapter.kind, width).values()) + beside),
     }
     working = _working(shape, engine, memory_gib)
     each = cache_bytes(shape, width) * int(engine.max_model_len)
-    found = []
-    for form, size in forms.items():
+    found = {}
+    for mode, (form, size) in forms.items():
         left = engine.gpu_memory_utilization * memory_gib - size / GIB - working
         sequences = max(0, int(left * GIB // each))
-        found.append(ServingFit(form, size / GIB, working, left, sequences))
-    return found[0], found[1]
+        least = (size / GIB + working + each / GIB) / engine.gpu_memory_utilization
+        found[mode] = ServingFit(form, size / GIB, working, left, sequences, least)
+    return found
 
 
 def _working(shape: ModelShape, engine: EngineConfig, memory_gib: float) -> float:

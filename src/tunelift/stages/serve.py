@@ -25,10 +25,15 @@ def serve(
     seed: int,
     log: Path,
     check: Callable[[VllmEngine], None] | None = None,
+    adapter: Path | None = None,
+    in_4_bits: bool = False,
 ) -> None:
     """Serve a model folder until it is stopped.
 
     Args:
+        model: The merged model's; the base's if there is an adapter.
+        adapter: An adapter's folder, which is served under `name` beside the base.
+        in_4_bits: The base is held in 4 bits.
         log: File that receives vLLM's own output.
         check: Called once the server answers, before it is said to be ready.
 
@@ -47,6 +52,8 @@ def serve(
         host=config.host,
         port=config.port,
         api_key=key,
+        adapter=adapter,
+        in_4_bits=in_4_bits,
     ) as server:
         server.start()
         if check:

@@ -377,8 +377,7 @@ def _fits(name: str, shape: ModelShape, machine: hardware.Hardware, seen: Survey
     )
     chosen = resolve(config, facts_for(machine, shape.context, shape)).config
     plan = forecast(shape, chosen.train, memory_gib=machine.memory_gib, tflops=None)
-    adapter = chosen.train.adapter
-    merged, _ = serving_fits(shape, chosen.engine, machine.memory_gib, rank=adapter.rank, targets=adapter.targets)
+    merged = serving_fits(shape, chosen.engine, machine.memory_gib, chosen.train.adapter)["merged"]
     return plan.fits and merged.sequences > 0
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunelift.config.schema import TrainConfig
+from tunelift.config.schema import MERGED_ONLY_INITS, TrainConfig
 from tunelift.errors import UserError
 from tunelift.runtime import console
 from tunelift.runtime.vocabulary import is_tied
@@ -27,9 +27,6 @@ from tunelift.stages.train.settings import lora_config
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-
-MERGED_ONLY_INITS = {"pissa", "olora"}
-"""Initialisations that change the base, which is then not the served one."""
 
 
 def adapter_for(config: TrainConfig, model: Any, tokens: Sequence[int]) -> LoraConfig:

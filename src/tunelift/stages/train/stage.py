@@ -55,8 +55,9 @@ def train(
     template to train and save in place of the model's own.
 
     Returns:
-        `steps`, `epochs`, `train_loss` (mean over all steps, nats per supervised token), `eval_loss` (at the step that
-        was kept), `seconds` and `first_step_seconds` (with loading), `supervised_tokens` (seen in all epochs),
+        `precision` (what training computed in), `steps`, `epochs`, `train_loss` (mean over all steps, nats per
+        supervised token), `eval_loss` (at the step that was kept), `seconds` and `first_step_seconds` (with loading),
+        `supervised_tokens` (seen in all epochs),
         `padding_share` (of the positions computed), `micro_batch_size`, `accumulation`, `micro_batch` (how it came
         about), `kept` {`step`, `by`, `value`, `why_stopped`}, `adapted_layers` {kind: {`layers`, `of`}} (how many of
         the model's have an adapter), `trainable_parameters`, `peak_memory_gib`, `serving`
@@ -111,7 +112,7 @@ def train(
         outcome = fit(trainer, config, model=model, device=device, samples=samples, out=out, started=started)
         untouched = load_tokenizer(model, template, config.added_tokens)  # Its padding token is the model's own.
         _write_adapter(out, outcome.checkpoint, model, untouched, ends)
-        details = _details(outcome, trainer, device, out)
+        details = _details(config, outcome, trainer, device, out)
         _write_json(out / FINISHED, details)
         shutil.rmtree(out / "checkpoints")  # Several times the adapter's size, and of no use any more.
         return details
@@ -215,7 +216,9 @@ def _public_name(model: Path) -> tuple[str, str | None]:
     return model.resolve().name, None
 
 
-def _details(outcome: Outcome, trainer: SupervisedTrainer, device: Device, out: Path) -> dict[str, Any]:
+def _details(
+    config: TrainConfig, outcome: Outcome, trainer: SupervisedTrainer, device: Device, out: Path
+) -> dict[str, Any]:
     """The run in numbers, from what was written while it ran, so that a resumed run tells the whole."""
     from tunelift.stages.train import journal
 
@@ -225,6 +228,7 @@ def _details(outcome: Outcome, trainer: SupervisedTrainer, device: Device, out: 
     kept = checkpoints.step_of(outcome.checkpoint)
     evaluations = [line for line in lines if "eval_loss" in line and line["step"] <= kept]
     return {
+        "precision": precision(config),
         "steps": steps[-1]["step"],
         "epochs": steps[-1]["epoch"],
         "train_loss": round(sum(line["loss"] for line in steps) / len(steps), 6),
