@@ -75,6 +75,7 @@ def test_a_read_only_folder_is_told_and_once_writable_the_same_command_works(pro
     assert tunelift(project, *CURATE).returncode == DONE
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.slow
 def test_a_disk_that_fills_while_a_checkpoint_is_written_is_told(project: Path, mounted) -> None:
     # 64 ranks make a checkpoint of several MB.
@@ -178,6 +179,7 @@ def finished(curated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [moment for moment in STOP_WHEN if moment != "curate"])
 def test_ctrl_c_in_a_stage_leaves_no_process_and_the_same_command_finishes(
@@ -195,6 +197,7 @@ def test_ctrl_c_in_a_stage_leaves_no_process_and_the_same_command_finishes(
     assert list(folder.glob("runs/tiny-*/report.html"))
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.slow
 def test_ctrl_c_in_a_forced_training_and_the_same_command_goes_on_from_its_checkpoint(project: Path) -> None:
     again = ("train", "config.yaml", "--force")
@@ -224,6 +227,7 @@ def test_an_address_that_is_not_this_machines_is_told(project: Path) -> None:
     is_told(result, USER, "serve.host=nowhere.invalid", "Correct serve.host")
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.slow
 def test_an_engine_that_dies_at_the_start_is_quoted_and_with_another_setting_the_run_goes_on(project: Path) -> None:
     evaluate = ("evaluate", "config.yaml", "evaluate.arms=[base]")
@@ -234,6 +238,7 @@ def test_an_engine_that_dies_at_the_start_is_quoted_and_with_another_setting_the
     assert mended.returncode == DONE, mended.stderr
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.slow
 def test_more_examples_than_fit_are_told_with_the_limit(project: Path) -> None:
     evaluate = ("evaluate", "config.yaml", "evaluate.arms=[prompted]", "evaluate.noise_floor=false")

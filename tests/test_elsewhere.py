@@ -103,7 +103,9 @@ def test_transformers_4_and_5_read_one_model(
 
 
 @pytest.fixture(scope="module", params=[case for case in CASES if case[1] == FORMS[0]], ids=lambda case: case[0].name)
-def served(request: pytest.FixtureRequest, merged: dict, tmp_path_factory: Any) -> Iterator[tuple[Path, str]]:
+def served(
+    request: pytest.FixtureRequest, merged: dict, tmp_path_factory: Any, vllm_runs: None
+) -> Iterator[tuple[Path, str]]:
     published, form = request.param
     _, out = merged[published.name, form]
     engine = EngineConfig(dtype="float32", max_model_len=1024, cpu_kv_cache_gib=1, max_num_seqs=2, enforce_eager=True)

@@ -49,7 +49,7 @@ class Finished:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(tmp_path_factory: pytest.TempPathFactory, vllm_runs: None) -> Finished:
     folder = tmp_path_factory.mktemp("project")
     chosen = {"by": "exact_match", "rows": 8, "max_tokens": 4, "patience": 9, "min_delta": 0.01}
     watched = {"best": chosen, "samples": {"every": 4, "rows": 1, "max_tokens": 4}}

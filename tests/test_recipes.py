@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.vllm_parser import parsed
 from tunelift.config.load import load_config
 from tunelift.config.resolve import Facts, resolve
 from tunelift.config.schema import Config
@@ -98,24 +99,37 @@ def test_the_recipes_adapter_fits_a_model_of_the_real_shape(name: str) -> None:
     assert not any("lm_head" in key and "lora" in key for key, _ in model.named_parameters())
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # vLLM's and torch's own, met while vLLM is imported.
-@pytest.mark.parametrize("name", GPU_RECIPES)
-def test_vllms_own_parser_takes_the_recipes_command_line(name: str) -> None:
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
-
+@pytest.mark.timeout(300)
+def test_vllms_own_parser_takes_the_recipes_command_lines(tmp_path: Path) -> None:
+    from tests.engines.test_adapter import folders
     from tunelift.engines.vllm import vllm_arguments
 
-    engine = resolved(name).engine
-    command = vllm_arguments(
-        Path("model"), engine, device="cuda", seed=3, host="127.0.0.1", port=8123, served_name="tuned"
-    )
-    parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(command[command.index("--model") :])
-    assert (parsed.model, parsed.port, parsed.served_model_name) == ("model", 8123, ["tuned"])
-    assert parsed.max_model_len == engine.max_model_len
-    assert parsed.gpu_memory_utilization == engine.gpu_memory_utilization
-    assert parsed.generation_config == "vllm"
-    assert parsed.enforce_eager is False
+    _, adapter = folders(tmp_path)
+
+    def command(config: Config) -> list[str]:
+        unmerged = config.serve.mode == "adapter"
+        return vllm_arguments(
+            Path("model"),
+            config.engine,
+            device="cuda",
+            seed=3,
+            host="127.0.0.1",
+            port=8123,
+            served_name="tuned",
+            adapter=adapter if unmerged else None,
+            in_4_bits=unmerged,
+        )
+
+    configs = [resolved(name) for name in GPU_RECIPES]
+    for config, found in zip(configs, parsed([command(config) for config in configs], tmp_path), strict=True):
+        engine, unmerged = config.engine, config.serve.mode == "adapter"
+        assert (found["model"], found["port"]) == ("model", 8123)
+        assert found["served_model_name"] == (["base"] if unmerged else ["tuned"])
+        assert found["max_model_len"] == engine.max_model_len
+        assert found["gpu_memory_utilization"] == engine.gpu_memory_utilization
+        assert found["generation_config"] == "vllm"
+        assert found["enforce_eager"] is False
+        assert found.get("quantization") == ("bitsandbytes" if unmerged else None)
 
 
 PLANNED = re.compile(r"^# Planned on (\S+): (.+)$", re.MULTILINE)
@@ -151,5 +165,5 @@ def test_the_recipe_fits_the_cards_that_its_comment_names_as_it_says(
 def test_gpu_recipes_differ_from_the_quickstart_in_settings_only() -> None:
     for name in GPU_RECIPES:
         written = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
-        assert set(written) <= {"extends", "name", "model", "train", "engine"}, name
+        assert set(written) <= {"extends", "name", "model", "train", "engine", "serve"}, name
         assert resolved(name).curate == load_config(CONFIGS / "quickstart.yaml").curate

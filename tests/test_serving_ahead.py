@@ -73,7 +73,7 @@ def test_a_card_that_can_serve_neither_form_is_told_which_one_can() -> None:
         with pytest.raises(UserError, match=r"a small one \(6.0 GiB\) cannot serve the tuned model") as caught:
             refuse_unservable(config, small, LLAMA.parameters, LLAMA)
         assert "serve.mode" not in caught.value.remedy
-        assert f"a card of {'2' if mode == 'merged' else '1'}" in caught.value.remedy
+        assert f"a card of {'2' if mode == 'merged' else '9'}" in caught.value.remedy
 
 
 def test_an_unknown_shape_is_left_to_the_engine() -> None:

@@ -135,6 +135,7 @@ def _ours(tokenizer: Any, sent: list[dict[str, Any]], tools: list[Any] | None) -
     return prompt_ids(tokenizer, messages, tools)
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Of what vLLM imports.
 @pytest.mark.parametrize("family", EVERY)
@@ -248,6 +249,7 @@ PARTS = """{%- for message in messages %}{{- '<|im_start|>' + message['role'] + 
 """A template that loops over parts, by which vLLM takes it to want them."""
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("pinned_format", [True, False], ids=["as started", "as vLLM would guess"])

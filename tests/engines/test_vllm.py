@@ -241,7 +241,7 @@ def test_meaningful_lines_are_the_errors_once_each_or_else_the_end() -> None:
 
 
 @pytest.fixture(scope="module")
-def running(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
+def running(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, vllm_runs: None) -> Iterator[VllmEngine]:
     log = tmp_path_factory.mktemp("vllm") / "vllm.log"
     with VllmEngine(
         tiny_model, SMALL, device="cpu", seed=1, served_name="tiny", log=log, api_key=KEY, host="::1"
@@ -301,6 +301,7 @@ def ask(engine: VllmEngine, count: int) -> dict[str, Reply]:
     return replies
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_real_engine_sees_the_tokens_that_training_sees_with_a_pinned_template(
@@ -387,6 +388,7 @@ def test_vllm_renders_earlier_calls_as_training_does(family: Family) -> None:
     assert seen == render(family.tokenizer(), talk, tools, generate=True)
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_real_engine_sees_the_tokens_that_training_sees_of_earlier_calls(tiny_model: Path, tmp_path: Path) -> None:
@@ -493,6 +495,7 @@ def test_likelihoods_are_those_of_transformers_within_what_bfloat16_rounds(
     check_likelihoods(running, tiny_model, 0.02)
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_likelihoods_in_float32_are_those_of_transformers(tiny_model: Path, tmp_path: Path) -> None:
@@ -527,6 +530,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.timeout(240)
 def test_no_process_outlives_a_parent_that_was_killed(tiny_model: Path, tmp_path: Path) -> None:
     parent = subprocess.Popen(

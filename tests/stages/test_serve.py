@@ -225,6 +225,7 @@ def test_a_stop_ends_it_quietly_with_its_own_code(number: int, code: int, tmp_pa
         assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server is gone"
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_when_vllms_engine_is_killed_the_command_fails_with_its_words(tiny_model: Path, tmp_path: Path) -> None:

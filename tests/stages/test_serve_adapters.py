@@ -24,6 +24,7 @@ TOKEN = "<|tool|>"
 EXACT = EngineConfig(max_model_len=512, cpu_kv_cache_gib=1, max_num_seqs=8, enforce_eager=True, dtype="float32")
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
@@ -64,6 +65,7 @@ def test_the_served_model_answers_as_the_trained_one(tied: bool, tmp_path: Path)
         assert expected.startswith(TOKEN), "the answers hold the token that was added"
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 @pytest.mark.parametrize("kind", ["qlora", "lora"])

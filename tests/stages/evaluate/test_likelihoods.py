@@ -190,6 +190,7 @@ def test_a_template_that_refuses_an_item_says_which_before_the_engine_starts(
     assert scoring.starts == 0
 
 
+@pytest.mark.usefixtures("vllm_runs")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_all_kinds_are_asked_of_a_real_engine_and_its_likelihoods_are_the_models(

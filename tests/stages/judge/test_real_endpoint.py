@@ -29,7 +29,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointConfig]:
+def served(tmp_path_factory: pytest.TempPathFactory, vllm_runs: None) -> Iterator[EndpointConfig]:
     log = tmp_path_factory.mktemp("judge") / "vllm.log"
     with VllmEngine(MODEL, ENGINE, device="cpu", seed=1, served_name="small", log=log) as engine:
         engine.start()
