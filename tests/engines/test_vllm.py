@@ -60,6 +60,8 @@ def test_a_base_that_vllm_would_tokenize_otherwise_is_started_with_the_tokenizer
     """SmolLM2 as it lies on the hub."""
     started: list[list[str]] = []
 
+    import torch  # noqa: F401  Its CUDA build starts processes while it is imported, which are refused below.
+
     def refuse(command: list[str], **_: Any) -> None:
         started.append(command)
         raise MachineError("not started", remedy="none")
