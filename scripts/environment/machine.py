@@ -144,9 +144,7 @@ def lacking_driver(driver: Driver | None) -> list[Missing]:
         missing.append(Missing(needed, remedy=remedy))
     old = [card for card in driver.cards if 0 < card.capability < LOWEST_CAPABILITY]
     if old and len(old) == len(driver.cards):
-        needed = (
-            f"compute capability {LOWEST_CAPABILITY} or more, from Turing on ({old[0].name} has {old[0].capability})"
-        )
+        needed = f"compute capability {LOWEST_CAPABILITY} or more ({old[0].name} has {old[0].capability})"
         missing.append(Missing(needed, remedy=f"Use a newer card (T4, RTX 20 and later), {on_the_cpu}"))
     if not driver.slices and all(card.mig for card in driver.cards):
         remedy = "Make a slice (nvidia-smi mig -cgi 0 -C) or switch MIG off (nvidia-smi -mig 0), both as root."
