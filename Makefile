@@ -29,7 +29,7 @@ help: ## Show this
 	@echo "  make plan  CONFIG=configs/quickstart.yaml              # what would run, and why"
 	@echo '  make train CONFIG=configs/quickstart.yaml SET="train.learning_rate=1e-4 seed=1"'
 
-setup: ## Install the locked packages into .venv (DEVICE=cpu|cuda overrides what is found)
+setup: ## Look at the machine, then install the locked packages into .venv (DEVICE=cpu|cuda overrides what is found)
 	@$(PYTHON3) scripts/setup.py
 
 quickstart: setup ## Raw data to report with a small real model, on the CPU

