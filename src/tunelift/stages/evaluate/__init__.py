@@ -2,7 +2,7 @@
 
 from tunelift.stages.evaluate.stage import check_askable, evaluate, is_asked
 
-VERSION = 8
+VERSION = 9
 """Raised when the same input would give other answers or scores."""
 
 __all__ = ["VERSION", "check_askable", "evaluate", "is_asked"]

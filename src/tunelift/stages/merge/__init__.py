@@ -2,7 +2,7 @@
 
 from tunelift.stages.merge.stage import merge
 
-VERSION = 4
+VERSION = 5
 """Raised when the same input would give another model."""
 
 __all__ = ["VERSION", "merge"]
