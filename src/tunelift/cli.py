@@ -44,6 +44,7 @@ examples:
   tunelift compare runs/a-1b2c3d4e runs/b-5f6a7b8c         # paired differences between runs
   tunelift serve configs/quickstart.yaml serve.port=8001
   tunelift show configs/quickstart.yaml --json
+  tunelift doctor                                          # what this machine lacks, and what helps
 
 exit codes: 0 done; 1 a gate failed; 2 the input is wrong; 3 the machine failed; 130/143 stopped
 """
@@ -194,6 +195,12 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--out", type=Path, default=Path("runs/compare"), help="folder for compare.html (default: %(default)s)"
     )
     compare.set_defaults(action=_compare)
+    doctor = verbs.add_parser("doctor", parents=[common], help="what this machine lacks, and what helps")
+    doctor.description = (
+        "Look at machine, driver, packages, disk, keys and settings. Exit code 2 if something is amiss."
+    )
+    doctor.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    doctor.set_defaults(action=_doctor)
     schema = verbs.add_parser("schema", parents=[common], help="print the config's JSON Schema, for editors")
     schema.set_defaults(action=_schema)
     return parser
@@ -386,6 +393,12 @@ def _serve(parsed: argparse.Namespace) -> None:
         log=run.folder / "logs" / f"vllm-serve-{run.config.serve.port}.log",
         check=partial(run.check_served, made),
     )
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    from tunelift.commands.doctor import doctor
+
+    return doctor(parsed.json)
 
 
 def _schema(_: argparse.Namespace) -> None:

@@ -477,8 +477,10 @@ def open_run(
 
 def make(run: Pipeline, through: StageName | Literal["tuned"]) -> Artifact | dict[str, Artifact]:
     """Make a stage, or what the tuned model is served from, and all it needs."""
-    if through != "curate" and (note := hardware.detect().idle_note):
-        console.say(note)
+    if through != "curate":
+        hardware.refuse_broken_gpu()
+        if note := hardware.detect().idle_note:
+            console.say(note)
     try:
         with writing(run.folder):
             made: Artifact | dict[str, Artifact] = getattr(run, f"make_{through}")()

@@ -179,3 +179,48 @@ def test_gpus_that_stay_idle_are_told(visible: str | None, idle: int, monkeypatc
     found = hardware.detect()
     assert found.idle_gpus == idle
     assert found.idle_note.startswith(f"{idle} more visible GPUs stay idle") if idle else found.idle_note == ""
+
+
+@pytest.mark.parametrize(
+    ("visible", "told"), [(None, "Driver/library version mismatch"), ("0", "version mismatch"), ("", ""), ("-1", "")]
+)
+def test_a_driver_that_fails_is_never_taken_for_a_cpu(
+    visible: str | None, told: str, two_gpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_gpus.write_text("#!/bin/sh\necho 'Failed to initialize NVML: Driver/library version mismatch'\nexit 18\n")
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert told in hardware.gpu_trouble() and bool(hardware.gpu_trouble()) is bool(told)
+    if told:
+        with pytest.raises(MachineError, match="version mismatch") as caught:
+            hardware.refuse_broken_gpu()
+        assert "tunelift doctor" in caught.value.remedy and "CUDA_VISIBLE_DEVICES=" in caught.value.remedy
+    else:
+        hardware.refuse_broken_gpu()
+
+
+def test_a_card_that_this_pytorch_is_not_built_for_is_told(two_gpus: Path) -> None:
+    assert hardware.gpu_trouble() == ""
+    two_gpus.write_text(SMI.replace("CAPABILITY", "7.0"))
+    hardware.detect.cache_clear()
+    assert "compute capability 7, and PyTorch's build needs 7.5" in hardware.gpu_trouble()
+
+
+@pytest.mark.parametrize(("name", "known"), [("NVIDIA GB10", True), ("NVIDIA A100-SXM4-40GB", False)])
+def test_a_memory_that_is_not_told_is_the_machines_only_where_they_share_it(
+    name: str, known: bool, two_gpus: Path
+) -> None:
+    two_gpus.write_text(f"#!/bin/sh\n[ $1 = -L ] || echo '0, GPU-1a2b, {name}, [N/A], 8.0'\n")
+    assert hardware.detect().memory_gib == (hardware.physical_memory_gib() if known else 0)
+    assert ("does not tell the memory" in hardware.gpu_trouble()) is not known
+
+
+def test_with_mig_on_and_none_named_the_first_part_is_what_cuda_takes(two_gpus: Path) -> None:
+    parts = "\n".join(
+        f'echo "  MIG {size}     Device  {n}: (UUID: MIG-{n})"' for n, size in enumerate(("1g.10gb", "2g.20gb"))
+    )
+    listed = f'echo "GPU 0: NVIDIA A100 (UUID: GPU-1a2b)"\n{parts}'
+    two_gpus.write_text(
+        f"#!/bin/sh\nif [ $1 = -L ]; then\n{listed}\nelse echo '0, GPU-1a2b, NVIDIA A100, 81920, 8.0'; fi\n"
+    )
+    assert hardware.detect().memory_gib == 9.3

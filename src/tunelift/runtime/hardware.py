@@ -14,10 +14,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from tunelift.errors import MachineError
+
 BF16_COMPUTE_CAPABILITY = 8.0
 """Ampere, NVIDIA's first architecture with bf16 tensor cores (CUDA C++ Programming Guide)."""
 BF16_CPU_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
 """As Linux names the instructions: Intel's matrix unit, AVX-512's dot product, ARMv8.6."""
+LOWEST_CAPABILITY = 7.5
+"""Turing: what PyTorch's builds for CUDA 13 begin with (PYTORCH_RELEASES_CODE_CC in torch/cuda/__init__.py)."""
+INTEGRATED = re.compile(r"GB10|Jetson|Orin|Thor|Tegra")
+"""GPUs without a memory of their own."""
 DEVICE_ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 """For processes that compute on a GPU: numbers as nvidia-smi has them. CUDA's own begin with the fastest card."""
 
@@ -74,9 +80,9 @@ def _visible_gpu() -> tuple[str, float, float, int] | None:
     nvidia-smi heeds no variable.
     """
     wanted = first_visible()
-    if not wanted or not shutil.which("nvidia-smi") or not _torch_has_cuda():
+    if not wanted or not shutil.which("nvidia-smi") or not torch_has_cuda():
         return None
-    part = _mig_part(wanted) if wanted.startswith("MIG-") else None
+    part = _mig_part(wanted) if wanted.startswith("MIG-") or "CUDA_VISIBLE_DEVICES" not in os.environ else None
     uuid = part[0] if part else wanted
     lines = _nvidia_smi("--query-gpu=index,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits")
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -85,16 +91,55 @@ def _visible_gpu() -> tuple[str, float, float, int] | None:
         index, own, rest = (word.strip() for word in line.split(",", 2))
         name, memory, capability = rest.rsplit(",", 2)
         if uuid == index or (uuid.startswith("GPU-") and own.startswith(uuid)):
-            return name.strip(), part[1] if part else _memory_gib(memory), float(capability), idle
+            return name.strip(), part[1] if part else _memory_gib(name, memory), float(capability), idle
     return None
 
 
-def _memory_gib(answer: str) -> float:
-    """From MiB as nvidia-smi has them; it answers `[N/A]` of a GPU that shares the machine's memory."""
+def gpu_trouble() -> str:
+    """Why the GPU that CUDA would take cannot be used; nothing if it can, or if none is wanted or there."""
+    if first_visible() in {"", "-1"} or not shutil.which("nvidia-smi") or not torch_has_cuda():
+        return ""
+    if words := _smi_failure():
+        return f"nvidia-smi is there and fails: {words}"
+    machine = detect()
+    if machine.device == "cpu":
+        return ""
+    if machine.capability < LOWEST_CAPABILITY:
+        has = f"{machine.name} has compute capability {machine.capability:g}"
+        return f"{has}, and PyTorch's build needs {LOWEST_CAPABILITY:g}"
+    if not machine.memory_gib:
+        return f"nvidia-smi does not tell the memory of {machine.name}, as in containers without the right to ask"
+    return ""
+
+
+def refuse_broken_gpu() -> None:
+    """Hold that what was meant for a GPU does not run on the CPU for hours without a word.
+
+    Raises:
+        MachineError: as `gpu_trouble`.
+    """
+    if trouble := gpu_trouble():
+        raise MachineError(
+            f"The GPU cannot be used: {trouble}.",
+            remedy="`tunelift doctor` tells what helps. To compute on the CPU: CUDA_VISIBLE_DEVICES= tunelift …",
+        )
+
+
+def _smi_failure() -> str:
+    try:
+        answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    lines = [line.strip() for line in (answer.stdout + answer.stderr).splitlines() if line.strip()]
+    return (lines[-1] if lines else f"code {answer.returncode}") if answer.returncode else ""
+
+
+def _memory_gib(name: str, answer: str) -> float:
+    """From MiB as nvidia-smi has them; it answers `[N/A]` of a GPU that shares the machine's memory. 0: not told."""
     try:
         return round(float(answer) / 1024, 1)
     except ValueError:
-        return physical_memory_gib()
+        return physical_memory_gib() if INTEGRATED.search(name) else 0.0
 
 
 def physical_memory_gib() -> float:
@@ -102,7 +147,7 @@ def physical_memory_gib() -> float:
     return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
 
 
-def _torch_has_cuda() -> bool:
+def torch_has_cuda() -> bool:
     """Whether the installed PyTorch is a CUDA build, by the file that its build writes (`cuda` is None in others).
 
     Beside vLLM for the CPU it may be one, for want of another; the environment is the CPU's all the same.
@@ -118,14 +163,27 @@ def _torch_has_cuda() -> bool:
 
 
 def _mig_part(wanted: str) -> tuple[str, float] | None:
-    """The UUID of the GPU that a MIG device is a part of, and its memory in GiB by its profile, such as 3g.40gb."""
-    uuid = ""
+    """The UUID of the GPU that a MIG device is a part of, and its memory in GiB by its profile, such as 3g.40gb.
+
+    A number stands for the first part of that GPU, which is the one that CUDA takes.
+    """
+    uuid, first = "", False
     for line in _nvidia_smi("-L"):
-        if whole := re.match(r"GPU .*\(UUID: (\S+)\)", line):
-            uuid = whole[1]
-        elif (part := re.match(r"\s+MIG .*\.(\d+)gb.*\(UUID: (\S+)\)", line)) and part[2].startswith(wanted):
+        if whole := re.match(r"GPU (\d+).*\(UUID: (\S+)\)", line):
+            uuid, first = whole[2], whole[1] == wanted
+        elif (part := re.match(r"\s+MIG .*\.(\d+)gb.*\(UUID: (\S+)\)", line)) and (first or part[2].startswith(wanted)):
             return uuid, round(int(part[1]) * 1e9 / 2**30, 1)
     return None
+
+
+def listed_gpus() -> int:
+    """How many GPUs nvidia-smi lists, whether or not this environment can use them."""
+    return sum(line.startswith("GPU ") for line in _nvidia_smi("-L")) if shutil.which("nvidia-smi") else 0
+
+
+def driver_version() -> str:
+    """NVIDIA's driver, such as 580.95.05; nothing if nvidia-smi does not tell it."""
+    return next(iter(_nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader")), "").strip()
 
 
 def _nvidia_smi(*arguments: str) -> list[str]:
