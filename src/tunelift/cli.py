@@ -45,6 +45,7 @@ examples:
   tunelift serve configs/quickstart.yaml serve.port=8001
   tunelift show configs/quickstart.yaml --json
   tunelift doctor                                          # what this machine lacks, and what helps
+  tunelift runs gc                                         # what of runs/ nothing needs any more
 
 exit codes: 0 done; 1 a gate failed; 2 the input is wrong; 3 the machine failed; 130/143 stopped
 """
@@ -76,6 +77,16 @@ examples:
   tunelift explain configs/quickstart.yaml data/tool_calls/raw/messages.jsonl:12
   tunelift explain runs/quickstart-1b2c3d4e messages.jsonl:12
   tunelift explain configs/hub.yaml hub:owner/name/train:4711
+"""
+
+
+RUNS_HELP = "What the folder runs/ holds, and why. gc never takes what a run links to, or what that was made from."
+RUNS_EXAMPLES = """\
+examples:
+  tunelift runs list                       # each run: stages, gate, size, age
+  tunelift runs du                         # each artifact of the store: size, age, which runs need it
+  tunelift runs gc                         # what could go, and how much that frees; removes nothing
+  tunelift runs gc --older-than 0 --yes    # remove it
 """
 
 
@@ -201,6 +212,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="as JSON, for scripts")
     doctor.set_defaults(action=_doctor)
+    runs = verbs.add_parser("runs", parents=[common], help="what runs/ holds and why; remove what nothing needs")
+    runs.description = RUNS_HELP
+    runs.formatter_class, runs.epilog = argparse.RawDescriptionHelpFormatter, RUNS_EXAMPLES
+    runs.add_argument("what", choices=("list", "du", "gc"), help="the runs; what the store holds; what can go")
+    runs.add_argument("--json", action="store_true", help="list, du: as JSON, for scripts")
+    runs.add_argument("--older-than", type=_days, default=7.0, metavar="DAYS", help="gc: (default: %(default)g)")
+    runs.add_argument("--yes", action="store_true", help="gc: remove; without it nothing is")
+    runs.set_defaults(action=_runs)
     schema = verbs.add_parser("schema", parents=[common], help="print the config's JSON Schema, for editors")
     schema.set_defaults(action=_schema)
     return parser
@@ -303,6 +322,13 @@ def _count(text: str) -> int:
     return value
 
 
+def _days(text: str) -> float:
+    value = float(text.removesuffix("d"))
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number of days")
+    return value
+
+
 def _render(parsed: argparse.Namespace) -> None:
     from tunelift.runtime.worker import leave_torch_out
 
@@ -393,6 +419,16 @@ def _serve(parsed: argparse.Namespace) -> None:
         log=run.folder / "logs" / f"vllm-serve-{run.config.serve.port}.log",
         check=partial(run.check_served, made),
     )
+
+
+def _runs(parsed: argparse.Namespace) -> None:
+    from tunelift.commands import runs
+
+    root = Path("runs")
+    if parsed.what == "gc":
+        runs.collect(root, parsed.older_than, parsed.yes)
+    else:
+        {"list": runs.list_runs, "du": runs.usage}[parsed.what](root, parsed.json)
 
 
 def _doctor(parsed: argparse.Namespace) -> int:
