@@ -105,8 +105,8 @@ def _with_origins(linked: set[Path], manifests: dict[Path, Manifest]) -> set[Pat
             known[name].add(path)
     needed, todo = set(linked), list(linked)
     while todo:
-        manifest = manifests.get(todo.pop())
-        origins = {path for name in (manifest.inputs.values() if manifest else ()) for path in known.get(name, ())}
+        made = manifests.get(todo.pop())
+        origins = {path for name in (made.inputs.values() if made else ()) for path in known.get(name, ())}
         todo += origins - needed
         needed |= origins
     return needed
