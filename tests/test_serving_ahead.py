@@ -24,6 +24,14 @@ LLAMA = published_shape("meta-llama/Llama-3.1-8B-Instruct")
 assert LLAMA is not None
 
 
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes come from the built-in table, without a wait for what cannot be reached."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
 def machine(card: str) -> hardware.Hardware:
     found = gpus.find(card)
     return hardware.Hardware("cuda", found.name, found.memory_gib, 8, found.native_bf16, found.capability)
