@@ -26,7 +26,7 @@ NEWEST_GLIBC_NEEDED = (2, 28)
 """PyTorch's and vLLM's wheels are manylinux_2_28."""
 
 GIB_INSTALLED = {"cpu": 4.5, "cpu-pypi": 7.5, "cuda": 11.0}
-GIB_DOWNLOADED = {"cpu": 1.0, "cpu-pypi": 3.5, "cuda": 5.0}
+GIB_DOWNLOADED = {"cpu": 1.5, "cpu-pypi": 3.5, "cuda": 5.0}
 """Of each lock. pip holds downloads twice until all is installed: in its cache, and unpacked from there."""
 
 PACKAGES = {
