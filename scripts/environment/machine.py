@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
@@ -34,6 +35,7 @@ PACKAGES = {
         "command": "apt-get update && {sudo}apt-get install",
         "compiler": "gcc libc6-dev",
         "headers": "python{python}-dev",
+        "libnuma": "libnuma1",
         "python": "python{python} python{python}-venv",
         "venv": "python{python}-venv",
     },
@@ -41,6 +43,7 @@ PACKAGES = {
         "command": "dnf install",
         "compiler": "gcc",
         "headers": "python{python}-devel",
+        "libnuma": "numactl-libs",
         "python": "python{python}",
         "venv": "python{python}",
     },
@@ -74,6 +77,8 @@ def refuse_what_is_missing(
     missing = [*wrong_platform(), *lacking_python(python, seen)]
     if lock == "cuda":
         missing += [*lacking_driver(driver), *lacking_compiler(python), *lacking_shared_memory()]
+    elif not can_load("libnuma.so.1"):
+        missing.append(Missing("libnuma.so.1: vLLM for the CPU is linked with it", ("libnuma",)))
     missing += [] if update else lacking_space(lock, folder)
     if not missing:
         return
@@ -184,6 +189,15 @@ def compile_words(compiler: str) -> str:
         return ""
     errors = [line for line in answer.stderr.splitlines() if "error" in line]
     return errors[0].strip() if errors else last_line(answer.stderr)
+
+
+def can_load(library: str) -> bool:
+    """Whether the system has a shared library."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def lacking_shared_memory(folder: str = "/dev/shm") -> list[Missing]:

@@ -169,6 +169,22 @@ def test_room_is_counted_by_disk(gpu_box: Machine, monkeypatch: pytest.MonkeyPat
     assert machine.lacking_space("cpu", make.VENV) == []
 
 
+def test_the_library_that_vllm_for_the_cpu_is_linked_with_is_asked_for(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.python("python3", "3.13")
+    machine.program("apt-get", "exit 0")
+    machine.libraries.clear()
+    said = refusal(capsys)
+    assert "libnuma.so.1: vLLM for the CPU is linked with it" in said
+    assert "apt-get install libnuma1\n" in said
+
+
+def test_a_library_is_there_if_it_loads() -> None:
+    assert machine.can_load("libc.so.6")
+    assert not machine.can_load("libnone.so.1")
+
+
 def test_shared_memory_that_cannot_be_written_is_none() -> None:
     assert "writable" in machine.lacking_shared_memory("/nowhere")[0].what
 
