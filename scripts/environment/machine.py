@@ -101,13 +101,21 @@ def wrong_platform() -> list[Missing]:
     if (system, machine) != ("Linux", "x86_64"):
         remedy = "Use an x86-64 machine with Linux (on Windows: WSL 2); the locks have no files for others."
         return [Missing(f"this is {system} on {machine}, and the packages are for Linux on x86-64", remedy=remedy)]
-    library, version = platform.libc_ver()
+    version = glibc_version()
     numbers = tuple(int(word) for word in version.split(".")[:2] if word.isdigit())
-    if library == "glibc" and numbers >= NEWEST_GLIBC_NEEDED:
+    if numbers >= NEWEST_GLIBC_NEEDED:
         return []
     needed = ".".join(map(str, NEWEST_GLIBC_NEEDED))
     remedy = "Use a newer distribution, such as Debian 12 or Ubuntu 24.04 (a container of it will do)."
-    return [Missing(f"glibc {needed} or newer (here: {library or 'another C library'} {version})", remedy=remedy)]
+    return [Missing(f"glibc {needed} or newer (here: {version or 'another C library'})", remedy=remedy)]
+
+
+def glibc_version() -> str:
+    """The system's, where platform.libc_ver may give the one that Python was built for; empty of another C library."""
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")[2]
+    except (AttributeError, OSError, ValueError):
+        return ""
 
 
 def lacking_python(python: Interpreter | None, seen: str) -> list[Missing]:
@@ -140,7 +148,8 @@ def lacking_driver(driver: Driver | None) -> list[Missing]:
         remedy = f"{first}, {on_the_cpu}. To install now and mend it later: DEVICE=cuda make setup"
         return [Missing(f"a working driver: nvidia-smi is there and fails: {driver.failure}", remedy=remedy)]
     missing = []
-    if int(driver.version.partition(".")[0]) < OLDEST_DRIVER:
+    major = driver.version.partition(".")[0]
+    if major.isdigit() and int(major) < OLDEST_DRIVER:
         remedy = (
             f"Update the NVIDIA driver (Ubuntu: apt-get install nvidia-driver-{OLDEST_DRIVER}; in a container it is "
             f"the host's), {on_the_cpu}"

@@ -185,6 +185,16 @@ def test_a_library_is_there_if_it_loads() -> None:
     assert not machine.can_load("libnone.so.1")
 
 
+@pytest.mark.parametrize(("answer", "version"), [("glibc 2.36", "2.36"), (None, "")])
+def test_glibc_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch, answer: str | None, version: str) -> None:
+    monkeypatch.setattr("os.confstr", lambda _: answer)
+    assert machine.glibc_version() == version
+
+
+def test_a_driver_whose_version_is_not_told_is_not_blamed_for_it() -> None:
+    assert machine.lacking_driver(gpus.Driver(version="[N/A]", cards=(gpus.Card("A100", 8.0, False),))) == []
+
+
 def test_shared_memory_that_cannot_be_written_is_none() -> None:
     assert "writable" in machine.lacking_shared_memory("/nowhere")[0].what
 
@@ -192,17 +202,17 @@ def test_shared_memory_that_cannot_be_written_is_none() -> None:
 @pytest.mark.parametrize(
     ("system", "processor", "libc", "words"),
     [
-        ("Darwin", "arm64", ("", ""), "this is Darwin on arm64"),
-        ("Linux", "x86_64", ("glibc", "2.27"), "glibc 2.28 or newer (here: glibc 2.27)"),
-        ("Linux", "x86_64", ("", ""), "here: another C library"),
-        ("Linux", "x86_64", ("glibc", "2.36"), None),
+        ("Darwin", "arm64", "", "this is Darwin on arm64"),
+        ("Linux", "x86_64", "2.27", "glibc 2.28 or newer (here: 2.27)"),
+        ("Linux", "x86_64", "", "here: another C library"),
+        ("Linux", "x86_64", "2.36", None),
     ],
 )
 def test_the_locks_are_for_one_platform(
-    monkeypatch: pytest.MonkeyPatch, system: str, processor: str, libc: tuple[str, str], words: str | None
+    monkeypatch: pytest.MonkeyPatch, system: str, processor: str, libc: str, words: str | None
 ) -> None:
     monkeypatch.setattr("platform.system", lambda: system)
     monkeypatch.setattr("platform.machine", lambda: processor)
-    monkeypatch.setattr("platform.libc_ver", lambda: libc)
+    monkeypatch.setattr(machine, "glibc_version", lambda: libc)
     told = [one.what for one in machine.wrong_platform()]
     assert (words in told[0]) if words else told == []
