@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
@@ -26,7 +27,7 @@ NEWEST_GLIBC_NEEDED = (2, 28)
 """PyTorch's and vLLM's wheels are manylinux_2_28."""
 
 GIB_INSTALLED = {"cpu": 4.5, "cpu-pypi": 7.5, "cuda": 11.0}
-GIB_DOWNLOADED = {"cpu": 1.0, "cpu-pypi": 3.5, "cuda": 5.0}
+GIB_DOWNLOADED = {"cpu": 1.5, "cpu-pypi": 3.5, "cuda": 5.0}
 """Of each lock. pip holds downloads twice until all is installed: in its cache, and unpacked from there."""
 
 PACKAGES = {
@@ -34,6 +35,7 @@ PACKAGES = {
         "command": "apt-get update && {sudo}apt-get install",
         "compiler": "gcc libc6-dev",
         "headers": "python{python}-dev",
+        "libnuma": "libnuma1",
         "python": "python{python} python{python}-venv",
         "venv": "python{python}-venv",
     },
@@ -41,6 +43,7 @@ PACKAGES = {
         "command": "dnf install",
         "compiler": "gcc",
         "headers": "python{python}-devel",
+        "libnuma": "numactl-libs",
         "python": "python{python}",
         "venv": "python{python}",
     },
@@ -74,6 +77,8 @@ def refuse_what_is_missing(
     missing = [*wrong_platform(), *lacking_python(python, seen)]
     if lock == "cuda":
         missing += [*lacking_driver(driver), *lacking_compiler(python), *lacking_shared_memory()]
+    elif not can_load("libnuma.so.1"):
+        missing.append(Missing("libnuma.so.1: vLLM for the CPU is linked with it", ("libnuma",)))
     missing += [] if update else lacking_space(lock, folder)
     if not missing:
         return
@@ -96,13 +101,21 @@ def wrong_platform() -> list[Missing]:
     if (system, machine) != ("Linux", "x86_64"):
         remedy = "Use an x86-64 machine with Linux (on Windows: WSL 2); the locks have no files for others."
         return [Missing(f"this is {system} on {machine}, and the packages are for Linux on x86-64", remedy=remedy)]
-    library, version = platform.libc_ver()
+    version = glibc_version()
     numbers = tuple(int(word) for word in version.split(".")[:2] if word.isdigit())
-    if library == "glibc" and numbers >= NEWEST_GLIBC_NEEDED:
+    if numbers >= NEWEST_GLIBC_NEEDED:
         return []
     needed = ".".join(map(str, NEWEST_GLIBC_NEEDED))
     remedy = "Use a newer distribution, such as Debian 12 or Ubuntu 24.04 (a container of it will do)."
-    return [Missing(f"glibc {needed} or newer (here: {library or 'another C library'} {version})", remedy=remedy)]
+    return [Missing(f"glibc {needed} or newer (here: {version or 'another C library'})", remedy=remedy)]
+
+
+def glibc_version() -> str:
+    """The system's, where platform.libc_ver may give the one that Python was built for; empty of another C library."""
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")[2]
+    except (AttributeError, OSError, ValueError):
+        return ""
 
 
 def lacking_python(python: Interpreter | None, seen: str) -> list[Missing]:
@@ -135,7 +148,8 @@ def lacking_driver(driver: Driver | None) -> list[Missing]:
         remedy = f"{first}, {on_the_cpu}. To install now and mend it later: DEVICE=cuda make setup"
         return [Missing(f"a working driver: nvidia-smi is there and fails: {driver.failure}", remedy=remedy)]
     missing = []
-    if int(driver.version.partition(".")[0]) < OLDEST_DRIVER:
+    major = driver.version.partition(".")[0]
+    if major.isdigit() and int(major) < OLDEST_DRIVER:
         remedy = (
             f"Update the NVIDIA driver (Ubuntu: apt-get install nvidia-driver-{OLDEST_DRIVER}; in a container it is "
             f"the host's), {on_the_cpu}"
@@ -184,6 +198,15 @@ def compile_words(compiler: str) -> str:
         return ""
     errors = [line for line in answer.stderr.splitlines() if "error" in line]
     return errors[0].strip() if errors else last_line(answer.stderr)
+
+
+def can_load(library: str) -> bool:
+    """Whether the system has a shared library."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def lacking_shared_memory(folder: str = "/dev/shm") -> list[Missing]:

@@ -36,7 +36,8 @@ class Interpreter(NamedTuple):
 def find_python() -> tuple[Interpreter | None, str]:
     """The first interpreter that the locks have files for, best one that makes environments; and what else was seen."""
     asked = os.environ.get("PYTHON", "")
-    names = [asked] if asked else [sys.executable, *(f"python{a}.{b}" for a, b in VERSIONS), "python3"]
+    usual = [sys.executable, *(f"python{a}.{b}" for a, b in VERSIONS), shutil.which("python3") or "python3"]
+    names = [asked] if asked else list(dict.fromkeys(usual))
     fitting, seen = [], []
     for name in names:
         found = examine(shutil.which(name))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from environment import machine as machine_module
 from environment import make
 
 Usage = namedtuple("Usage", "total used free")
@@ -24,6 +25,7 @@ class Machine:
         self.folder = folder
         self.patch = monkeypatch
         self.free_gib: Callable[[str], float] = lambda _: 100.0
+        self.libraries = {"libnuma.so.1"}
         self.calls = folder / "calls"
 
     def program(self, name: str, body: str) -> Path:
@@ -90,4 +92,5 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
     box = Machine(programs, monkeypatch)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, box.free_gib(str(path)) * 2**30))
+    monkeypatch.setattr(machine_module, "can_load", lambda library: library in box.libraries)
     return box

@@ -169,6 +169,32 @@ def test_room_is_counted_by_disk(gpu_box: Machine, monkeypatch: pytest.MonkeyPat
     assert machine.lacking_space("cpu", make.VENV) == []
 
 
+def test_the_library_that_vllm_for_the_cpu_is_linked_with_is_asked_for(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.python("python3", "3.13")
+    machine.program("apt-get", "exit 0")
+    machine.libraries.clear()
+    said = refusal(capsys)
+    assert "libnuma.so.1: vLLM for the CPU is linked with it" in said
+    assert "apt-get install libnuma1\n" in said
+
+
+def test_a_library_is_there_if_it_loads() -> None:
+    assert machine.can_load("libc.so.6")
+    assert not machine.can_load("libnone.so.1")
+
+
+@pytest.mark.parametrize(("answer", "version"), [("glibc 2.36", "2.36"), (None, "")])
+def test_glibc_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch, answer: str | None, version: str) -> None:
+    monkeypatch.setattr("os.confstr", lambda _: answer)
+    assert machine.glibc_version() == version
+
+
+def test_a_driver_whose_version_is_not_told_is_not_blamed_for_it() -> None:
+    assert machine.lacking_driver(gpus.Driver(version="[N/A]", cards=(gpus.Card("A100", 8.0, False),))) == []
+
+
 def test_shared_memory_that_cannot_be_written_is_none() -> None:
     assert "writable" in machine.lacking_shared_memory("/nowhere")[0].what
 
@@ -176,17 +202,17 @@ def test_shared_memory_that_cannot_be_written_is_none() -> None:
 @pytest.mark.parametrize(
     ("system", "processor", "libc", "words"),
     [
-        ("Darwin", "arm64", ("", ""), "this is Darwin on arm64"),
-        ("Linux", "x86_64", ("glibc", "2.27"), "glibc 2.28 or newer (here: glibc 2.27)"),
-        ("Linux", "x86_64", ("", ""), "here: another C library"),
-        ("Linux", "x86_64", ("glibc", "2.36"), None),
+        ("Darwin", "arm64", "", "this is Darwin on arm64"),
+        ("Linux", "x86_64", "2.27", "glibc 2.28 or newer (here: 2.27)"),
+        ("Linux", "x86_64", "", "here: another C library"),
+        ("Linux", "x86_64", "2.36", None),
     ],
 )
 def test_the_locks_are_for_one_platform(
-    monkeypatch: pytest.MonkeyPatch, system: str, processor: str, libc: tuple[str, str], words: str | None
+    monkeypatch: pytest.MonkeyPatch, system: str, processor: str, libc: str, words: str | None
 ) -> None:
     monkeypatch.setattr("platform.system", lambda: system)
     monkeypatch.setattr("platform.machine", lambda: processor)
-    monkeypatch.setattr("platform.libc_ver", lambda: libc)
+    monkeypatch.setattr(machine, "glibc_version", lambda: libc)
     told = [one.what for one in machine.wrong_platform()]
     assert (words in told[0]) if words else told == []
