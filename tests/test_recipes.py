@@ -124,7 +124,7 @@ def test_vllms_own_parser_takes_the_recipes_command_lines(tmp_path: Path) -> Non
     for config, found in zip(configs, parsed([command(config) for config in configs], tmp_path), strict=True):
         engine, unmerged = config.engine, config.serve.mode == "adapter"
         assert (found["model"], found["port"]) == ("model", 8123)
-        assert found["served_model_name"] == (["base"] if unmerged else ["tuned"])
+        assert found["served_model_name"] == (["tuned-base"] if unmerged else ["tuned"])
         assert found["max_model_len"] == engine.max_model_len
         assert found["gpu_memory_utilization"] == engine.gpu_memory_utilization
         assert found["generation_config"] == "vllm"

@@ -68,7 +68,7 @@ def test_the_command_names_the_adapter_its_rank_and_its_layers(
         in_4_bits=True,
     )
     after = dict(itertools.pairwise(command))
-    assert after["--served-model-name"] == "base" and after["--max-lora-rank"] == rank
+    assert after["--served-model-name"] == "tuned-base" and after["--max-lora-rank"] == rank
     assert json.loads(after["--lora-modules"]) == {"name": "tuned", "path": str(adapter)}
     targets = command[command.index("--lora-target-modules") + 1 :][:2]
     assert targets == ["down_proj", "q_proj"]

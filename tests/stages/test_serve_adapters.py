@@ -90,7 +90,7 @@ def test_an_adapter_beside_its_base_answers_as_it_was_trained(kind: str, tmp_pat
     ) as engine:
         engine.start()
         assert check_rendering(engine, tokenizer, [(row["messages"][:-1], None) for row in rows]) == len(rows)
-        for name in ("tuned", "base"):
+        for name in ("tuned", "tuned-base"):
             asked = {"model": name, "prompt": texts, "max_tokens": 1, "echo": True, "logprobs": 0}
             answer = httpx.post(f"{engine.url}/completions", json=asked, timeout=120).raise_for_status().json()
             found[name] = [choice["logprobs"]["token_logprobs"][1:-1] for choice in answer["choices"]]
@@ -99,6 +99,6 @@ def test_an_adapter_beside_its_base_answers_as_it_was_trained(kind: str, tmp_pat
         with torch.no_grad():
             scores = trained(input_ids=ids).logits[0].float().log_softmax(-1)
         ours = scores[:-1].gather(1, ids[0, 1:, None])[:, 0]
-        theirs, of_base = (torch.tensor(found[name][number][: len(ours)]) for name in ("tuned", "base"))
+        theirs, of_base = (torch.tensor(found[name][number][: len(ours)]) for name in ("tuned", "tuned-base"))
         assert (ours - theirs).abs().mean() < 0.05, (number, (ours - theirs).abs().max())
         assert (ours - of_base).abs().mean() > 0.2, "the base says something else"

@@ -35,8 +35,8 @@ from tunelift.tasks.task import DECODING
 
 Device = Literal["cpu", "cuda"]
 
-BASE_NAME = "base"
-"""Under which the base answers where an adapter beside it has the model's name."""
+BASE = "-base"
+"""What the base's name ends in where an adapter beside it has the model's name."""
 POLL_SECONDS = 0.2
 LOG_LINES = 12
 
@@ -67,7 +67,7 @@ def vllm_arguments(
     The API key is not in it, since everyone on the machine can read a command line; `locked` says that there is one.
     """
     command = [sys.executable, "-m", "tunelift.engines.launch"]
-    command += ["--model", str(model), "--served-model-name", served_name if adapter is None else BASE_NAME]
+    command += ["--model", str(model), "--served-model-name", served_name if adapter is None else served_name + BASE]
     command += unmerged.arguments(served_name, adapter) if adapter is not None else []
     command += ["--host", host, "--port", str(port)]
     # Otherwise the model's own generation config would set the sampling of each request. What a request leaves open is
