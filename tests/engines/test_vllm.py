@@ -175,11 +175,15 @@ def test_on_a_gpu_a_missing_compiler_is_told_before_anything_starts(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(surroundings.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
     surroundings.refuse_without_compiler("cpu")
     with pytest.raises(MachineError, match=r"a C compiler \(gcc\) and Python.h") as caught:
         surroundings.refuse_without_compiler("cuda")
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert f"apt-get install gcc python{version}-dev" in caught.value.remedy
+    (tmp_path / "cache/built").mkdir(parents=True)
+    surroundings.refuse_without_compiler("cuda")
+    (tmp_path / "cache/built").rmdir()
     for name in ("Python.h", "clang"):
         (tmp_path / name).write_text("")
         (tmp_path / name).chmod(0o755)

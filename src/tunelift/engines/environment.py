@@ -49,8 +49,9 @@ def refuse_without_compiler(device: Device) -> None:
     Raises:
         MachineError: none is there.
     """
-    if device == "cpu":
-        return
+    built = Path(os.environ.get("TRITON_CACHE_DIR") or Path.home() / ".triton" / "cache")
+    if device == "cpu" or (built.is_dir() and any(built.iterdir())):
+        return  # What was built once is kept there.
     missing = []
     if not any(shutil.which(name) for name in (os.environ.get("CC") or "gcc", "gcc", "clang")):
         missing.append(("a C compiler (gcc)", "gcc"))
