@@ -133,6 +133,14 @@ def test_a_template_is_named_only_if_it_is_another_than_the_models() -> None:
     assert after(command, "--chat-template") == "t.jinja"
 
 
+def test_on_a_cpu_without_a_cpp_compiler_nothing_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert vllm_environment(SMALL, device="cpu")["TORCHDYNAMO_DISABLE"] == "1"
+    (tmp_path / "g++").touch(mode=0o755)
+    assert "TORCHDYNAMO_DISABLE" not in vllm_environment(SMALL, device="cpu")
+
+
 def test_on_a_gpu_the_memory_share_is_set_and_auto_compiles() -> None:
     command = arguments(EngineConfig(gpu_memory_utilization=0.5), "cuda")
     assert after(command, "--gpu-memory-utilization") == "0.5"

@@ -71,6 +71,9 @@ def _cpu_environment(engine: EngineConfig) -> dict[str, str]:
     cores, and keeps a core free for the scheduler: right for a server, half of a small machine.
     """
     environment = {"VLLM_CPU_KVCACHE_SPACE": str(engine.cpu_kv_cache_gib)}
+    if not shutil.which(os.environ.get("CXX") or "g++"):
+        # What vLLM compiles with it, even in eager mode, runs as it is written: vllm/v1/sample/ops/logprobs.py.
+        environment["TORCHDYNAMO_DISABLE"] = "1"
     cores = detect().cores
     if cores > SMALL_MACHINE_CORES:
         return environment
